@@ -1,0 +1,35 @@
+# gridctl's tasks; `make` lists them. Each makes .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: help demo test test-all check bench clean
+
+help: ## list the tasks
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e . --group dev
+	@touch $@
+
+demo: .venv/.installed ## clips, grids, captions, an adapter and a generated clip in demo/
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh demo
+
+check: .venv/.installed ## ruff and strict mypy
+	$(BIN)/ruff check gridctl tests examples
+	$(BIN)/ruff format --check gridctl tests examples
+	$(BIN)/mypy
+
+test: check ## the checks and the tests: under ten minutes on two cores
+	$(BIN)/python -m pytest
+
+test-all: check ## the slow tests as well
+	$(BIN)/python -m pytest -m ''
+
+bench: .venv/.installed ## the benchmarks that need no GPU
+	$(BIN)/gridctl bench pack
+
+clean: ## remove the environment and the demo
+	rm -rf .venv demo build *.egg-info

@@ -1,0 +1,27 @@
+"""The entry point, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    from gridctl.cli.app import app
+    from gridctl.errors import ExitCode, GridctlError
+
+    try:
+        app()  # Typer itself ends usage errors with 2 and Ctrl-C with 130
+    except GridctlError as error:
+        if "--traceback" in sys.argv:
+            raise
+        for line in str(error).splitlines():
+            print(f"gridctl: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

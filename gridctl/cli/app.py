@@ -1,0 +1,34 @@
+"""The executable: six verbs and the profile helper, each in a file of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gridctl import __version__
+from gridctl.cli.shell import with_shell
+
+app = typer.Typer(
+    help="Draw and train image sequences as grids (GRID, arXiv 2412.10718).",
+    epilog="Start with `gridctl pack videos/ --rows 4 --cols 6`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"gridctl {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Draw and train image sequences as grids (GRID, arXiv 2412.10718)."""

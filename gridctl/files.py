@@ -1,0 +1,78 @@
+"""Files that are whole or absent: written beside their final name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gridctl.errors import InputError
+
+CANNOT_WRITE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG,
+}  # fmt: skip
+
+
+@contextmanager
+def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
+
+    The temporary name keeps the suffix, because writers choose a format by it.
+    Raises InputError if `path` exists and `force` is not given, or cannot be written.
+    """
+    with _atomic(path, force=force) as temporary:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+@contextmanager
+def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """The same for a folder: yields an empty one beside `path`, renamed when whole."""
+    with _atomic(path, force=force) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+def write_text(path: Path, text: str, *, force: bool = True) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_file(path, force=force) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_overwrite(path: Path, *, force: bool) -> None:
+    """Raise InputError if `path` exists and `force` is not given."""
+    if not force and path.exists():
+        raise InputError(f"{path} exists and is not overwritten; use --force, or another name.")
+
+
+@contextmanager
+def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
+    refuse_overwrite(path, force=force)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)
+        yield temporary
+        if path.is_dir():
+            _remove(path)  # a folder cannot be replaced by a rename
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise  # the block's own affair, such as an input that cannot be read
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}); "
+            "free some space, or choose a folder that is yours to write."
+        ) from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""The mathematics of rectified flow: pure functions on tensors, each a line or three.
+
+Conventions of FLUX.1: sigma 1 is noise and 0 is the image, velocity points from image to
+noise, timestep = 1000 * sigma.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def velocity(latents: Tensor, noise: Tensor) -> Tensor:
+    """The target of flow matching, u = e - z0."""
+    return noise - latents
+
+
+def add_noise(latents: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:
+    """z_s = (1 - s) z0 + s e; `sigma` broadcasts."""
+    return (1 - sigma) * latents + sigma * noise
+
+
+def euler_step(latents: Tensor, velocity: Tensor, sigma: float, next_sigma: float) -> Tensor:
+    """One step along the velocity, from `sigma` to `next_sigma`."""
+    return latents + (next_sigma - sigma) * velocity
+
+
+def shift_sigma(sigma: Tensor, mu: float) -> Tensor:
+    """FLUX's time shift, which moves sigmas in (0, 1] towards 1 as `mu` grows.
+
+    exp(mu) / (exp(mu) + 1/sigma - 1), written so that sigma 0 is allowed. A scheduler with
+    a fixed `shift` is the same with mu = log(shift).
+    """
+    shift = math.exp(mu)
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def schedule(steps: int, mu: float) -> list[float]:
+    """`steps` + 1 sigmas from 1 to 0, shifted: those of diffusers' FluxPipeline."""
+    sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64)
+    return [*shift_sigma(sigmas, mu).tolist(), 0.0]
+
+
+def draw_sigmas(
+    count: int, *, mu: float, mean: float, std: float, generator: torch.Generator
+) -> Tensor:
+    """(count,) sigmas for training: logit-normal, then shifted as the sampler's are."""
+    normal = torch.randn(count, generator=generator) * std + mean
+    return shift_sigma(torch.sigmoid(normal), mu)

@@ -1,0 +1,71 @@
+"""One sampler for every plan: Euler steps from noise to latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gridctl.errors import UsageError
+from gridctl.flux.flow import add_noise, euler_step
+from gridctl.flux.latents import join_cells, predict_velocity
+from gridctl.flux.plan import KEEP, Plan
+
+
+def draw_noise(plan: Plan, channels: int, *, seed: int) -> Tensor:
+    """(1, C, H, W) on the CPU, so that a seed draws the same clip on every machine."""
+    width, height = plan.grid.size("latent")
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, channels, height, width, generator=generator)
+
+
+@torch.inference_mode()
+def sample(
+    transformer: Any,
+    plan: Plan,
+    *,
+    noise: Tensor,
+    sigmas: Sequence[float],
+    embeds: Tensor,
+    pooled: Tensor,
+    guidance: float,
+    reference: Tensor | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
+
+    `sigmas` fall from 1 to 0. `reference` (1, C, H, W) holds the latents of known frames:
+    each follows its reference, re-noised to the current sigma, until the plan releases it.
+
+    Raises UsageError if the plan needs a reference and has none.
+    """
+    if plan.needs_reference and reference is None:
+        raise UsageError("the plan keeps or changes frames; give the reference they come from.")
+    known = noise if reference is None else reference
+    release = _release_map(plan, noise)
+    latents = noise
+    steps = len(sigmas) - 1
+    for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
+        latents = torch.where(release < sigma, add_noise(known, noise, sigma), latents)
+        predicted = predict_velocity(
+            transformer,
+            latents,
+            sigma=torch.full((1,), sigma, device=noise.device),
+            embeds=embeds,
+            pooled=pooled,
+            guidance=guidance,
+        )
+        latents = euler_step(latents, predicted, sigma, next_sigma)
+        if on_step:
+            on_step(step + 1, steps)
+    return torch.where(release == KEEP, known, latents)
+
+
+def _release_map(plan: Plan, like: Tensor) -> Tensor:
+    """The plan's release sigmas over the latent image, (1, 1, H, W)."""
+    width, height = plan.grid.cell_size("latent")
+    release = torch.tensor(plan.release, device=like.device).reshape(1, -1, 1, 1, 1)
+    return join_cells(release.expand(-1, -1, 1, height, width), plan.grid)

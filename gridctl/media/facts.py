@@ -1,0 +1,103 @@
+"""Facts: what a grid image knows of its clip, so that later commands need no flags."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gridctl.errors import GridctlError, InputError
+from gridctl.geometry import Grid
+
+FACTS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """The facts that are embedded in a grid image and listed in `metadata.jsonl`.
+
+    `times_seconds` are the real frames' times from the clip's start. `fps` plays the
+    packed frames in the clip's own duration. `num_frames` counts the real frames; the
+    cells after them are padding. `text` is the content that lay beside the source.
+
+    Raises InputError for facts that contradict each other.
+    """
+
+    grid: Grid
+    source: str
+    times_seconds: tuple[float, ...]
+    fps: float
+    num_frames: int
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_frames <= self.grid.num_frames:
+            raise InputError(
+                f"num_frames is {self.num_frames}; a {self.grid.rows}x{self.grid.cols} grid "
+                f"holds 1 to {self.grid.num_frames}."
+            )
+        if len(self.times_seconds) != self.num_frames:
+            raise InputError(
+                f"times_seconds has {len(self.times_seconds)} times for {self.num_frames} frames."
+            )
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise InputError(f"fps is {self.fps}; it is a number above 0.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as plain JSON values; the names are `metadata.jsonl`'s."""
+        return {
+            "gridctl": FACTS_VERSION,
+            "rows": self.grid.rows,
+            "cols": self.grid.cols,
+            "cell": list(self.grid.cell),
+            "order": self.grid.order,
+            "source": self.source,
+            "times_seconds": list(self.times_seconds),
+            "fps": self.fps,
+            "num_frames": self.num_frames,
+            "text": self.text,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any, path: Path) -> Facts:
+        """The facts that `to_json` wrote into the image at `path`; InputError if damaged."""
+        try:
+            if data["gridctl"] != FACTS_VERSION:
+                raise InputError(f"they are of version {data['gridctl']}.")
+            width, height = (int(side) for side in data["cell"])
+            text = data.get("text")
+            return cls(
+                grid=Grid(
+                    rows=int(data["rows"]),
+                    cols=int(data["cols"]),
+                    cell=(width, height),
+                    order=data["order"],
+                ),
+                source=str(data["source"]),
+                times_seconds=tuple(float(t) for t in data["times_seconds"]),
+                fps=float(data["fps"]),
+                num_frames=int(data["num_frames"]),
+                text=None if text is None else str(text),
+            )
+        except KeyError as error:
+            reason = f"{error.args[0]} is missing."
+        except (TypeError, ValueError, AttributeError) as error:
+            reason = f"{error}."
+        except GridctlError as error:
+            reason = str(error)
+        raise InputError(
+            f"{path} has gridctl facts that cannot be used: {reason} Pack its clip again."
+        )
+
+
+def facts_from_text(text: str, path: Path) -> Facts | None:
+    """Facts in an image description; None if it is somebody else's text."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(data, dict) or "gridctl" not in data:
+        return None
+    return Facts.from_json(data, path)

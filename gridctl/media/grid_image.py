@@ -1,0 +1,140 @@
+"""The grid image: frames composed into one picture with its facts, and split again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from gridctl.errors import InputError, UsageError
+from gridctl.files import atomic_file
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts, facts_from_text
+from gridctl.media.read import Frames, Picture, fit, open_image
+
+GridFormat = Literal["jpg", "png", "webp"]
+GRID_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+# EXIF lies in JPEG, PNG and WebP alike. Its description is ASCII by specification, and
+# so is JSON with escapes: any language survives.
+_IMAGE_DESCRIPTION = 0x010E
+_MAX_EXIF_BYTES = 65_000  # a JPEG segment's 65,533 less EXIF's own frame
+
+
+def check_format(name: str) -> GridFormat:
+    """`name` as a format that grids are written in; UsageError for any other."""
+    for known in get_args(GridFormat):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise UsageError(f"format {name!r} is unknown; choose {', '.join(get_args(GridFormat))}.")
+
+
+def compose(frames: Frames, grid: Grid) -> Picture:
+    """Lay frames (F, h, w, 3) out as one image (H, W, 3); F fills the grid exactly.
+
+    Raises UsageError for frames of another number or size.
+    """
+    width, height = grid.cell
+    if frames.shape != (grid.num_frames, height, width, 3):
+        raise UsageError(f"frames of shape {frames.shape} do not fill a grid of {grid}.")
+    image_width, image_height = grid.image_size
+    image = np.empty((image_height, image_width, 3), dtype=np.uint8)
+    for frame, box in zip(frames, grid.boxes(), strict=True):
+        image[box.slices] = frame
+    return image
+
+
+def split(image: Picture, grid: Grid) -> Frames:
+    """Cut a grid image (H, W, 3) into its frames (F, h, w, 3), in frame order.
+
+    Raises UsageError for an image that is not the grid's size.
+    """
+    height, width = image.shape[:2]
+    if (width, height) != grid.image_size:
+        raise UsageError(
+            f"an image of {width}x{height} pixels is no grid of {grid}; "
+            f"that is {grid.image_size[0]}x{grid.image_size[1]}."
+        )
+    return np.stack([image[box.slices] for box in grid.boxes()])
+
+
+def scale_cells(image: Picture, grid: Grid, cell: tuple[int, int]) -> Picture:
+    """Scale each cell by itself to `cell` (width, height), so that no border bleeds.
+
+    Raises UsageError if that would enlarge a cell: there is no detail to train on.
+    """
+    if cell == grid.cell:
+        return image
+    if cell[0] > grid.cell[0] or cell[1] > grid.cell[1]:
+        raise UsageError(
+            f"cells of {grid.cell[0]}x{grid.cell[1]} pixels are not enlarged to "
+            f"{cell[0]}x{cell[1]}; pack with --cell {cell[0]}x{cell[1]}, or train smaller cells."
+        )
+    smaller = Grid(rows=grid.rows, cols=grid.cols, cell=cell, order=grid.order)
+    frames = [fit(Image.fromarray(frame), cell) for frame in split(image, grid)]
+    return compose(np.stack(frames), smaller)
+
+
+def save_grid(
+    image: Picture, path: Path, facts: Facts, *, quality: int = 95, force: bool = False
+) -> None:
+    """Write a grid image with its facts, by suffix: JPEG 4:4:4, PNG or lossless WebP.
+
+    Raises InputError if `path` exists without `force`, cannot be written, or the facts
+    are too long to embed; UsageError for another suffix or a quality outside 1 to 100.
+    """
+    kind = check_format(path.suffix.lower().lstrip(".").replace("jpeg", "jpg"))
+    if not 1 <= quality <= 100:
+        raise UsageError(f"quality {quality} is out of range; choose 1 to 100.")
+    with atomic_file(path, force=force) as temporary:
+        picture = Image.fromarray(image)
+        exif = _exif(facts, path)
+        if kind == "jpg":
+            picture.save(temporary, "JPEG", quality=quality, subsampling="4:4:4", exif=exif)
+        elif kind == "png":
+            picture.save(temporary, "PNG", exif=exif)
+        else:
+            picture.save(temporary, "WEBP", lossless=True, exact=True, exif=exif)
+
+
+def load_grid(path: Path) -> tuple[Picture, Facts | None]:
+    """A grid image (H, W, 3) and its facts, if it has any.
+
+    Raises InputError for a missing or broken image, damaged facts, or an image that was
+    scaled or cropped since.
+    """
+    with open_image(path) as image:
+        facts = _facts(image, path)
+        if facts and image.size != facts.grid.image_size:
+            raise InputError(
+                f"{path} is {image.width}x{image.height} pixels, but its facts say "
+                f"{facts.grid.image_size[0]}x{facts.grid.image_size[1]}; "
+                "it was scaled or cropped since, so pack its clip again."
+            )
+        return np.asarray(image.convert("RGB")), facts
+
+
+def load_facts(path: Path) -> Facts | None:
+    """The facts alone, without decoding the picture; None if it has none."""
+    with open_image(path) as image:
+        return _facts(image, path)
+
+
+def _facts(image: Image.Image, path: Path) -> Facts | None:
+    text = image.getexif().get(_IMAGE_DESCRIPTION)
+    return facts_from_text(text, path) if isinstance(text, str) else None
+
+
+def _exif(facts: Facts, path: Path) -> bytes:
+    exif = Image.Exif()
+    exif[_IMAGE_DESCRIPTION] = json.dumps(facts.to_json(), separators=(",", ":"))
+    data = exif.tobytes()
+    if len(data) > _MAX_EXIF_BYTES:
+        raise InputError(
+            f"{path} would carry {len(data)} bytes of facts; an image takes {_MAX_EXIF_BYTES}. "
+            "Shorten the text beside the source, or use a smaller grid."
+        )
+    return data

@@ -1,0 +1,224 @@
+"""From TOML files and flags to one frozen Profile, and where each of its values came from.
+
+A value comes from the first of these that has it: a flag, the profile, what it extends,
+the memory preset (for the knobs of [memory]), the default. The preset itself is a value
+like any other: a child's preset replaces its parent's, with every knob that one filled in,
+while a knob that some file of the chain sets by name stays as it is set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tomli
+from pydantic import ValidationError
+
+from gridctl.errors import ProfileError
+from gridctl.profile.faults import faults_of, nearest
+from gridctl.profile.presets import PRESETS
+from gridctl.profile.schema import Profile
+from gridctl.profile.write import toml_value, values_of
+
+ENVIRONMENT = "GRIDCTL_PROFILE"
+LOCAL_FILE = Path("gridctl.toml")
+FLAGS = "command line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedProfile:
+    """A profile, and for each dotted key of it where the value came from.
+
+    An origin is "flag", a file, a shipped profile's name, "preset 24gb" or "default".
+    `choice` is a line for stderr that says which profile this is and why.
+    """
+
+    profile: Profile
+    origins: Mapping[str, str]
+    source: str | None = None
+    choice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """One file of the chain, or the flags."""
+
+    label: str
+    table: dict[str, Any]
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        return "flag" if self.label == FLAGS else self.label
+
+
+def shipped_profiles() -> dict[str, Path]:
+    """Name → file of the profiles that come with gridctl."""
+    folder = Path(__file__).parent.parent / "profiles"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_profile(flag: str | Path | None) -> str | Path | None:
+    """Which profile: the flag, `$GRIDCTL_PROFILE`, `./gridctl.toml`, or None."""
+    return _find(flag)[0]
+
+
+def resolve_profile(
+    flag: str | Path | None,
+    *,
+    fallback: str | None,
+    overrides: Mapping[str, Any] | None = None,
+) -> LoadedProfile:
+    """Load the profile that `find_profile` finds, else `fallback`, else plain defaults.
+
+    Raises ProfileError with every fault of the chain.
+    """
+    source, reason = _find(flag)
+    if source is None and fallback is not None:
+        source, reason = fallback, "no other was chosen"
+    loaded = load_profile(source, overrides)
+    if source is None:
+        return replace(loaded, choice="No profile: plain defaults.")
+    return replace(loaded, choice=f"Profile {loaded.source} ({reason}).")
+
+
+def load_profile(
+    source: str | Path | None, overrides: Mapping[str, Any] | None = None
+) -> LoadedProfile:
+    """Read a shipped profile (by name) or a file, all it extends, and `overrides` on top.
+
+    `overrides` are flags by dotted key, `{"grid.rows": 4}`; None means not given.
+    A source of None is the plain defaults. Raises ProfileError with every fault of the
+    whole chain, each under the file in which it stands.
+    """
+    layers = [_flags(overrides or {}), *(_chain(source) if source is not None else [])]
+    faults = [fault for layer in layers for fault in (*layer.faults, *_check(layer))]
+    if faults:
+        raise ProfileError(list(dict.fromkeys(faults)))
+    table, origins = _merge(layers)
+    profile = Profile.model_validate(table)
+    complete = {key: origins.get(key, "default") for key, _ in values_of(profile)}
+    return LoadedProfile(
+        profile=profile, origins=complete, source=layers[1].label if len(layers) > 1 else None
+    )
+
+
+def _find(flag: str | Path | None) -> tuple[str | Path | None, str]:
+    if flag is not None:
+        return flag, "from the command line"
+    if os.environ.get(ENVIRONMENT):
+        return os.environ[ENVIRONMENT], f"from ${ENVIRONMENT}"
+    if LOCAL_FILE.is_file():
+        return LOCAL_FILE, "in the current folder"
+    return None, ""
+
+
+def _flags(overrides: Mapping[str, Any]) -> _Layer:
+    table: dict[str, Any] = {}
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if value is not None:
+            table.setdefault(section, {})[name] = value
+    return _Layer(label=FLAGS, table=table)
+
+
+def _chain(source: str | Path) -> list[_Layer]:
+    """`source` and all it extends, child first; what cannot be read is a fault of a layer."""
+    layers: list[_Layer] = []
+    seen: dict[Path, str] = {}
+    asked_by, folder = "", Path()
+    while True:
+        label, path = _locate(source, folder)
+        if path is None:
+            layers.append(_Layer(label=label, table={}, faults=[f"{asked_by}{_missing(label)}"]))
+            return layers
+        if path.resolve() in seen:
+            circle = " -> ".join([*seen.values(), label])
+            fact = f"{asked_by}the profiles extend each other in a circle ({circle})"
+            layers.append(
+                _Layer(label=label, table={}, faults=[f"{fact}; take one `extends` out."])
+            )
+            return layers
+        seen[path.resolve()] = label
+        layer, extends = _read(label, path)
+        layers.append(layer)
+        if extends is None:
+            return layers
+        source, folder, asked_by = extends, path.parent, f"{label}: extends: "
+
+
+def _locate(source: str | Path, folder: Path) -> tuple[str, Path | None]:
+    """(what to call it, its file or None); `folder` is where relative paths start."""
+    shipped = shipped_profiles()
+    if isinstance(source, str) and source in shipped:
+        return source, shipped[source]
+    path = folder / source
+    return str(path if str(source) else source), path if path.is_file() else None
+
+
+def _missing(label: str) -> str:
+    names = list(shipped_profiles())
+    close = nearest(Path(label).stem, names)
+    remedy = f"did you mean {close}? " if close else ""
+    fact = "a folder, not a profile" if label and Path(label).is_dir() else "no such profile"
+    return (
+        f"{label or 'the empty name'}: {fact}; {remedy}Name a file, or one of {', '.join(names)}."
+    )
+
+
+def _read(label: str, path: Path) -> tuple[_Layer, str | None]:
+    """One file, and what it extends."""
+    faults: list[str] = []
+    table: dict[str, Any] = {}
+    try:
+        table = tomli.loads(path.read_bytes().decode("utf-8-sig"))
+    except tomli.TOMLDecodeError as error:
+        faults.append(f"{label}: {_syntax(str(error))}")
+    except UnicodeDecodeError as error:
+        faults.append(f"{label}: byte {error.start} is not UTF-8; save the file as UTF-8 text.")
+    except OSError as error:
+        faults.append(f"{label}: cannot be read ({error.strerror}); check its permissions.")
+    extends = table.pop("extends", None)
+    if extends is not None and not isinstance(extends, str):
+        value = toml_value(extends)
+        faults.append(f"{label}: extends: {value} is not a name or path; write one in quotes.")
+        extends = None
+    return _Layer(label=label, table=table, faults=faults), extends
+
+
+def _syntax(message: str) -> str:
+    """`Invalid value (at line 1, column 5)` → `line 1, column 5: not TOML (invalid value); …`."""
+    match = re.fullmatch(r"(.*) \(at (.*)\)", message, re.DOTALL)
+    what, where = match.groups() if match else (message, "syntax")
+    return f"{where}: not TOML ({' '.join(what.split())}); correct it there."
+
+
+def _check(layer: _Layer) -> list[str]:
+    """Every key and value of one file; alone, so that a fault a child overrides shows too."""
+    try:
+        Profile.model_validate(layer.table)
+    except ValidationError as error:
+        return [f"{layer.label}: {key}: {fact}" for key, fact in faults_of(error)]
+    return []
+
+
+def _merge(layers: list[_Layer]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Key by key, the first layer wins; then the preset fills the knobs that are left."""
+    table: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for section, keys in layer.table.items():
+            for name, value in keys.items():
+                if name not in table.setdefault(section, {}):
+                    table[section][name] = value
+                    origins[f"{section}.{name}"] = layer.origin
+    memory = table.setdefault("memory", {})
+    for name, value in PRESETS.get(memory.get("preset", ""), {}).items():
+        if name not in memory:
+            memory[name] = value
+            origins[f"memory.{name}"] = f"preset {memory['preset']}"
+    return table, origins

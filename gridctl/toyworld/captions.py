@@ -1,0 +1,122 @@
+"""What the toy world's pictures and clips are called, in several wordings.
+
+All words are lower case and few, so that a small text encoder can learn them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gridctl.toyworld.scene import TURN, Scene
+
+# {thing} has its article; {bare} has none; {on} and {back} word the background.
+_CLIPS = (
+    "{thing} {motion} {on}",
+    "{thing} is {motion} {on}",
+    "{on}, {thing} is {motion}",
+    "{on}, {thing} {motion}",
+    "{thing} {on}, {motion}",
+    "{back} with {thing} {motion}",
+    "a clip of {thing} {motion} {on}",
+    "{motion}: {thing} {on}",
+    "the {bare} is {motion} {on}",
+    "{bare}, {motion}, {background} background",
+)
+_TURNS = (
+    "a full turn of {thing} {on}",
+    "{on}, a full turn of {thing}",
+    "{thing} making a full turn {on}",
+    "{thing} {on}, seen from all sides",
+    "{thing} turning around {on}",
+    "all sides of {thing} {on}",
+    "{back} with a full turn of {thing}",
+    "a turn around {thing} {on}",
+    "full turn, {bare}, {background} background",
+)
+_STILLS = (
+    "{thing} {on}",
+    "{on}, {thing}",
+    "{back} with {thing}",
+    "a picture of {thing} {on}",
+    "the {bare} {on}",
+    "{bare}, {background} background",
+    "there is {thing} {on}",
+    "{thing}, and the background is {background}",
+)
+_COLLAGES = (
+    "a collage of {count} pictures: {contents}",
+    "{count} pictures in a collage: {contents}",
+    "a collage with {contents}, {count} pictures",
+)
+_ON = ("on a {background} background", "in front of a {background} background", "on {background}")
+_MOTIONS = {
+    "moving right": ("moving right", "moving to the right", "going right", "sliding right"),
+    "moving left": ("moving left", "moving to the left", "going left", "sliding left"),
+    "moving up": ("moving up", "moving to the top", "going up", "rising"),
+    "moving down": ("moving down", "moving to the bottom", "going down", "falling"),
+    "moving clockwise": ("moving clockwise", "going clockwise", "circling clockwise"),
+    "moving counter-clockwise": (
+        "moving counter-clockwise", "going counter-clockwise", "circling counter-clockwise",
+    ),
+    "growing": ("growing", "getting bigger", "becoming larger"),
+    "shrinking": ("shrinking", "getting smaller", "becoming smaller"),
+    "bouncing": ("bouncing", "jumping", "hopping"),
+    "standing still": ("standing still", "not moving", "staying still"),
+}  # fmt: skip
+# A flat fill is what nobody mentions.
+_STYLES = {
+    "flat": ("{color} {shape}",),
+    "outline": ("outlined {color} {shape}", "{color} outlined {shape}", "{color} {shape} outline"),
+    "striped": (
+        "striped {color} {shape}",
+        "{color} striped {shape}",
+        "{color} {shape} with stripes",
+    ),
+    "sketch": ("sketched {color} {shape}", "{color} sketched {shape}", "{color} {shape} sketch"),
+}
+_LISTED = 4  # contents that a collage's caption names; CLIP keeps 77 tokens
+
+
+def canonical_caption(scene: Scene) -> str:
+    """The standard wording: `a red circle moving right on a black background`."""
+    return _fill(_TURNS[0] if scene.kind == "solid" else _CLIPS[0], scene, None)
+
+
+def clip_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A wording of the whole clip."""
+    return _fill(_pick(_TURNS if scene.kind == "solid" else _CLIPS, rng), scene, rng)
+
+
+def still_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A wording of one frame, without a word about motion or time."""
+    return _fill(_pick(_STILLS, rng), scene, rng)
+
+
+def collage_caption(scenes: Sequence[Scene], rng: np.random.Generator) -> str:
+    """A wording of unrelated pictures in one image; names at most four, in their order."""
+    contents = [_fill("{thing} on {background}", scene, rng) for scene in scenes[:_LISTED]]
+    listed = ", ".join(contents)
+    return _pick(_COLLAGES, rng).format(count=len(scenes), contents=listed)
+
+
+def _fill(template: str, scene: Scene, rng: np.random.Generator | None) -> str:
+    bare = _pick(_STYLES[scene.style], rng).format(color=scene.color, shape=scene.shape)
+    return template.format(
+        bare=bare,
+        thing=_with_article(bare),
+        motion="" if scene.motion == TURN else _pick(_MOTIONS[scene.motion], rng),
+        on=_pick(_ON, rng).format(background=scene.background),
+        back=_with_article(f"{scene.background} background"),
+        background=scene.background,
+    )
+
+
+def _pick(choices: Sequence[str], rng: np.random.Generator | None) -> str:
+    """One of `choices` by lot; the first one without a generator."""
+    return choices[0 if rng is None else int(rng.integers(len(choices)))]
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -1,0 +1,182 @@
+"""Scenes of the toy world: what can be drawn, and how one is drawn by lot.
+
+A scene is a coloured shape that moves on a plain background, or a shaded solid that makes
+a full turn. Lengths are in units of the cell side (of the shorter one, where the cell is
+not square): x runs right and y runs down from 0 to 1 over that centred square.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from gridctl.errors import UsageError
+
+Kind = Literal["shape", "solid"]
+RGB = tuple[int, int, int]
+
+# The orders below are part of the rule of what is held out (`is_held_out`): append only.
+SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
+SOLIDS = ("cube", "pyramid", "cylinder", "torus")
+COLORS: dict[str, RGB] = {
+    "red": (215, 25, 40),
+    "green": (30, 165, 50),
+    "blue": (30, 80, 235),
+    "yellow": (255, 225, 40),
+    "orange": (255, 125, 0),
+    "purple": (140, 35, 185),
+    "cyan": (30, 205, 225),
+    "pink": (250, 85, 185),
+}
+BACKGROUNDS: dict[str, RGB] = {
+    "black": (0, 0, 0),
+    "white": (245, 245, 245),
+    "gray": (128, 128, 128),
+    "navy": (15, 25, 75),
+    "beige": (225, 200, 160),
+}
+MOTIONS = (
+    "moving right", "moving left", "moving up", "moving down",
+    "moving clockwise", "moving counter-clockwise",
+    "growing", "shrinking", "bouncing", "standing still",
+)  # fmt: skip
+TURN = "turning"  # the motion of every solid, and of nothing else
+STYLES = ("flat", "outline", "striped", "sketch")
+
+MARGIN = 0.02  # at least so much background stays between a shape and the frame's edge
+BOUNCE_HEIGHT = 0.5
+SOLID_SHARE = 0.2  # of scenes whose kind is left to chance
+
+# Smallest and largest radius (of the circle around a shape) at the start of a motion. A
+# moving shape leaves room to travel half the side; a growing one starts small.
+_RADIUS = {
+    **dict.fromkeys(MOTIONS[:4], (0.16, 0.23)),
+    **dict.fromkeys(MOTIONS[4:6], (0.16, 0.22)),
+    "growing": (0.16, 0.18),
+    "shrinking": (0.36, 0.42),
+    "bouncing": (0.16, 0.22),
+    "standing still": (0.16, 0.3),
+    TURN: (0.3, 0.38),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One scene; a pure value from which frames and captions follow.
+
+    Raises UsageError for a name that the toy world does not know.
+    """
+
+    kind: Kind
+    shape: str  # one of SHAPES, or of SOLIDS for a solid
+    color: str
+    background: str
+    motion: str  # one of MOTIONS, or TURN for a solid
+    style: str = "flat"  # solids are always flat
+    x: float = 0.5  # centre at the start; for "bouncing", y is the lowest point
+    y: float = 0.5
+    size: float = 0.2  # radius of the circle around the object, at the start
+    speed: float = 0.5  # cell sides, turns, bounces, or times the radius, over the clip
+    phase: float = 0.0  # 0..1: where in its bounce it starts; the wobble of a sketch
+
+    def __post_init__(self) -> None:
+        solid = self.kind == "solid"
+        for field, known in (
+            ("kind", get_args(Kind)),
+            ("shape", SOLIDS if solid else SHAPES),
+            ("color", COLORS),
+            ("background", BACKGROUNDS),
+            ("motion", (TURN,) if solid else MOTIONS),
+            ("style", STYLES[:1] if solid else STYLES),
+        ):
+            value = getattr(self, field)
+            if value not in known:
+                raise UsageError(
+                    f"{field} {value!r} is not in the toy world; choose {', '.join(known)}."
+                )
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether training never sees the scene's combination of attributes: 1 in 10.
+
+    The rule, with each attribute counted from 0 in the order of its list above: a shape is
+    held out if colour + 3 * shape + 7 * motion is a multiple of 10, a solid if
+    colour + 3 * solid + 2 * background is. So each attribute, and each pair of colour and
+    shape, is seen in training; only the triples are new.
+    """
+    color = list(COLORS).index(scene.color)
+    if scene.kind == "solid":
+        background = list(BACKGROUNDS).index(scene.background)
+        return (color + 3 * SOLIDS.index(scene.shape) + 2 * background) % 10 == 0
+    return (color + 3 * SHAPES.index(scene.shape) + 7 * MOTIONS.index(scene.motion)) % 10 == 0
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    *,
+    kind: Kind | None = None,
+    held_out: bool | None = False,
+    **fixed: str,
+) -> Scene:
+    """Draw a scene; `fixed` pins attributes by name, such as color="red".
+
+    `held_out` False draws what training may see, True only what it never sees, None either.
+    Raises UsageError if `fixed` leaves no such scene.
+    """
+    for _ in range(1000):
+        scene = _sample(rng, kind, fixed)
+        if held_out is None or is_held_out(scene) is held_out:
+            return scene
+    raise UsageError(
+        f"{fixed} has no scene that is {'' if held_out else 'not '}held out; fix fewer "
+        "attributes, or pass held_out=None."
+    )
+
+
+def _sample(rng: np.random.Generator, kind: Kind | None, fixed: Mapping[str, str]) -> Scene:
+    if kind is None:
+        solid = rng.random() < SOLID_SHARE
+        if "shape" in fixed:
+            solid = fixed["shape"] in SOLIDS
+        kind = "solid" if solid else "shape"
+    choices: dict[str, Sequence[str]] = {
+        "shape": SOLIDS if kind == "solid" else SHAPES,
+        "color": tuple(COLORS),
+        "background": tuple(BACKGROUNDS),
+        "motion": (TURN,) if kind == "solid" else MOTIONS,
+        "style": STYLES[:1] if kind == "solid" else STYLES,
+    }
+    drawn = {name: values[int(rng.integers(len(values)))] for name, values in choices.items()}
+    names = {**drawn, **fixed}
+    size = rng.uniform(*_RADIUS.get(names["motion"], (0.16, 0.3)))
+    x, y, speed = _sample_path(rng, names["motion"], size)
+    return Scene(kind=kind, **names, x=x, y=y, size=size, speed=speed, phase=rng.random())
+
+
+def _sample_path(rng: np.random.Generator, motion: str, size: float) -> tuple[float, float, float]:
+    """(x, y, speed) with which an object of that radius stays wholly inside the frame."""
+    low, high = MARGIN + size, 1 - MARGIN - size
+    x, y = rng.uniform(low, high), rng.uniform(low, high)
+    if motion in MOTIONS[:4]:
+        travel = rng.uniform(0.5, high - low)
+        start = {"moving right": low, "moving down": low}.get(motion, low + travel)
+        start += rng.uniform(0, high - low - travel)
+        return (start, y, travel) if motion in MOTIONS[:2] else (x, start, travel)
+    if motion in MOTIONS[4:6]:
+        radius, angle = rng.uniform(0.25, high - 0.5), rng.uniform(0, 2 * math.pi)
+        x, y = 0.5 + radius * math.cos(angle), 0.5 + radius * math.sin(angle)
+        return x, y, rng.uniform(0.75, 1.0)
+    if motion in ("growing", "shrinking"):
+        ratio = rng.uniform(2.1, 2.4)
+        room = MARGIN + (size * ratio if motion == "growing" else size)
+        x, y = rng.uniform(room, 1 - room), rng.uniform(room, 1 - room)
+        return x, y, ratio if motion == "growing" else 1 / ratio
+    if motion == "bouncing":
+        return x, rng.uniform(low + BOUNCE_HEIGHT, high), rng.uniform(1.75, 2.25)
+    if motion == TURN:
+        return rng.uniform(0.46, 0.54), rng.uniform(0.46, 0.54), 1.0
+    return x, y, 0.0

@@ -1,0 +1,129 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gridctl.__main__ import main
+from gridctl.media.grid_image import load_facts
+from gridctl.media.write import write_clip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and no profile from outside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRIDCTL_PROFILE", raising=False)
+    return tmp_path
+
+
+def gridctl(*arguments: str) -> int:
+    """Run the command line in this process → its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["gridctl", *arguments])
+        try:
+            return main()
+        except SystemExit as end:
+            return int(end.code or 0)
+
+
+def make_clip(name: str, count: int = 8) -> Path:
+    path = Path("videos", name)
+    frames = np.random.default_rng(0).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
+    write_clip(frames, path, fps=8)
+    return path
+
+
+SMALL = ("--rows", "2", "--cols", "3", "--cell", "32x16")
+
+
+def test_written_paths_are_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    make_clip("vid1.mp4")
+    make_clip("vid2.mp4")
+    assert gridctl("pack", "videos", *SMALL) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines() == ["vidgrid/vid1.jpg", "vidgrid/vid2.jpg"]
+    assert "No profile" in output.err
+    facts = load_facts(Path("vidgrid/vid1.jpg"))
+    assert facts is not None
+    assert str(facts.grid) == "2x3 cells of 32x16, row-major"
+    assert gridctl("pack", "videos", *SMALL, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_flag_reaches_its_place() -> None:
+    make_clip("vid1.mp4", count=3)
+    flags = ["--order", "serpentine", "--tail", "pad", "--format", "png", "-o", "out"]
+    assert gridctl("pack", "videos/vid1.mp4", *SMALL, *flags) == 0
+    facts = load_facts(Path("out/vid1.png"))
+    assert facts is not None
+    assert (facts.grid.order, facts.num_frames) == ("serpentine", 3)
+
+
+def test_flags_go_before_the_profile() -> None:
+    make_clip("vid1.mp4")
+    Path("mine.toml").write_text(
+        '[grid]\nrows = 2\ncols = 4\ncell = "16x16"\n[pack]\nformat = "webp"\n'
+    )
+    assert gridctl("pack", "videos", "--profile", "mine.toml", "--cols", "2") == 0
+    facts = load_facts(Path("vidgrid/vid1.webp"))
+    assert facts is not None
+    assert str(facts.grid) == "2x2 cells of 16x16, row-major"
+
+
+def test_some_failures_end_with_3_and_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    make_clip("good.mp4")
+    make_clip("short.mp4", count=2)
+    Path("videos/text.mp4").write_text("no film")
+    assert gridctl("pack", "videos", *SMALL, "--json") == 3
+    output = capsys.readouterr()
+    data = json.loads(output.out)
+    assert data["written"] == ["vidgrid/good.jpg"]
+    assert [failure["path"] for failure in data["failed"]] == [
+        "videos/short.mp4",
+        "videos/text.mp4",
+    ]
+    lines = [line for line in output.err.splitlines() if line.startswith("gridctl: ")]
+    assert lines[0].startswith("gridctl: videos/short.mp4 has 2 frames; a 2x3 grid needs 6.")
+    assert lines[1].startswith("gridctl: videos/text.mp4 cannot be read as a video")
+    assert lines[2] == "gridctl: 2 of 3 could not be packed; the rest are done."
+    assert len(lines) == 3
+    assert sorted(path.name for path in Path("vidgrid").iterdir()) == ["good.jpg", "metadata.jsonl"]
+
+
+def test_only_failures_end_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gridctl("pack", "missing.mp4") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "gridctl: missing.mp4 does not exist; check the name."
+    )
+    assert gridctl("pack", "missing.mp4", "gone.mp4") == 1
+    assert len(capsys.readouterr().err.splitlines()) == 4  # the profile, a line each, the sum
+    assert not Path("vidgrid").exists()
+
+
+def test_a_name_with_a_line_break_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gridctl("pack", "two\nlines.mp4", "--quiet") == 1
+    assert capsys.readouterr().err == "gridctl: two\\nlines.mp4 does not exist; check the name.\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fact"),
+    [
+        (["--cell", "100x100"], "not a multiple of 16"),
+        (["--rows", "0"], "rows"),
+        (["--tail", "drop"], "tail"),
+        (["--format", "bmp"], "format"),
+        (["--quality", "101"], "quality"),
+        (["--order", "spiral"], "order"),
+    ],
+)
+def test_wrong_values_end_with_2(
+    flags: list[str], fact: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_clip("vid1.mp4")
+    assert gridctl("pack", "videos", *flags) == 2
+    error = capsys.readouterr().err
+    assert fact in error
+    assert len(error.splitlines()) == 1
+    assert not Path("vidgrid").exists()

@@ -1,0 +1,102 @@
+"""`gridctl profile` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import gridctl
+from gridctl.cli.profile import profile_app
+from gridctl.errors import InputError, ProfileError, UsageError
+from gridctl.profile import load_profile, shipped_profiles
+
+
+def call(*arguments: str) -> str:
+    """stdout of a call that succeeds; raises what the command raises."""
+    result = CliRunner().invoke(profile_app, [*arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for name in ("GRIDCTL_PROFILE", "HF_TOKEN", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_list_names_every_profile_and_what_fits() -> None:
+    text = call("list")
+    assert all(name in text for name in shipped_profiles())
+    rows: list[dict[str, Any]] = json.loads(call("list", "--json"))
+    fits = {row["name"]: row["fits"] for row in rows}
+    assert fits["tiny"]
+    assert not fits["flux-dev-24gb"]  # its download is gated, and here is no token
+    assert all(row["fits"] == (row["reasons"] == []) for row in rows)
+
+
+def test_show_prints_the_profile_that_would_be_taken() -> None:
+    assert "# tiny" in call("show")
+    Path("gridctl.toml").write_text('extends = "tiny"\ntrain.rank = 5\n')
+    line = next(line for line in call("show").splitlines() if line.startswith("train.rank"))
+    assert line.split() == ["train.rank", "=", "5", "#", "gridctl.toml"]
+    shown = json.loads(call("show", "flux-dev-24gb", "--json"))
+    assert shown["memory.quantize"] == {"value": "nf4", "origin": "preset 24gb"}
+
+
+def test_show_is_a_profile_again() -> None:
+    Path("again.toml").write_text(call("show", "flux-schnell-24gb"))
+    assert load_profile("again.toml").profile == load_profile("flux-schnell-24gb").profile
+
+
+def test_check_lists_every_fault_of_every_file() -> None:
+    Path("good.toml").write_text("grid.rows = 2")
+    Path("bad.toml").write_text("grid.rows = 0\ngrid.colls = 2")
+    assert call("check", "good.toml", "tiny") == "good.toml: ok\ntiny: ok\n"
+    with pytest.raises(ProfileError) as caught:
+        call("check", "bad.toml", "good.toml", "bad.toml")
+    assert caught.value.faults == (
+        "bad.toml: grid.rows: 0 is out of range; the least is 1.",
+        "bad.toml: grid.colls: unknown key; did you mean cols?",
+    )
+    assert caught.value.exit_code == 2
+    result = CliRunner().invoke(profile_app, ["check", "good.toml", "bad.toml", "--json"])
+    good, bad = json.loads(result.stdout)
+    assert (good["faults"], len(bad["faults"])) == ([], 2)
+
+
+def test_init_writes_a_profile_and_never_over_one() -> None:
+    assert call("init", "--from", "flux-dev-24gb") == "gridctl.toml\n"
+    path = Path("gridctl.toml")
+    assert load_profile(path).profile == load_profile("flux-dev-24gb").profile
+    path.write_text("mine")
+    with pytest.raises(InputError, match="--force"):
+        call("init")
+    assert path.read_text() == "mine"
+    call("init", "--force")
+    assert load_profile(path).profile == load_profile("tiny").profile
+    with pytest.raises(UsageError, match="flux-dev-24gb"):
+        call("init", "other.toml", "--from", "flux")
+    assert not Path("other.toml").exists()
+
+
+def test_help_loads_neither_pydantic_nor_torch() -> None:
+    code = (
+        "import sys, gridctl.cli.profile; "
+        "print([name for name in ('pydantic', 'tomli', 'torch') if name in sys.modules])"
+    )
+    root = Path(gridctl.__file__).parent.parent
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert answer.stdout == "[]\n", answer.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "show", "check", "init"])
+def test_every_help_has_an_example(command: str) -> None:
+    assert f"gridctl profile {command}" in " ".join(call(command, "--help").split())

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.errors import InputError, UsageError
+from gridctl.media.write import clip_format, write_clip
+
+
+def picture_book(count: int = 5, width: int = 48, height: int = 32) -> np.ndarray:
+    """Smooth, saturated frames: what colour conversion gets wrong shows."""
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    colours = [(230, 20, 20), (20, 230, 20), (20, 20, 230), (200, 100, 50), (128, 128, 128)]
+    for k in range(count):
+        frames[k] = colours[k % len(colours)]
+    return frames
+
+
+def decode(path: Path) -> tuple[np.ndarray, av.VideoStream, float]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        seconds = float(stream.duration * stream.time_base)
+        return np.stack(frames), stream, seconds
+
+
+@pytest.mark.parametrize("fps", [8, 14.4, 30000 / 1001])
+def test_mp4_keeps_frames_colours_and_duration(tmp_path: Path, fps: float) -> None:
+    path = tmp_path / "clip.mp4"
+    frames = picture_book()
+    write_clip(frames, path, fps=fps)
+    back, stream, seconds = decode(path)
+    assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+    assert back.shape == frames.shape
+    assert np.abs(back.astype(int) - frames).max() <= 6
+    assert seconds == pytest.approx(5 / fps, rel=1e-3)
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # plays while it downloads
+
+
+def test_mp4_takes_odd_sides(tmp_path: Path) -> None:
+    frames = picture_book(width=33, height=17)
+    write_clip(frames, tmp_path / "odd.mp4", fps=8)
+    back, _, _ = decode(tmp_path / "odd.mp4")
+    assert back.shape == (5, 18, 34, 3)
+    assert np.abs(back[:, :17, :33].astype(int) - frames).max() <= 8
+
+
+def test_gif_keeps_frames_and_duration(tmp_path: Path) -> None:
+    write_clip(picture_book(), tmp_path / "clip.gif", fps=7)
+    with Image.open(tmp_path / "clip.gif") as gif:
+        assert gif.n_frames == 5
+        assert gif.info["loop"] == 0
+        milliseconds = 0
+        for k in range(5):
+            gif.seek(k)
+            milliseconds += gif.info["duration"]
+            colour = np.asarray(gif.convert("RGB"))[4, 4].astype(int)
+            assert np.abs(colour - picture_book()[k, 4, 4]).max() <= 8
+    assert milliseconds == pytest.approx(5000 / 7, abs=10)
+
+
+@pytest.mark.parametrize("name", ["frames", "take.1/"])
+def test_a_folder_of_frames_is_exact(tmp_path: Path, name: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 32, 3), dtype=np.uint8)
+    write_clip(frames, f"{tmp_path}/{name}", fps=8)
+    files = sorted((tmp_path / name).iterdir())
+    assert [file.name for file in files] == [f"frame_{k:04}.png" for k in (1, 2, 3)]
+    assert np.array_equal(np.stack([np.asarray(Image.open(file)) for file in files]), frames)
+
+
+def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.txt"):
+        write_clip(picture_book(), tmp_path / "clip.txt", fps=8)
+    with pytest.raises(UsageError, match=r"\.avi"):
+        clip_format("clip.avi")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(UsageError, match="fps"):
+        write_clip(picture_book(), tmp_path / "clip.mp4", fps=fps)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "frames"])
+def test_nothing_is_overwritten_without_force(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_clip(picture_book(2), path, fps=8)
+    before = path.stat().st_mtime_ns
+    with pytest.raises(InputError, match="--force"):
+        write_clip(picture_book(3), path, fps=8)
+    assert path.stat().st_mtime_ns == before
+    write_clip(picture_book(3), path, fps=8, force=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "frames"])
+def test_a_failed_write_leaves_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        write_clip(np.zeros((2, 16, 16, 7), np.uint8), tmp_path / name, fps=8)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,108 @@
+"""What a machine lacks is told; what it has is not."""
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gridctl.profile import Profile, load_profile, machine_fit, this_machine
+from gridctl.profile.machine import GIB, Card, Machine, nvidia_cards
+
+LAPTOP = Machine(
+    cards=(),
+    memory_bytes=8 * GIB,
+    free_disk_bytes=5 * GIB,
+    has_token=False,
+    has_bitsandbytes=False,
+)
+WORKSTATION = Machine(
+    cards=(Card(name="Small", memory_mib=2048), Card(name="L4", memory_mib=23034)),
+    memory_bytes=64 * GIB,
+    free_disk_bytes=500 * GIB,
+    has_token=True,
+    has_bitsandbytes=True,
+)
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    return tmp_path / "hub"
+
+
+def flux() -> Profile:
+    return load_profile("flux-dev-24gb").profile
+
+
+def test_the_built_in_model_needs_nothing() -> None:
+    assert machine_fit(load_profile("tiny").profile, LAPTOP).ok
+
+
+def test_a_24_gb_card_may_show_a_little_less() -> None:
+    assert machine_fit(flux(), WORKSTATION).reasons == ()
+
+
+def test_everything_that_is_missing_is_told() -> None:
+    fit = machine_fit(flux(), LAPTOP)
+    assert not fit.ok
+    assert fit.reasons == (
+        "needs 24 GB of NVIDIA card memory; none found",
+        "needs 18 GB of memory; 8 GB here",
+        "needs 34 GB of disk for the download; 5 GB free",
+        "needs HF_TOKEN to download a gated model; none in the environment or .env",
+        "needs bitsandbytes; pip install 'gridctl[quant]'",
+    )
+
+
+def test_a_card_that_is_too_small_is_named() -> None:
+    (reason,) = machine_fit(load_profile("flux-dev-48gb").profile, WORKSTATION).reasons
+    assert reason == "needs 48 GB of NVIDIA card memory; L4 has 22 GB"
+
+
+def test_a_model_in_the_cache_needs_neither_disk_nor_token(hub: Path) -> None:
+    bare = replace(WORKSTATION, free_disk_bytes=0, has_token=False)
+    assert len(machine_fit(flux(), bare).reasons) == 2
+    weights = hub / "models--black-forest-labs--FLUX.1-dev/snapshots/abc/transformer"
+    weights.mkdir(parents=True)
+    (weights / "diffusion_pytorch_model-00001-of-00003.safetensors").touch()
+    assert machine_fit(flux(), bare).ok
+
+
+def test_a_local_model_needs_neither(tmp_path: Path) -> None:
+    local = load_profile("flux-dev-24gb", {"model.base": str(tmp_path)}).profile
+    assert machine_fit(local, replace(WORKSTATION, free_disk_bytes=0, has_token=False)).ok
+
+
+def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch, hub: Path) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.chdir(hub.parent)
+    machine = this_machine()
+    assert machine.memory_bytes > GIB // 4
+    assert machine.free_disk_bytes > 0
+    assert not machine.has_token
+    (hub.parent / ".env").write_text("HF_TOKEN=x")
+    assert this_machine().has_token
+
+
+@pytest.mark.parametrize(
+    ("script", "cards"),
+    [
+        (
+            "echo '23034, NVIDIA L4'; echo '[N/A], Odd'",
+            (Card(name="NVIDIA L4", memory_mib=23034),),
+        ),
+        ("echo no driver; exit 9", ()),
+    ],
+)
+def test_cards_are_read_from_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, cards: tuple[Card, ...]
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nvidia_cards() == cards
+    tool.unlink()
+    assert nvidia_cards() == ()

@@ -1,0 +1,28 @@
+"""The token comes from the environment, then from .env."""
+
+from pathlib import Path
+
+import pytest
+
+from gridctl.profile import hub_token
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("HF_TOKEN=abc\n", "abc"),
+        ("OTHER=1\n export HF_TOKEN = 'abc' \n", "abc"),
+        ('HF_TOKEN="abc"', "abc"),
+        ("#HF_TOKEN=abc\nMY_HF_TOKEN=abc\nHF_TOKEN\n", None),
+        ("HF_TOKEN=\n", None),
+    ],
+)
+def test_token_from_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, token: str | None
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert hub_token(tmp_path) is None
+    (tmp_path / ".env").write_text(text)
+    assert hub_token(tmp_path) == token
+    monkeypatch.setenv("HF_TOKEN", "from the environment")
+    assert hub_token(tmp_path) == "from the environment"

@@ -1,0 +1,57 @@
+"""What `show` and `init` write is TOML that says the same again."""
+
+from pathlib import Path
+
+import pytest
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridctl.profile import load_profile, shipped_profiles, show_lines, starter_toml
+from gridctl.profile.write import toml_value
+
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["a", "b-c", "d_1"]), inner),
+)
+
+
+@given(VALUES)
+def test_a_value_comes_back_as_it_was(value: object) -> None:
+    assert tomli.loads(f"key = {toml_value(value)}")["key"] == value
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shown_values_are_the_profile_again(tmp_path: Path, name: str) -> None:
+    loaded = load_profile(name)
+    lines = show_lines(loaded)
+    assert 'grid.order = "row-major"' in lines[3]
+    assert lines[3].endswith("# default")
+    path = tmp_path / "shown.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert load_profile(path).profile == loaded.profile
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_a_starter_changes_nothing_until_a_sign_is_taken_off(tmp_path: Path, name: str) -> None:
+    loaded = load_profile(name)
+    path = tmp_path / "gridctl.toml"
+    path.write_text(starter_toml(name, loaded), encoding="utf-8")
+    started = load_profile(path)
+    assert started.profile == loaded.profile
+    assert str(path) not in started.origins.values()
+
+    # Every key with its sign off, but those that are not set: still the same, now from the file.
+    lines = path.read_text(encoding="utf-8").splitlines()
+    bare = [
+        line[1:] if line.startswith("#") and line[1] != " " and " =  " not in line else line
+        for line in lines
+    ]
+    path.write_text("\n".join(bare), encoding="utf-8")
+    started = load_profile(path)
+    assert started.profile == loaded.profile
+    assert started.origins["train.stage"] == str(path)
+    assert started.origins["memory.device"] == str(path)

@@ -1,0 +1,243 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.errors import UsageError
+from gridctl.geometry import Grid
+from gridctl.media.grid_image import load_facts, load_grid, split
+from gridctl.media.write import write_clip
+from gridctl.pack import pack
+
+GRID = Grid(rows=2, cols=3, cell=(32, 16))
+
+
+def counted(count: int) -> np.ndarray:
+    """Frames whose grey level tells their number: 10 k + 20."""
+    levels = (np.arange(count) * 10 + 20).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, 32, 64, 3)).copy()
+
+
+def make_clip(path: Path, count: int = 11, fps: float = 12) -> Path:
+    write_clip(counted(count), path, fps=fps)
+    return path
+
+
+def numbers(path: Path) -> list[int]:
+    image, facts = load_grid(path)
+    assert facts is not None
+    return [round((float(frame.mean()) - 20) / 10) for frame in split(image, facts.grid)]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_of_videos_becomes_a_dataset_folder(tmp_path: Path) -> None:
+    source, output = tmp_path / "videos", tmp_path / "vidgrid"
+    make_clip(source / "vid1.mp4")
+    make_clip(source / "vid2.gif")
+    (source / "vid1.txt").write_text("ein Bär läuft\n", encoding="utf-8")
+    result = pack([source], output, grid=GRID)
+    assert (result.skipped, result.failed) == ((), ())
+    assert files(output) == ["metadata.jsonl", "vid1.jpg", "vid2.jpg"]
+    assert numbers(output / "vid1.jpg") == [0, 2, 4, 6, 8, 10]
+    facts = load_facts(output / "vid1.jpg")
+    assert facts is not None
+    assert (facts.grid, facts.num_frames, facts.text) == (GRID, 6, "ein Bär läuft")
+    assert facts.source == (source / "vid1.mp4").as_posix()
+    assert facts.num_frames / facts.fps == pytest.approx(11 / 12)
+    lines = (output / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["file_name"] for line in lines] == ["vid1.jpg", "vid2.jpg"]
+
+
+def test_sub_folders_and_frame_folders_keep_their_place(tmp_path: Path) -> None:
+    source, output = tmp_path / "source", tmp_path / "vidgrid"
+    make_clip(source / "train" / "vid1.mp4")
+    make_clip(source / "val" / "vid1.mp4")
+    folder = source / "train" / "sequence1"
+    folder.mkdir()
+    for number, picture in enumerate(counted(11), start=1):
+        Image.fromarray(picture).save(folder / f"frame_{number}.png")
+    pack([source], output, grid=GRID, format="png")
+    assert files(output) == [
+        "train/metadata.jsonl",
+        "train/sequence1.png",
+        "train/vid1.png",
+        "val/metadata.jsonl",
+        "val/vid1.png",
+    ]
+    assert numbers(output / "train" / "sequence1.png") == [0, 2, 4, 6, 8, 10]
+
+
+def test_a_frame_folder_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "sequence1"
+    folder.mkdir()
+    for number, picture in enumerate(counted(6)):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    (tmp_path / "sequence1.txt").write_text("a ramp")
+    monkeypatch.chdir(folder)
+    result = pack([Path()], tmp_path / "out", grid=GRID)
+    assert result.written == (tmp_path / "out" / "sequence1.jpg",)
+    facts = load_facts(result.written[0])
+    assert facts is not None
+    assert facts.text == "a ramp"
+
+
+def test_sources_of_one_stem_never_overwrite_each_other(tmp_path: Path) -> None:
+    first = make_clip(tmp_path / "a" / "vid1.mp4")
+    second = make_clip(tmp_path / "b" / "vid1.mp4")
+    third = make_clip(tmp_path / "b" / "VID1.gif")
+    output = tmp_path / "out"
+    for _ in range(2):  # the same names on the second run
+        result = pack([first, second, third], output, grid=GRID)
+        assert [path.name for path in (*result.written, *result.skipped)] == [
+            "vid1.jpg",
+            "vid1-mp4.jpg",
+            "VID1-gif.jpg",
+        ]
+    assert len(result.skipped) == 3
+
+
+def test_one_bad_source_does_not_stop_the_others(tmp_path: Path) -> None:
+    source, output = tmp_path / "videos", tmp_path / "vidgrid"
+    make_clip(source / "good.mp4")
+    make_clip(source / "short.mp4", count=3)
+    (source / "text.mp4").write_text("no film")
+    (source / "zero.mp4").touch()
+    (tmp_path / "empty").mkdir()
+    missing = tmp_path / "missing.mp4"
+    result = pack([source, tmp_path / "empty", missing], output, grid=GRID)
+    assert result.written == (output / "good.jpg",)
+    assert [failure.path.name for failure in result.failed] == [
+        "short.mp4",
+        "text.mp4",
+        "zero.mp4",
+        "empty",
+        "missing.mp4",
+    ]
+    for failure in result.failed:
+        assert str(failure.path) in failure.reason
+        assert "\n" not in failure.reason
+    assert files(output) == ["good.jpg", "metadata.jsonl"]
+
+
+def test_a_second_run_skips_what_is_done_and_finishes_the_rest(tmp_path: Path) -> None:
+    source, output = tmp_path / "videos", tmp_path / "vidgrid"
+    make_clip(source / "vid1.mp4")
+    make_clip(source / "vid2.mp4")
+    pack([source], output, grid=GRID)
+    before = (output / "vid1.jpg").stat().st_mtime_ns
+    (output / "vid2.jpg").unlink()
+    result = pack([source], output, grid=GRID)
+    assert (result.written, result.skipped) == ((output / "vid2.jpg",), (output / "vid1.jpg",))
+    assert (output / "vid1.jpg").stat().st_mtime_ns == before
+    assert len(pack([source], output, grid=GRID, force=True).written) == 2
+    assert (output / "vid1.jpg").stat().st_mtime_ns != before
+
+
+def test_another_grid_is_not_overwritten_without_force(tmp_path: Path) -> None:
+    clip, output = make_clip(tmp_path / "vid1.mp4"), tmp_path / "vidgrid"
+    pack([clip], output, grid=GRID)
+    other = Grid(rows=2, cols=2, cell=(16, 16))
+    result = pack([clip], output, grid=other)
+    assert "--force" in result.failed[0].reason
+    assert len(numbers(output / "vid1.jpg")) == 6
+    pack([clip], output, grid=other, force=True)
+    assert len(numbers(output / "vid1.jpg")) == 4
+
+
+def test_tail_pad_repeats_the_last_frame_and_counts_the_real_ones(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "vid1.mp4", count=4)
+    result = pack([clip], tmp_path / "out", grid=GRID, tail="pad")
+    assert numbers(result.written[0]) == [0, 1, 2, 3, 3, 3]
+    facts = load_facts(result.written[0])
+    assert facts is not None
+    assert (facts.num_frames, len(facts.times_seconds)) == (4, 4)
+
+
+def test_a_link_that_leads_back_up_is_not_followed_for_ever(tmp_path: Path) -> None:
+    source = tmp_path / "videos"
+    make_clip(source / "deep" / "vid1.mp4")
+    (source / "deep" / "loop").symlink_to(source, target_is_directory=True)
+    result = pack([source], tmp_path / "out", grid=GRID)
+    assert result.written == (tmp_path / "out" / "deep" / "vid1.jpg",)
+
+
+@pytest.mark.parametrize("name", ["two\nlines.mp4", "\U0001f43b bear.mp4", "-dash.mp4", "a:b.mp4"])
+def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clip(tmp_path / "x.mp4").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    result = pack([Path(name)], Path("out"), grid=GRID)
+    assert [path.stem for path in result.written] == [Path(name).stem]
+    assert json.loads(Path("out/metadata.jsonl").read_text(encoding="utf-8"))["source"] == name
+
+
+def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    make_clip(tmp_path / "x.mp4").rename(tmp_path / name)
+    result = pack([tmp_path / name], tmp_path / "out", grid=GRID)
+    assert result.failed == ()
+    assert result.written == (tmp_path / "out" / "caf_.jpg",)
+
+
+def test_an_unwritable_output_is_one_line(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "vid1.mp4")
+    (tmp_path / "out").write_text("a file, no folder")
+    result = pack([clip], tmp_path / "out", grid=GRID)
+    assert result.written == ()
+    assert "\n" not in result.failed[0].reason
+
+
+def test_an_interrupted_write_leaves_no_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "vid1.mp4")
+
+    def die(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            pack([clip], tmp_path / "out", grid=GRID)
+    assert files(tmp_path / "out") == []
+    assert len(pack([clip], tmp_path / "out", grid=GRID).written) == 1
+
+
+def test_wrong_options_are_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="bmp"):
+        pack([tmp_path], tmp_path / "out", grid=GRID, format="bmp")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="drop"):
+        pack([tmp_path], tmp_path / "out", grid=GRID, tail="drop")  # type: ignore[arg-type]
+
+
+def test_progress_counts_clips(tmp_path: Path) -> None:
+    clips = [make_clip(tmp_path / f"vid{k}.mp4") for k in range(2)]
+    seen: list[tuple[int, int, str]] = []
+    pack(clips, tmp_path / "out", grid=GRID, progress=lambda *step: seen.append(step))
+    assert seen == [(0, 2, "vid0.mp4"), (1, 2, "vid1.mp4"), (2, 2, "")]
+
+
+def test_a_foreign_image_under_the_name_is_kept(tmp_path: Path) -> None:
+    clip, output = make_clip(tmp_path / "vid1.mp4"), tmp_path / "out"
+    output.mkdir()
+    Image.new("RGB", (8, 8)).save(output / "vid1.jpg")
+    before = (output / "vid1.jpg").read_bytes()
+    assert len(pack([clip], output, grid=GRID).failed) == 1
+    assert (output / "vid1.jpg").read_bytes() == before
+
+
+def test_a_folder_without_rights_fails_alone(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    make_clip(tmp_path / "videos" / "vid1.mp4")
+    closed = tmp_path / "videos" / "closed"
+    closed.mkdir(mode=0)
+    result = pack([tmp_path / "videos"], tmp_path / "out", grid=GRID)
+    closed.chmod(0o700)
+    assert [failure.path for failure in result.failed] == [closed]
+    assert len(result.written) == 1

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.errors import UsageError
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+from gridctl.media.grid_image import compose, save_grid
+from gridctl.media.read import natural_key
+from gridctl.pack import pack
+from gridctl.unpack import unpack
+
+GRID = Grid(rows=2, cols=3, cell=(32, 16), order="serpentine")
+FRAMES = np.random.default_rng(0).integers(0, 256, (6, 16, 32, 3), dtype=np.uint8)
+
+
+def make_grid(path: Path, num_frames: int = 6, fps: float = 5.0) -> Path:
+    facts = Facts(
+        grid=GRID,
+        source="vid1.mp4",
+        times_seconds=tuple(k / fps for k in range(num_frames)),
+        fps=fps,
+        num_frames=num_frames,
+    )
+    save_grid(compose(FRAMES, GRID), path, facts)
+    return path
+
+
+def read_folder(folder: Path) -> np.ndarray:
+    files = sorted(folder.iterdir(), key=natural_key)
+    return np.stack([np.asarray(Image.open(file)) for file in files])
+
+
+def video_facts(path: Path) -> tuple[int, float]:
+    """(frames, seconds) of a video."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        count = sum(1 for _ in container.decode(stream))
+        return count, float(stream.duration * stream.time_base)
+
+
+def test_frames_come_back_bit_exact_with_no_flags(tmp_path: Path) -> None:
+    result = unpack([make_grid(tmp_path / "vid1.png")], f"{tmp_path}/frames/")
+    assert result.failed == ()
+    assert np.array_equal(read_folder(tmp_path / "frames"), FRAMES)
+
+
+def test_padded_cells_are_left_out(tmp_path: Path) -> None:
+    unpack([make_grid(tmp_path / "vid1.png", num_frames=4)], tmp_path / "frames")
+    assert np.array_equal(read_folder(tmp_path / "frames"), FRAMES[:4])
+
+
+def test_a_clip_plays_at_the_facts_rate_or_at_the_one_said(tmp_path: Path) -> None:
+    grid = make_grid(tmp_path / "vid1.webp", fps=5)
+    unpack([grid], tmp_path / "a.mp4")
+    unpack([grid], tmp_path / "b.mp4", fps=12)
+    assert video_facts(tmp_path / "a.mp4") == (6, pytest.approx(6 / 5))
+    assert video_facts(tmp_path / "b.mp4") == (6, pytest.approx(6 / 12))
+    assert unpack([grid], tmp_path / "c.mp4", fps=0).failed
+
+
+def test_pack_unpack_pack_gives_the_same_grid(tmp_path: Path) -> None:
+    folder = tmp_path / "sequence1"
+    folder.mkdir()
+    for number, picture in enumerate(FRAMES):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    first = pack([folder], tmp_path / "one", grid=GRID, format="png").written[0]
+    unpack([first], tmp_path / "again")
+    second = pack([tmp_path / "again"], tmp_path / "two", grid=GRID, format="png").written[0]
+    assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(second)))
+
+
+@pytest.mark.parametrize(
+    ("format", "names"),
+    [
+        ("mp4", ["train/vid1.mp4", "vid2.mp4"]),
+        ("gif", ["train/vid1.gif", "vid2.gif"]),
+        ("frames", ["train/vid1", "vid2"]),
+    ],
+)
+def test_a_folder_of_grids_becomes_a_folder_of_clips(tmp_path: Path, format, names) -> None:
+    make_grid(tmp_path / "vidgrid" / "vid2.png")
+    make_grid(tmp_path / "vidgrid" / "train" / "vid1.png")
+    output = tmp_path / "clips"
+    result = unpack([tmp_path / "vidgrid"], output, format=format)
+    assert sorted(path.relative_to(output).as_posix() for path in result.written) == names
+    assert all(path.exists() for path in result.written)
+    assert len(unpack([tmp_path / "vidgrid"], output, format=format).skipped) == 2
+
+
+def test_one_bad_grid_does_not_stop_the_others(tmp_path: Path) -> None:
+    make_grid(tmp_path / "vidgrid" / "vid2.png")
+    (tmp_path / "vidgrid" / "vid1.png").write_bytes(b"no picture")
+    result = unpack([tmp_path / "vidgrid"], tmp_path / "clips")
+    assert [path.name for path in result.written] == ["vid2.mp4"]
+    assert [failure.path.name for failure in result.failed] == ["vid1.png"]
+    assert [path.name for path in (tmp_path / "clips").iterdir()] == ["vid2.mp4"]
+
+
+def test_an_image_without_facts_takes_its_grid_from_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.png"
+    Image.fromarray(compose(FRAMES, GRID)).save(path)
+    failed = unpack([path], tmp_path / "frames").failed
+    assert "--rows" in failed[0].reason
+    assert "divide" in unpack([path], tmp_path / "frames", rows=5, cols=3).failed[0].reason
+    assert not (tmp_path / "frames").exists()
+    unpack([path], tmp_path / "frames", rows=2, cols=3, order="serpentine")
+    assert np.array_equal(read_folder(tmp_path / "frames"), FRAMES)
+
+
+def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
+    grid = make_grid(tmp_path / "vid1.png")
+    (tmp_path / "clip.mp4").write_text("mine")
+    assert "--force" in unpack([grid], tmp_path / "clip.mp4").failed[0].reason
+    assert (tmp_path / "clip.mp4").read_text() == "mine"
+    unpack([grid], tmp_path / "clip.mp4", force=True)
+    assert video_facts(tmp_path / "clip.mp4")[0] == 6
+
+
+def test_names_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    grids = tmp_path / "vidgrid"
+    make_grid(grids / "vid1.png")
+    with pytest.raises(UsageError, match=r"\.txt"):
+        unpack([grids / "vid1.png"], tmp_path / "clip.txt")
+    with pytest.raises(UsageError, match="names one clip"):
+        unpack([grids], tmp_path / "clip.mp4")
+    make_grid(grids / "vid1.webp")
+    with pytest.raises(UsageError, match="another grid"):
+        unpack([grids], tmp_path / "clips")
+    assert not (tmp_path / "clips").exists()
