@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -10,6 +11,9 @@ def main() -> int:
     from gridctl.cli.app import app
     from gridctl.errors import ExitCode, GridctlError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()  # Typer itself ends usage errors with 2 and Ctrl-C with 130
     except GridctlError as error:

@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gridctl.errors import InputError
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG,
+    errno.EEXIST, errno.ENAMETOOLONG,
 }  # fmt: skip
 
 
@@ -27,6 +28,7 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())  # some writers leave a file to its owner alone
 
 
 @contextmanager
@@ -68,7 +70,14 @@ def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
             "free some space, or choose a folder that is yours to write."
         ) from error
     finally:
-        _remove(temporary)
+        with suppress(OSError):  # what could not be made cannot be removed
+            _remove(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _remove(path: Path) -> None:

@@ -55,7 +55,9 @@ class Grid:
             )
         width, height = self.cell
         if width < 1 or height < 1 or width % CELL_MULTIPLE or height % CELL_MULTIPLE:
-            near = "x".join(str(max(1, round(s / CELL_MULTIPLE)) * CELL_MULTIPLE) for s in self.cell)
+            near = "x".join(
+                str(max(1, round(s / CELL_MULTIPLE)) * CELL_MULTIPLE) for s in self.cell
+            )
             raise UsageError(
                 f"cell {width}x{height} is not a multiple of {CELL_MULTIPLE} pixels on both sides, "
                 f"so a FLUX token would hold two frames; use {near}."

@@ -52,4 +52,4 @@ def layout_prompt(grid: Grid, template: str = DEFAULT_LAYOUT) -> str:
 
 def grid_prompt(grid: Grid, content: str, template: str = DEFAULT_LAYOUT) -> str:
     """Layout prompt, then content: what a grid's caption is and what `generate` asks for."""
-    return f"{layout_prompt(grid, template)} {' '.join(content.split())}"
+    return f"{layout_prompt(grid, template)} {' '.join(content.split())}".strip()

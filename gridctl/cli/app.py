@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from gridctl import __version__
+from gridctl.cli.bench import bench_app
+from gridctl.cli.caption import caption
+from gridctl.cli.generate import generate_app
+from gridctl.cli.pack import pack
+from gridctl.cli.profile import profile_app
 from gridctl.cli.shell import with_shell
+from gridctl.cli.train import train
+from gridctl.cli.unpack import unpack
 
 app = typer.Typer(
     help="Draw and train image sequences as grids (GRID, arXiv 2412.10718).",
@@ -32,3 +39,11 @@ def root(
     ] = False,
 ) -> None:
     """Draw and train image sequences as grids (GRID, arXiv 2412.10718)."""
+
+
+for _verb in (pack, caption, train):
+    app.command(_verb.__name__)(with_shell(_verb))
+app.add_typer(generate_app, name="generate")
+app.command("unpack")(with_shell(unpack))
+app.add_typer(bench_app, name="bench")
+app.add_typer(profile_app, name="profile")

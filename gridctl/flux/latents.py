@@ -28,7 +28,8 @@ def encode_frames(vae: Any, frames: npt.NDArray[np.uint8], *, batch: int) -> Ten
         pixels = torch.from_numpy(frames[start : start + batch]).to(vae.device, vae.dtype)
         pixels = rearrange(pixels / 127.5 - 1, "f h w c -> f c h w")
         parts.append(vae.encode(pixels).latent_dist.mode())
-    return (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
+    latents: Tensor = (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
+    return latents
 
 
 @torch.no_grad()
@@ -45,8 +46,8 @@ def decode_frames(vae: Any, latents: Tensor, *, batch: int) -> npt.NDArray[np.ui
 
 def split_cells(latents: Tensor, grid: Grid) -> Tensor:
     """A grid's latents (..., C, H, W) → its frames' (..., F, C, h, w), in frame order."""
-    cells = [latents[(..., *box.slices)] for box in grid.boxes("latent")]
-    return torch.stack(cells, dim=-4)
+    boxes = [box.slices for box in grid.boxes("latent")]
+    return torch.stack([latents[..., rows, cols] for rows, cols in boxes], dim=-4)
 
 
 def join_cells(frames: Tensor, grid: Grid) -> Tensor:
@@ -54,7 +55,8 @@ def join_cells(frames: Tensor, grid: Grid) -> Tensor:
     width, height = grid.size("latent")
     joined = frames.new_empty((*frames.shape[:-4], frames.shape[-3], height, width))
     for frame, box in enumerate(grid.boxes("latent")):
-        joined[(..., *box.slices)] = frames[..., frame, :, :, :]
+        rows, cols = box.slices
+        joined[..., rows, cols] = frames[..., frame, :, :, :]
     return joined
 
 
@@ -65,7 +67,9 @@ def patchify(latents: Tensor) -> Tensor:
 
 def unpatchify(tokens: Tensor, *, height: int, width: int) -> Tensor:
     """Tokens (B, N, 4C) → (B, C, height, width) in latent units; undoes `patchify`."""
-    return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=height // 2, w=width // 2, p=2, q=2)
+    return rearrange(
+        tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=height // 2, w=width // 2, p=2, q=2
+    )
 
 
 def image_ids(*, height: int, width: int, device: torch.device) -> Tensor:

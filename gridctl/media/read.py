@@ -73,7 +73,10 @@ def sample_indices(count: int, wanted: int) -> tuple[int, ...]:
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Picture:
     """Crop about the centre to the shape of `size`, then scale to it → (H, W, 3)."""
-    return np.asarray(ImageOps.fit(image, size, method=Image.Resampling.LANCZOS))
+    shrinks = image.width >= size[0] and image.height >= size[1]
+    # For shrinking, Hamming is as clean as Lanczos at less than half its time.
+    method = Image.Resampling.HAMMING if shrinks else Image.Resampling.LANCZOS
+    return np.asarray(ImageOps.fit(image, size, method=method))
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:

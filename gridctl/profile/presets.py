@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "16gb": {
         "device": "cuda",
         "quantize": "nf4",
-        "offload": "model",
+        "offload": "none",
         "gradient_checkpointing": True,
         "optimizer": "adamw8bit",
         "encode_batch": 4,
@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "24gb": {
         "device": "cuda",
         "quantize": "nf4",
-        "offload": "model",
+        "offload": "none",
         "gradient_checkpointing": True,
         "optimizer": "adamw8bit",
         "encode_batch": 8,
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "48gb": {
         "device": "cuda",
         "quantize": "none",
-        "offload": "model",
+        "offload": "none",
         "gradient_checkpointing": True,
         "optimizer": "adamw8bit",
         "encode_batch": 24,

@@ -75,22 +75,21 @@ class ModelSection(Section):
     base: str = Field(
         default="tiny",
         min_length=1,
-        description='A Hub id, a local folder, a .safetensors file, or the built-in "tiny".',
+        description='A Hub id, a local diffusers folder, or the built-in "tiny".',
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a Hub model.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="What the base model computes in."
     )
-    adapter: str | None = Field(default=None, description="LoRA weights to generate with.")
+    adapter: str | None = Field(
+        default=None, description='LoRA file to generate with; "none" for the bare base.'
+    )
     adapter_scale: float = Field(
         default=1.0, description="How strongly the adapter acts; 1 is as trained."
     )
-    text_tokens: Positive = Field(
-        default=512,
-        description="T5 tokens of a prompt: 512 for FLUX.1-dev, 256 for schnell, 64 for tiny.",
-    )
-    trust_remote_code: bool = Field(
-        default=False, description="Run Python code that a Hub model brings."
+    text_tokens: Positive | None = Field(
+        default=None,
+        description="T5 tokens of a prompt; the base's own if unset (FLUX.1-dev 512, tiny 64).",
     )
 
 
@@ -106,9 +105,10 @@ class MemorySection(Section):
     quantize: Literal["none", "nf4", "int8"] = Field(
         default="none", description="How the base transformer's weights are stored."
     )
-    offload: Literal["none", "model", "group"] = Field(
+    offload: Literal["none", "group"] = Field(
         default="none",
-        description="What waits in main memory until its turn: whole models, or layers.",
+        description="group keeps the transformer's layers in main memory until their turn; "
+        "for generating only.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations when training: less memory, more time."
@@ -241,6 +241,9 @@ class GenerateSection(Section):
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: Annotated[float, Field(gt=0)] = Field(
         default=8.0, description="Frames per second of the clip."
+    )
+    size: Cell = Field(
+        default=(1024, 1024), description="Of `generate image`, WxH in pixels; multiples of 16."
     )
     max_mu: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Cap of the schedule's time shift, which grows with the grid."

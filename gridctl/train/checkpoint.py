@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor], dict[str,
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
         return int(facts.pop("step")), tensors, facts
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(

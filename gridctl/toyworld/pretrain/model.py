@@ -22,14 +22,14 @@ CLIP_TOKENS = 77  # CLIP's, in every FLUX
 
 
 def build_transformer() -> FluxTransformer2DModel:
-    """2 double and 4 single blocks of width 192 with guidance embedding: 4.9 M parameters."""
+    """2 double and 6 single blocks of width 160, with guidance embedding."""
     return FluxTransformer2DModel(
         patch_size=1,
         in_channels=64,
         num_layers=2,
-        num_single_layers=4,
+        num_single_layers=6,
         attention_head_dim=32,
-        num_attention_heads=6,
+        num_attention_heads=5,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=POOLED_WIDTH,
         guidance_embeds=True,

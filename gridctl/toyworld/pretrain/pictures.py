@@ -33,5 +33,5 @@ def picture_pool(path: Path, *, count: int, seed: int, side: int = 64) -> npt.ND
             pool[index] = picture[top : top + side, left : left + side]
         with atomic_file(path) as temporary:
             np.save(temporary, pool)
-    pool = np.load(path)
-    return pool
+    kept: npt.NDArray[np.uint8] = np.load(path)
+    return kept

@@ -33,14 +33,14 @@ LATENT_NOISE = 0.02  # so that the decoder forgives latents that are a little of
 CHECKPOINT_EVERY = 250
 
 
-def train_vae(
-    work: Path, *, steps: int, seed: int, log: Callable[[str], None]
-) -> AutoencoderKL:
+def train_vae(work: Path, *, steps: int, seed: int, log: Callable[[str], None]) -> AutoencoderKL:
     """Train for `steps`, or go on where `work` has it; scale and shift set from the latents."""
     torch.manual_seed(seed)
     vae = build_vae().to(memory_format=torch.channels_last)
     pool = torch.from_numpy(picture_pool(work / "pictures.npy", count=POOL, seed=seed))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0)
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0
+    )
     step = 0
     if saved := list_checkpoints(work / "vae"):
         step, tensors, _ = read_checkpoint(saved[-1])

@@ -1,0 +1,144 @@
+"""Adapters: LoRA weights on the transformer, in files that other tools read too.
+
+A file holds diffusers' key names and, in its header, what `generate` needs: the grid, the
+layout prompt, fps and the base model. `alpha` is folded into the weights, so that a loader
+that knows nothing of it applies the right scale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gridctl.errors import InputError, UsageError
+from gridctl.files import atomic_file
+from gridctl.geometry import Grid
+
+# The linear layers of both kinds of block, attention and MLP; not the modulations.
+TARGETS = (
+    r".*transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+    r"|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
+)
+_NAME = "default"  # the only adapter name that diffusers' helpers look at
+_HEADER = "gridctl"
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterFacts:
+    """What an adapter's header says; `profile` is the TOML that made it."""
+
+    grid: Grid
+    layout: str
+    fps: float
+    base: str
+    steps: int
+    profile: str
+
+    def to_header(self) -> dict[str, str]:
+        """safetensors metadata: strings by name."""
+        facts = {
+            "version": _VERSION,
+            "rows": self.grid.rows,
+            "cols": self.grid.cols,
+            "cell": list(self.grid.cell),
+            "order": self.grid.order,
+            "layout": self.layout,
+            "fps": self.fps,
+            "base": self.base,
+            "steps": self.steps,
+            "profile": self.profile,
+        }
+        return {"format": "pt", _HEADER: json.dumps(facts, ensure_ascii=True)}
+
+
+def read_adapter_facts(path: Path) -> AdapterFacts | None:
+    """An adapter's facts; None for a LoRA from elsewhere. InputError if it cannot be read."""
+    if not path.is_file():
+        raise InputError(f"{path} is not there; name an adapter that gridctl train has written.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        if _HEADER not in header:
+            return None
+        facts = json.loads(header[_HEADER])
+        width, height = facts["cell"]
+        return AdapterFacts(
+            grid=Grid(
+                rows=facts["rows"], cols=facts["cols"], cell=(width, height), order=facts["order"]
+            ),
+            layout=facts["layout"],
+            fps=facts["fps"],
+            base=facts["base"],
+            steps=facts["steps"],
+            profile=facts["profile"],
+        )
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is not an adapter that can be read ({error}); it must be a safetensors file."
+        ) from error
+
+
+def add_lora(transformer: Any, *, rank: int, alpha: float, seed: int) -> list[torch.nn.Parameter]:
+    """Put trainable LoRA layers, in float32, on `transformer`; returns their parameters."""
+    from diffusers.training_utils import cast_training_params
+    from peft import LoraConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # A starts at random, B at zero
+        transformer.add_adapter(
+            LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS), adapter_name=_NAME
+        )
+    cast_training_params(transformer, torch.float32)
+    return [parameter for parameter in transformer.parameters() if parameter.requires_grad]
+
+
+def lora_tensors(transformer: Any) -> dict[str, Tensor]:
+    """The LoRA parameters of `transformer` by name, as they are."""
+    return {n: p for n, p in transformer.named_parameters() if p.requires_grad}
+
+
+def save_adapter(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    facts: AdapterFacts,
+    *,
+    scale: float,
+    force: bool = False,
+) -> None:
+    """Write `lora_tensors` for diffusers and ComfyUI; `scale` is alpha / rank."""
+    exported = {}
+    for name, tensor in tensors.items():
+        key = f"transformer.{name.replace(f'.{_NAME}.', '.')}"
+        folded = tensor.detach().float() * (scale if ".lora_B." in name else 1.0)
+        exported[key] = folded.cpu().contiguous()
+    with atomic_file(path, force=force) as temporary:
+        save_file(exported, temporary, metadata=facts.to_header())
+
+
+def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> None:
+    """Load any FLUX LoRA that diffusers reads into `transformer`, at `scale`.
+
+    Raises UsageError if it was made for a transformer of another shape.
+    """
+    from diffusers import FluxPipeline
+
+    try:
+        state, alphas = FluxPipeline.lora_state_dict(load_file(path), return_alphas=True)
+        FluxPipeline.load_lora_into_transformer(
+            state, network_alphas=alphas, transformer=transformer, adapter_name=_NAME
+        )
+    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{path} does not fit the base model ({reason}); use the base it was trained on."
+        ) from error
+    transformer.set_adapters(_NAME, weights=scale)

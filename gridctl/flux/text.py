@@ -1,0 +1,58 @@
+"""Prompts → what the transformer reads: T5's words and CLIP's one vector."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoders:
+    """FLUX's two text encoders with their tokenizers.
+
+    `text_tokens` is T5's length: prompts are padded to it, and FLUX attends to the padding,
+    so training, caches and sampling must agree on it.
+    """
+
+    clip_tokenizer: Any
+    clip: Any
+    t5_tokenizer: Any
+    t5: Any
+    text_tokens: int
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """N prompts → T5's states (N, text_tokens, D) and CLIP's pooled vector (N, P)."""
+        clip_ids = self._ids(self.clip_tokenizer, prompts, self.clip_tokenizer.model_max_length)
+        t5_ids = self._ids(self.t5_tokenizer, prompts, self.text_tokens)
+        pooled = self.clip(clip_ids.to(self.clip.device)).pooler_output
+        embeds = self.t5(t5_ids.to(self.t5.device)).last_hidden_state
+        return embeds, pooled
+
+    @staticmethod
+    def _ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
+        return torch.as_tensor(
+            tokenizer(
+                list(prompts), padding="max_length", max_length=length, truncation=True
+            ).input_ids
+        )
+
+    def lost_words(self, prompt: str) -> str:
+        """The end of `prompt` that T5 does not read because it is too long; mostly empty."""
+        kept = self.t5_tokenizer(prompt, max_length=self.text_tokens, truncation=True).input_ids
+        whole = self.t5_tokenizer(prompt).input_ids
+        return str(self.t5_tokenizer.decode(whole[len(kept) - 1 :], skip_special_tokens=True))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of `prompt` that are no token of T5's: to a model of few words, noise."""
+        vocabulary = self.t5_tokenizer.get_vocab()
+        words = (word.strip(string.punctuation) for word in prompt.split())
+        return [
+            word
+            for word in dict.fromkeys(words)
+            if word and not word[0].isdigit() and f"▁{word.lower()}" not in vocabulary
+        ]

@@ -1,0 +1,253 @@
+"""`generate`: prompts → clips, or single images.
+
+A task is a plan and a layout prompt; everything after that is shared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from gridctl.errors import InputError, UsageError
+from gridctl.files import atomic_file, refuse_overwrite
+from gridctl.flux.adapter import AdapterFacts, apply_adapter, read_adapter_facts
+from gridctl.flux.base import BUILT_IN, WEIGHTS, open_base
+from gridctl.flux.flow import default_mu, schedule
+from gridctl.flux.latents import decode_frames, split_cells
+from gridctl.flux.plan import Plan
+from gridctl.flux.sampler import draw_noise, sample
+from gridctl.flux.text import TextEncoders
+from gridctl.geometry import Grid
+from gridctl.media.write import clip_format, write_clip
+from gridctl.profile import Profile
+from gridctl.prompt import grid_prompt, layout_template
+
+Task = Literal["t2v", "image"]
+Progress = Callable[[int, int, str], None]
+
+TINY_ADAPTER = "tiny-grid"  # ships with the built-in base and gives it time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture to draw: the whole prompt as the model reads it, and where it goes."""
+
+    prompt: str
+    seed: int
+    output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A task made ready: what `draw` will do, and what `--dry-run` shows."""
+
+    task: Task
+    plan: Plan
+    jobs: tuple[Job, ...]
+    adapter: Path | None
+    fps: float
+    profile: Profile
+
+    def __str__(self) -> str:
+        lines = [
+            f"base     {self.profile.model.base}",
+            f"adapter  {self.adapter or 'none'}",
+            f"grid     {self.plan}",
+        ]
+        for job in self.jobs:
+            lines += [f"prompt   {job.prompt}", f"output   {job.output} (seed {job.seed})"]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateResult:
+    """The files drawn, in the order of their prompts; what lay there already is skipped."""
+
+    written: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    task: Task,
+    prompts: Sequence[str],
+    output: Path,
+    *,
+    profile: Profile,
+    grid: Grid | None = None,
+    fps: float | None = None,
+    many: bool = False,
+) -> Drawing:
+    """Turn prompts into a plan and jobs, without loading a model.
+
+    `t2v` draws a grid with the profile's adapter. The grid is the adapter's own, the
+    profile's where the adapter says nothing; `grid` insists on one, `fps` on a rate.
+    `image` draws a single picture of the profile's generate.size with the adapter off. With
+    `many`, `output` is a folder and files are named in order.
+
+    Raises UsageError for a grid that contradicts the adapter, an empty prompt or an output
+    of unknown format; InputError for a missing adapter.
+    """
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise UsageError("a prompt is empty; say what to draw.")
+    settings = profile.generate
+    if task == "image":
+        grid = Grid(rows=1, cols=1, cell=settings.size)
+        adapter, known_fps, texts = None, settings.fps, [" ".join(p.split()) for p in prompts]
+    else:
+        adapter = find_adapter(profile)
+        facts = read_adapter_facts(adapter) if adapter else None
+        grid, layout, known_fps = _geometry(profile, facts, adapter, wanted=grid)
+        texts = [grid_prompt(grid, prompt, layout) for prompt in prompts]
+    outputs = _outputs(task, prompts, output, many=many)
+    jobs = tuple(
+        Job(prompt=text, seed=settings.seed + index, output=path)
+        for index, (text, path) in enumerate(zip(texts, outputs, strict=True))
+    )
+    return Drawing(
+        task=task,
+        plan=Plan.generate(grid),
+        jobs=jobs,
+        adapter=adapter,
+        fps=fps or known_fps,
+        profile=profile,
+    )
+
+
+def draw(
+    drawing: Drawing, *, force: bool = False, progress: Progress | None = None
+) -> GenerateResult:
+    """Carry out `prepare`'s drawing: one load, every job, each file whole or absent.
+
+    A single output that exists is refused without `force`; of many, those are skipped.
+    """
+    progress = progress or (lambda done, total, text: None)
+    profile, grid = drawing.profile, drawing.plan.grid
+    if len(drawing.jobs) == 1:
+        refuse_overwrite(drawing.jobs[0].output, force=force)
+    jobs = [job for job in drawing.jobs if force or not job.output.exists()]
+    skipped = tuple(job.output for job in drawing.jobs if job not in jobs)
+    if not jobs:
+        return GenerateResult(written=(), skipped=skipped, notes=())
+    base = open_base(profile)
+    with base.text_encoders(profile.model.text_tokens) as encode, torch.inference_mode():
+        notes = [note for job in jobs for note in _remarks(encode, job.prompt, base.name)]
+        encoded = [encode([job.prompt]) for job in jobs]
+    settings = profile.generate
+    transformer = base.load_transformer()
+    if drawing.adapter:
+        apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
+    mu = default_mu(base.scheduler_config, grid.num_tokens, max_mu=settings.max_mu)
+    sigmas = schedule(settings.steps, mu)
+    total = len(jobs) * settings.steps
+    with base.vae() as vae:
+        for index, (job, (embeds, pooled)) in enumerate(zip(jobs, encoded, strict=True)):
+            latents = sample(
+                transformer,
+                drawing.plan,
+                noise=draw_noise(drawing.plan, base.latent_channels, seed=job.seed).to(base.device),
+                sigmas=sigmas,
+                embeds=embeds,
+                pooled=pooled,
+                guidance=settings.guidance,
+                on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
+                    done + step, total, "sampling"
+                ),
+            )
+            frames = decode_frames(
+                vae, split_cells(latents, grid)[0], batch=profile.memory.decode_batch
+            )
+            if drawing.task == "image":
+                with atomic_file(job.output, force=force) as temporary:
+                    Image.fromarray(frames[0]).save(temporary)
+            else:
+                write_clip(frames, job.output, fps=drawing.fps, force=force)
+    return GenerateResult(
+        written=tuple(job.output for job in jobs), skipped=skipped, notes=tuple(notes)
+    )
+
+
+def find_adapter(profile: Profile) -> Path | None:
+    """The profile's adapter as a file; None for "none", the bare base.
+
+    The built-in base brings an adapter of its own. Raises UsageError if another base has
+    none, InputError if the file is missing.
+    """
+    name = profile.model.adapter
+    built_in = WEIGHTS / f"{TINY_ADAPTER}.safetensors"
+    if name == TINY_ADAPTER or (name is None and profile.model.base == BUILT_IN):
+        return built_in
+    if name is None:
+        raise UsageError(
+            f"{profile.model.base} draws grids only with an adapter; name one with --adapter, or "
+            "use --adapter none for the bare base."
+        )
+    if name == "none":
+        return None
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise InputError(
+            f"{name} is no adapter file; name one that `gridctl train` has written, or another "
+            "FLUX LoRA in safetensors."
+        )
+    return path
+
+
+def _geometry(
+    profile: Profile, facts: AdapterFacts | None, adapter: Path | None, *, wanted: Grid | None
+) -> tuple[Grid, str, float]:
+    """(grid, layout template, fps): the adapter's own, or the profile's where it has none."""
+    if facts is None:
+        grid = wanted or profile.grid.to_grid()
+        return grid, layout_template(profile.caption.layout), profile.generate.fps
+    if wanted not in (None, facts.grid):
+        raise UsageError(
+            f"{adapter} was trained on {facts.grid}, and {wanted} is asked for; leave the grid "
+            "to the adapter, or train one for this grid."
+        )
+    if facts.base != profile.model.base:
+        raise UsageError(
+            f"{adapter} was trained on {facts.base}, and the base is {profile.model.base}; "
+            "take a profile with that base, or another adapter."
+        )
+    return facts.grid, facts.layout, facts.fps
+
+
+def _outputs(task: Task, prompts: Sequence[str], output: Path, *, many: bool) -> list[Path]:
+    suffix = ".png" if task == "image" else ".mp4"
+    if many:
+        width = max(3, len(str(len(prompts))))
+        return [
+            output / f"{index:0{width}}-{_slug(prompt)}{suffix}"
+            for index, prompt in enumerate(prompts, start=1)
+        ]
+    if task == "image":
+        if output.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+            raise UsageError(f"{output}: an image is written as .png, .jpg or .webp.")
+    else:
+        clip_format(output)
+    return [output]
+
+
+def _slug(prompt: str) -> str:
+    """A short name for a file, from the prompt's words."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].rstrip("-") or "clip"
+
+
+def _remarks(encode: TextEncoders, prompt: str, base: str) -> list[str]:
+    """What the user should know about a prompt that the model does not wholly read."""
+    notes = []
+    if lost := encode.lost_words(prompt):
+        notes.append(f"the prompt is cut after {encode.text_tokens} tokens; not read: {lost}")
+    if base == BUILT_IN and (unknown := encode.unknown_words(prompt)):
+        notes.append(
+            f"the built-in model never learned {', '.join(unknown)}: it knows coloured shapes "
+            "that move. For anything else there is FLUX.1: --profile flux-dev-24gb."
+        )
+    return notes
