@@ -22,8 +22,11 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
 
     The temporary name keeps the suffix, because writers choose a format by it.
-    Raises InputError if `path` exists and `force` is not given, or cannot be written.
+    Raises InputError if `path` exists and `force` is not given, is a folder, or cannot be
+    written.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; choose another name for the file.")
     with _atomic(path, force=force) as temporary:
         yield temporary
         with temporary.open("rb") as written:
@@ -33,7 +36,14 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """The same for a folder: yields an empty one beside `path`, renamed when whole."""
+    """The same for a folder: yields an empty one beside `path`, renamed when whole.
+
+    Raises InputError as well for a file, and for the current folder or one around it.
+    """
+    if path.is_file():
+        raise InputError(f"{path} is a file; choose another name for the folder.")
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise InputError(f"{path} holds the current folder; choose another name for the new one.")
     with _atomic(path, force=force) as temporary:
         temporary.mkdir()
         yield temporary

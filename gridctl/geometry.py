@@ -134,8 +134,8 @@ class Grid:
 
 def parse_size(text: str) -> tuple[int, int]:
     """`256x192` or `256` → (width, height) in pixels; UsageError for anything else."""
-    width, _, height = text.lower().partition("x")
+    width, by, height = text.lower().partition("x")
     try:
-        return int(width), int(height or width)
+        return int(width), int(height if by else width)
     except ValueError:
         raise UsageError(f"size {text!r} is not WxH in pixels; write 256x256, or 256.") from None

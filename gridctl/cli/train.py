@@ -65,7 +65,9 @@ def train(
     shell.note(loaded.choice)
     with shell.progress("train") as progress:
         result = run(loaded.profile, force=force, progress=progress)
-    if result.resumed_at:
+    if result.resumed_at == result.steps:
+        shell.note("the run was finished already; --force starts over")
+    elif result.resumed_at:
         shell.note(f"went on at step {result.resumed_at} of {result.steps}")
     if result.loss is not None:
         shell.note(f"loss {result.loss:.4f}; the log is in {result.run_folder}")

@@ -41,7 +41,7 @@ from gridctl.train.checkpoint import (
 PICTURES = {64: 12_000, 96: 3_000, 128: 3_000}  # side in pixels → how many are drawn
 COLLAGE_CELL = 64
 COLLAGE_SHARE = 0.5  # of all steps
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1.5e-3
 WARMUP = 100
 TOKENS_PER_STEP = 16 * (384 + 64)  # image and text, so that all sizes cost about the same
 MAX_BATCH = 64

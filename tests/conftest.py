@@ -1,0 +1,107 @@
+"""What several tests share: a small real dataset, the built-in base, an adapter, the command line.
+
+Nothing here reaches a network: the Hub is switched off, and caches lie in temporary folders.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS, COLS, CELL = 2, 3, 32  # of the small dataset: 24 tokens a grid
+GRID_FLAGS = {"grid.rows": ROWS, "grid.cols": COLS, "grid.cell": f"{CELL}x{CELL}"}
+
+
+def pytest_configure() -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the libraries read it when they are imported
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache, profile or token."""
+    monkeypatch.setenv("GRIDCTL_CACHE", str(shared_cache))
+    for name in ("GRIDCTL_PROFILE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four H.264 clips of the toy world, packed as 2x3 cells of 32x32 and captioned."""
+    from gridctl.caption import caption
+    from gridctl.geometry import Grid
+    from gridctl.pack import pack
+    from gridctl.toyworld.dataset import write_clips
+
+    root = tmp_path_factory.mktemp("dataset")
+    clips = write_clips(root / "videos", count=4, seed=0, num_frames=12, size=(64, 64))
+    grid = Grid(rows=ROWS, cols=COLS, cell=(CELL, CELL))
+    assert len(pack(clips, root / "vidgrid", grid=grid, format="png").written) == 4
+    assert len(caption([root / "vidgrid"]).written) == 4
+    return root / "vidgrid"
+
+
+@pytest.fixture(scope="session")
+def make_profile(dataset: Path) -> Callable[..., Any]:
+    """The profile tiny on the small dataset; keys as in a file: `train__steps=2`."""
+    from gridctl.profile import load_profile
+
+    small = {"train.data": dataset, "train.batch_size": 2, "train.rank": 4, "train.log_every": 1}
+
+    def make(**values: Any) -> Any:
+        changed = {key.replace("__", ".", 1): value for key, value in values.items()}
+        return load_profile("tiny", {**GRID_FLAGS, **small, **changed}).profile
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(make_profile: Callable[..., Any]) -> Any:
+    """The built-in base."""
+    from gridctl.flux.base import open_base
+
+    return open_base(make_profile())
+
+
+@pytest.fixture(scope="session")
+def transformer(base: Any) -> Any:
+    """Its transformer, to look at only: whoever changes one loads an own one."""
+    return base.load_transformer()
+
+
+@pytest.fixture(scope="session")
+def adapter(
+    make_profile: Callable[..., Any],
+    shared_cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An adapter after two steps, far enough from the base to tell."""
+    from gridctl.train import train
+
+    path = tmp_path_factory.mktemp("adapter") / "small.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDCTL_CACHE", str(shared_cache))
+        profile = make_profile(train__output=path, train__steps=2, train__learning_rate=0.05)
+        return train(profile).adapter
+
+
+@pytest.fixture
+def gridctl(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command line, in this process: arguments → its exit code."""
+    from gridctl.__main__ import main
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["gridctl", *map(str, arguments)])
+        try:
+            return int(main())
+        except SystemExit as end:
+            return int(end.code or 0)
+
+    return run

@@ -1,0 +1,212 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from gridctl.errors import InputError
+from gridctl.files import atomic_file, atomic_folder, refuse_overwrite, write_text
+
+AtomicKind = Callable[..., AbstractContextManager[Path]]
+BOTH = pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
+
+
+def fill(path: Path, text: str) -> None:
+    """Put `text` at `path`, or into a file of it if it is a folder."""
+    (path / "frame_0001.txt" if path.is_dir() else path).write_text(text)
+
+
+def content(path: Path) -> str:
+    return (path / "frame_0001.txt" if path.is_dir() else path).read_text()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@BOTH
+def test_it_appears_whole_and_under_its_own_name_only(atomic: AtomicKind, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "clip.mp4"
+    with atomic(target) as temporary:
+        assert not target.exists()
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".mp4"
+        assert temporary.name.startswith(".")
+        fill(temporary, "whole")
+    assert content(target) == "whole"
+    assert names(target.parent) == ["clip.mp4"]
+
+
+@BOTH
+@pytest.mark.parametrize("crash", [RuntimeError, KeyboardInterrupt, InputError])
+def test_a_crash_in_the_block_leaves_nothing(
+    atomic: AtomicKind, crash: type[BaseException], tmp_path: Path
+) -> None:
+    with pytest.raises(crash), atomic(tmp_path / "clip") as temporary:
+        fill(temporary, "half")
+        raise crash
+    assert names(tmp_path) == []
+
+
+@BOTH
+def test_a_crash_in_the_block_keeps_the_old_one(atomic: AtomicKind, tmp_path: Path) -> None:
+    target = tmp_path / "clip"
+    with atomic(target) as temporary:
+        fill(temporary, "old")
+    with pytest.raises(RuntimeError), atomic(target, force=True) as temporary:
+        fill(temporary, "half")
+        raise RuntimeError
+    assert content(target) == "old"
+    assert names(tmp_path) == ["clip"]
+
+
+@BOTH
+def test_only_force_overwrites(atomic: AtomicKind, tmp_path: Path) -> None:
+    target = tmp_path / "clip"
+    for text in ("old", "new"):
+        with atomic(target, force=text == "new") as temporary:
+            fill(temporary, text)
+    assert content(target) == "new"
+    with pytest.raises(InputError, match="exists and is not overwritten; use --force"):
+        atomic(target).__enter__()
+    assert content(target) == "new"
+    assert names(tmp_path) == ["clip"]
+
+
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "clips.mp4"
+    folder.mkdir()
+    fill(folder, "precious")
+    with (
+        pytest.raises(InputError, match=r"clips\.mp4 is a folder; choose another name"),
+        atomic_file(folder, force=True) as temporary,
+    ):
+        fill(temporary, "new")
+    assert content(folder) == "precious"
+    assert names(tmp_path) == ["clips.mp4"]
+
+
+def test_a_folder_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "clip"
+    fill(file, "precious")
+    with (
+        pytest.raises(InputError, match="clip is a file; choose another name"),
+        atomic_folder(file, force=True) as temporary,
+    ):
+        fill(temporary, "new")
+    assert content(file) == "precious"
+
+
+@pytest.mark.parametrize("name", [".", "..", "../here", "/"])
+def test_the_current_folder_and_those_around_it_are_not_replaced(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    fill(folder, "precious")
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match="holds the current folder; choose another name"):
+        atomic_folder(Path(name), force=True).__enter__()
+    assert content(folder) == "precious"
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from gridctl.files import atomic_file, atomic_folder
+target = Path(sys.argv[2])
+with {"file": atomic_file, "folder": atomic_folder}[sys.argv[1]](target, force=True) as temporary:
+    part = temporary / "frame_0001.txt" if temporary.is_dir() else temporary
+    part.write_text("half")
+    print("half written", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_sigkill_in_the_middle_leaves_what_was_there(
+    kind: str, old: str | None, tmp_path: Path
+) -> None:
+    atomic = {"file": atomic_file, "folder": atomic_folder}[kind]
+    target = tmp_path / "clip"
+    if old:
+        with atomic(target) as temporary:
+            fill(temporary, old)
+    command = [sys.executable, "-c", WRITER, kind, str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half written\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    if old:
+        assert content(target) == old
+    else:
+        assert not target.exists()
+    assert all(name == "clip" or name.startswith(".clip.") for name in names(tmp_path))
+    with atomic(target, force=True) as temporary:
+        fill(temporary, "whole")
+    assert content(target) == "whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_mode_of_a_file_honours_umask(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic_file(tmp_path / "adapter.safetensors") as temporary:
+            fill(temporary, "weights")
+            temporary.chmod(0o600)  # as safetensors leaves it
+        assert os.umask(umask) == umask  # asked for, not changed
+    finally:
+        os.umask(before)
+    assert (tmp_path / "adapter.safetensors").stat().st_mode & 0o777 == mode
+
+
+@BOTH
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    atomic: AtomicKind, tmp_path: Path
+) -> None:
+    fill(tmp_path / "file", "in the way")
+    target = tmp_path / "file" / "clip.mp4"
+    with pytest.raises(InputError, match=r"clip\.mp4 cannot be written \(.+\); ") as error:
+        atomic(target).__enter__()
+    assert "\n" not in str(error.value)
+    assert content(tmp_path / "file") == "in the way"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_of_someone_else_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            write_text(tmp_path / "caption.txt", "text")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_an_input_that_the_block_cannot_find_is_not_blamed_on_the_output(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out.txt"):
+        (tmp_path / "missing").read_bytes()
+    assert names(tmp_path) == []
+
+
+def test_text_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    write_text(tmp_path / "caption.txt", "a naïve cat, 猫\n")
+    assert (tmp_path / "caption.txt").read_bytes() == "a naïve cat, 猫\n".encode()
+    with pytest.raises(InputError):
+        write_text(tmp_path / "caption.txt", "another", force=False)
+
+
+def test_refuse_overwrite_looks_and_touches_nothing(tmp_path: Path) -> None:
+    refuse_overwrite(tmp_path / "new", force=False)
+    fill(tmp_path / "old", "x")
+    refuse_overwrite(tmp_path / "old", force=True)
+    with pytest.raises(InputError, match="old exists and is not overwritten"):
+        refuse_overwrite(tmp_path / "old", force=False)
+    assert names(tmp_path) == ["old"]
