@@ -8,10 +8,11 @@ from pathlib import Path
 
 from gridctl.errors import InputError
 from gridctl.files import write_text
-from gridctl.media.batch import BatchResult, Progress, run_batch
+from gridctl.media.batch import BatchResult, run_batch
 from gridctl.media.dataset import caption_path, list_grids, read_caption, write_metadata
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts
+from gridctl.progress import Progress
 from gridctl.prompt import DEFAULT_LAYOUT, grid_prompt, layout_template
 
 

@@ -69,9 +69,13 @@ def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
         yield temporary
-        if path.is_dir():
-            _remove(path)  # a folder cannot be replaced by a rename
-        temporary.replace(path)
+        if path.is_dir():  # a rename does not replace a folder
+            old = temporary.with_suffix(".old")
+            path.rename(old)
+            temporary.rename(path)
+            _remove(old)
+        else:
+            temporary.replace(path)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise  # the block's own affair, such as an input that cannot be read

@@ -6,32 +6,29 @@ A task is a plan and a layout prompt; everything after that is shared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
-from PIL import Image
+from typing import TYPE_CHECKING, Literal
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, refuse_overwrite
 from gridctl.flux.adapter import AdapterFacts, apply_adapter, read_adapter_facts
-from gridctl.flux.base import BUILT_IN, WEIGHTS, open_base
-from gridctl.flux.flow import default_mu, schedule
-from gridctl.flux.latents import decode_frames, split_cells
+from gridctl.flux.built_in import BUILT_IN, TINY_ADAPTER, WEIGHTS
 from gridctl.flux.plan import Plan
-from gridctl.flux.sampler import draw_noise, sample
-from gridctl.flux.text import TextEncoders
 from gridctl.geometry import Grid
 from gridctl.media.write import clip_format, write_clip
 from gridctl.profile import Profile
+from gridctl.progress import Progress, silent
 from gridctl.prompt import grid_prompt, layout_template
 
-Task = Literal["t2v", "image"]
-Progress = Callable[[int, int, str], None]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-TINY_ADAPTER = "tiny-grid"  # ships with the built-in base and gives it time
+    from gridctl.flux.base import BaseModel
+    from gridctl.flux.text import TextEncoders
+
+Task = Literal["t2v", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +50,7 @@ class Drawing:
     adapter: Path | None
     fps: float
     profile: Profile
+    many: bool = False
 
     def __str__(self) -> str:
         lines = [
@@ -96,6 +94,8 @@ def prepare(
     """
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise UsageError("a prompt is empty; say what to draw.")
+    if fps is not None and not 0 < fps <= 1000:
+        raise UsageError(f"fps is {fps}; it is a number above 0, up to 1000.")
     settings = profile.generate
     if task == "image":
         grid = Grid(rows=1, cols=1, cell=settings.size)
@@ -117,6 +117,7 @@ def prepare(
         adapter=adapter,
         fps=fps or known_fps,
         profile=profile,
+        many=many,
     )
 
 
@@ -127,18 +128,23 @@ def draw(
 
     A single output that exists is refused without `force`; of many, those are skipped.
     """
-    progress = progress or (lambda done, total, text: None)
+    from PIL import Image
+
+    from gridctl.flux.base import open_base
+    from gridctl.flux.flow import default_mu, schedule
+    from gridctl.flux.latents import decode_frames, split_cells
+    from gridctl.flux.sampler import draw_noise, sample
+
+    progress = progress or silent
     profile, grid = drawing.profile, drawing.plan.grid
-    if len(drawing.jobs) == 1:
+    if not drawing.many:
         refuse_overwrite(drawing.jobs[0].output, force=force)
     jobs = [job for job in drawing.jobs if force or not job.output.exists()]
     skipped = tuple(job.output for job in drawing.jobs if job not in jobs)
     if not jobs:
         return GenerateResult(written=(), skipped=skipped, notes=())
     base = open_base(profile)
-    with base.text_encoders(profile.model.text_tokens) as encode, torch.inference_mode():
-        notes = [note for job in jobs for note in _remarks(encode, job.prompt, base.name)]
-        encoded = [encode([job.prompt]) for job in jobs]
+    encoded, notes = _encode(base, jobs, profile.model.text_tokens)
     settings = profile.generate
     transformer = base.load_transformer()
     if drawing.adapter:
@@ -171,6 +177,17 @@ def draw(
     return GenerateResult(
         written=tuple(job.output for job in jobs), skipped=skipped, notes=tuple(notes)
     )
+
+
+def _encode(
+    base: BaseModel, jobs: Sequence[Job], text_tokens: int | None
+) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:
+    """Every job's prompt, and remarks on them; when it returns, the encoders are gone."""
+    import torch
+
+    with base.text_encoders(text_tokens) as encode, torch.inference_mode():
+        notes = [note for job in jobs for note in _remarks(encode, job.prompt, base.name)]
+        return [encode([job.prompt]) for job in jobs], notes
 
 
 def find_adapter(profile: Profile) -> Path | None:
@@ -211,7 +228,7 @@ def _geometry(
             f"{adapter} was trained on {facts.grid}, and {wanted} is asked for; leave the grid "
             "to the adapter, or train one for this grid."
         )
-    if facts.base != profile.model.base:
+    if BUILT_IN in (facts.base, profile.model.base) and facts.base != profile.model.base:
         raise UsageError(
             f"{adapter} was trained on {facts.base}, and the base is {profile.model.base}; "
             "take a profile with that base, or another adapter."
@@ -222,6 +239,8 @@ def _geometry(
 def _outputs(task: Task, prompts: Sequence[str], output: Path, *, many: bool) -> list[Path]:
     suffix = ".png" if task == "image" else ".mp4"
     if many:
+        if output.suffix.lower() in {".mp4", ".gif", ".png", ".jpg", ".jpeg", ".webp"}:
+            raise UsageError(f"{output}: many prompts need a folder; name one with -o.")
         width = max(3, len(str(len(prompts))))
         return [
             output / f"{index:0{width}}-{_slug(prompt)}{suffix}"

@@ -10,11 +10,12 @@ import numpy as np
 
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.batch import BatchResult, Progress, run_batch
+from gridctl.media.batch import BatchResult, run_batch
 from gridctl.media.dataset import read_text, write_metadata
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GridFormat, check_format, compose, load_facts, save_grid
 from gridctl.media.read import Picture, Tail, image_files, natural_key, read_frames
+from gridctl.progress import Progress
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({

@@ -8,11 +8,12 @@ from pathlib import Path
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
 from gridctl.geometry import Grid, Order
-from gridctl.media.batch import BatchResult, Progress, run_batch
+from gridctl.media.batch import BatchResult, run_batch
 from gridctl.media.dataset import list_grids
 from gridctl.media.grid_image import load_grid, split
 from gridctl.media.read import IMAGE_SEQUENCE_FPS, Frames
 from gridctl.media.write import ClipFormat, clip_format, write_clip
+from gridctl.progress import Progress
 
 _SUFFIXES: dict[ClipFormat, str] = {"mp4": ".mp4", "gif": ".gif", "frames": ""}
 

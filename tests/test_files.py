@@ -24,6 +24,12 @@ def content(path: Path) -> str:
     return (path / "frame_0001.txt" if path.is_dir() else path).read_text()
 
 
+def crash(atomic: AtomicKind, target: Path, error: type[BaseException]) -> None:
+    with atomic(target, force=True) as temporary:
+        fill(temporary, "half")
+        raise error
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -42,13 +48,12 @@ def test_it_appears_whole_and_under_its_own_name_only(atomic: AtomicKind, tmp_pa
 
 
 @BOTH
-@pytest.mark.parametrize("crash", [RuntimeError, KeyboardInterrupt, InputError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, InputError])
 def test_a_crash_in_the_block_leaves_nothing(
-    atomic: AtomicKind, crash: type[BaseException], tmp_path: Path
+    atomic: AtomicKind, error: type[BaseException], tmp_path: Path
 ) -> None:
-    with pytest.raises(crash), atomic(tmp_path / "clip") as temporary:
-        fill(temporary, "half")
-        raise crash
+    with pytest.raises(error):
+        crash(atomic, tmp_path / "clip", error)
     assert names(tmp_path) == []
 
 
@@ -57,9 +62,8 @@ def test_a_crash_in_the_block_keeps_the_old_one(atomic: AtomicKind, tmp_path: Pa
     target = tmp_path / "clip"
     with atomic(target) as temporary:
         fill(temporary, "old")
-    with pytest.raises(RuntimeError), atomic(target, force=True) as temporary:
-        fill(temporary, "half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        crash(atomic, target, RuntimeError)
     assert content(target) == "old"
     assert names(tmp_path) == ["clip"]
 

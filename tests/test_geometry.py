@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_serpentine_steps_go_to_a_neighbouring_cell(grid: Grid) -> None:
     grid = dataclasses.replace(grid, order="serpentine")
     cells = [grid.position(frame) for frame in range(grid.num_frames)]
     assert cells[0] == (0, 0)
-    for (row, col), (next_row, next_col) in zip(cells, cells[1:], strict=False):
+    for (row, col), (next_row, next_col) in pairwise(cells):
         assert abs(next_row - row) + abs(next_col - col) == 1
 
 

@@ -63,5 +63,5 @@ def test_an_unknown_layout_is_told_with_the_names_there_are() -> None:
 
 @pytest.mark.parametrize("template", ["{rows} by {columns}", "{} frames", "{rows", "{rows:%z} of"])
 def test_a_template_that_cannot_be_filled_in_is_told(template: str) -> None:
-    with pytest.raises(UsageError, match="its fields are {rows}, {cols}, {frames} and {order}"):
+    with pytest.raises(UsageError, match=r"its fields are \{rows\}, "):
         layout_template(template)

@@ -15,10 +15,10 @@ import av
 import numpy as np
 
 from gridctl.geometry import Grid
-from gridctl.media.batch import Progress
 from gridctl.media.read import Frames
 from gridctl.media.write import write_clip
 from gridctl.pack import pack
+from gridctl.progress import Progress
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
 CLIP_SIZE = (1280, 720)  # (width, height)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.bench.pack import take_turns
-from gridctl.media.batch import Progress
+from gridctl.progress import Progress
 
 # The same six names, and options of the same kinds, without any of gridctl's code.
 BARE_APP = '''

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
+from gridctl.progress import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +49,11 @@ class Shell:
     def progress(self, label: str) -> Iterator[Progress]:
         """Yield a callback (done, total, text) that draws a bar on a terminal."""
         if self.quiet or not sys.stderr.isatty():
-            yield lambda done, total, text: None
+            yield silent
             return
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
         columns = (
             TextColumn("{task.description}"),
@@ -67,7 +62,7 @@ class Shell:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with Bar(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(label, total=None, text="")
             yield lambda done, total, text: bar.update(
                 task, completed=done, total=total, text=text, refresh=True

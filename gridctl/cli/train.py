@@ -63,8 +63,12 @@ def train(
         },
     )
     shell.note(loaded.choice)
-    with shell.progress("train") as progress:
-        result = run(loaded.profile, force=force, progress=progress)
+    try:
+        with shell.progress("train") as progress:
+            result = run(loaded.profile, force=force, progress=progress)
+    except KeyboardInterrupt:
+        shell.note("stopped; the same command goes on from the last checkpoint")
+        raise
     if result.resumed_at == result.steps:
         shell.note("the run was finished already; --force starts over")
     elif result.resumed_at:

@@ -11,16 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
 from gridctl.geometry import Grid
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # The linear layers of both kinds of block, attention and MLP; not the modulations.
 TARGETS = (
@@ -57,7 +58,8 @@ class AdapterFacts:
             "steps": self.steps,
             "profile": self.profile,
         }
-        return {"format": "pt", _HEADER: json.dumps(facts, ensure_ascii=True)}
+        # A single entry: safetensors writes several in any order, and equal runs equal files.
+        return {_HEADER: json.dumps(facts, ensure_ascii=True)}
 
 
 def read_adapter_facts(path: Path) -> AdapterFacts | None:
@@ -65,7 +67,7 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
     if not path.is_file():
         raise InputError(f"{path} is not there; name an adapter that gridctl train has written.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:  # the header alone, without PyTorch
             header = file.metadata() or {}
         if _HEADER not in header:
             return None
@@ -89,6 +91,7 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
 
 def add_lora(transformer: Any, *, rank: int, alpha: float, seed: int) -> list[torch.nn.Parameter]:
     """Put trainable LoRA layers, in float32, on `transformer`; returns their parameters."""
+    import torch
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
@@ -112,14 +115,17 @@ def save_adapter(
     facts: AdapterFacts,
     *,
     scale: float,
+    dtype: torch.dtype = torch.float32,
     force: bool = False,
 ) -> None:
-    """Write `lora_tensors` for diffusers and ComfyUI; `scale` is alpha / rank."""
+    """Write `lora_tensors` in `dtype` for diffusers and ComfyUI; `scale` is alpha / rank."""
+    from safetensors.torch import save_file
+
     exported = {}
     for name, tensor in tensors.items():
         key = f"transformer.{name.replace(f'.{_NAME}.', '.')}"
         folded = tensor.detach().float() * (scale if ".lora_B." in name else 1.0)
-        exported[key] = folded.cpu().contiguous()
+        exported[key] = folded.to("cpu", dtype).contiguous()
     with atomic_file(path, force=force) as temporary:
         save_file(exported, temporary, metadata=facts.to_header())
 
@@ -127,9 +133,10 @@ def save_adapter(
 def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> None:
     """Load any FLUX LoRA that diffusers reads into `transformer`, at `scale`.
 
-    Raises UsageError if it was made for a transformer of another shape.
+    Raises UsageError if it was made for a transformer of another shape, or holds none.
     """
     from diffusers import FluxPipeline
+    from safetensors.torch import load_file
 
     try:
         state, alphas = FluxPipeline.lora_state_dict(load_file(path), return_alphas=True)
@@ -141,4 +148,9 @@ def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> None:
         raise UsageError(
             f"{path} does not fit the base model ({reason}); use the base it was trained on."
         ) from error
+    if _NAME not in getattr(transformer, "peft_config", {}):  # diffusers takes it without a word
+        raise UsageError(
+            f"{path} does not fit the base model (no LoRA of FLUX's transformer is in it); name "
+            "an adapter that gridctl train has written, or another FLUX LoRA."
+        )
     transformer.set_adapters(_NAME, weights=scale)

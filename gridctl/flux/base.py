@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +19,16 @@ from typing import Any
 
 import torch
 
-import gridctl
 from gridctl.errors import GridctlError, InputError, UsageError
+from gridctl.flux.built_in import BUILT_IN, WEIGHTS
 from gridctl.flux.text import TextEncoders
 from gridctl.profile import Profile, hub_token
 
-BUILT_IN = "tiny"
-WEIGHTS = Path(gridctl.__file__).parent / "toyworld" / "weights"
 # Of a Hub repository only diffusers' folders: FLUX.1-dev has the same 24 GB a second time.
 _HUB_FILES = ("model_index.json", *(f"{part}/*.{suffix}" for part in (
     "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae",
 ) for suffix in ("json", "txt", "model", "safetensors")))  # fmt: skip
-_DTYPES = {
+DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float32": torch.float32,
@@ -88,7 +87,9 @@ class BaseModel:
         from diffusers import AutoencoderKL
 
         with _loading(self.name):
-            vae = AutoencoderKL.from_pretrained(self.folder / "vae", torch_dtype=torch.float32)
+            vae = AutoencoderKL.from_pretrained(
+                self.folder / "vae", torch_dtype=torch.float32, use_safetensors=True
+            )
         yield vae.to(self.device).eval().requires_grad_(False)
         del vae
         self._free()
@@ -106,7 +107,7 @@ class BaseModel:
                 'memory.offload = "group" is for generating only; train with "none", and '
                 'a quantised base (memory.quantize = "nf4") where memory is short.'
             )
-        options: dict[str, Any] = {"torch_dtype": self.dtype}
+        options: dict[str, Any] = {"torch_dtype": self.dtype, "use_safetensors": True}
         if self.quantize != "none":
             options["quantization_config"] = _quantization(self.quantize, self.dtype)
         with _loading(self.name):
@@ -139,7 +140,9 @@ class BaseModel:
         return dict(config)
 
     def _encoder(self, model_class: Any, part: str) -> Any:
-        model = model_class.from_pretrained(self.folder / part, dtype=self.dtype)
+        model = model_class.from_pretrained(
+            self.folder / part, dtype=self.dtype, use_safetensors=True
+        )
         return model.to(self.device).eval().requires_grad_(False)
 
     def _free(self) -> None:
@@ -163,7 +166,7 @@ def open_base(profile: Profile) -> BaseModel:
         name=name,
         folder=_find(name, profile.model.revision),
         device=device,
-        dtype=_DTYPES[dtype],
+        dtype=DTYPES[dtype],
         quantize=memory.quantize,
         offload=memory.offload,
     )
@@ -271,7 +274,7 @@ def quiet_libraries() -> None:
     from diffusers.utils import logging as diffusers_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    diffusers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity(logging.CRITICAL)  # what it logs as an error it raises, too
     diffusers_logging.disable_progress_bar()
     disable_progress_bars()
 

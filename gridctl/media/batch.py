@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.errors import GridctlError
-
-Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
+from gridctl.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatch
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from gridctl.errors import UsageError
+from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
 from gridctl.media.read import Frames
 
@@ -53,6 +54,7 @@ def write_clip(frames: Frames, path: Path | str, *, fps: float, force: bool = Fa
         raise UsageError(f"fps is {fps}; it is a number above 0, up to 1000.")
     path = Path(path)
     if kind == "frames":
+        _refuse_to_lose(path)
         with atomic_folder(path, force=force) as folder:
             _write_frames(frames, folder)
         return
@@ -61,6 +63,16 @@ def write_clip(frames: Frames, path: Path | str, *, fps: float, force: bool = Fa
             _write_mp4(frames, temporary, fps)
         else:
             _write_gif(frames, temporary, fps)
+
+
+def _refuse_to_lose(folder: Path) -> None:
+    """A folder is replaced as a whole; one with other things in it is not ours to replace."""
+    others = [p for p in folder.glob("*") if not fnmatch(p.name, "frame_*.png")]
+    if folder.is_dir() and others:
+        raise InputError(
+            f"{folder} holds other files than frames, such as {others[0].name}, and is not "
+            "replaced; choose another name."
+        )
 
 
 def _write_mp4(frames: Frames, path: Path, fps: float) -> None:

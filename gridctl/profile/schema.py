@@ -214,6 +214,9 @@ class TrainSection(Section):
     )
     checkpoint_every: Positive = Field(default=250, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(default=4, description="Older ones are removed.")
+    save_dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        default="float16", description="What the adapter's weights are stored in."
+    )
     log_every: Positive = Field(default=10, description="Steps between lines of the log.")
     caption_dropout: Fraction = Field(
         default=0.0, description="Share of samples that lose their caption."

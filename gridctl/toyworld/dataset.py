@@ -6,7 +6,6 @@ python -m gridctl.toyworld.dataset videos --count 64 --seed 0 --val 8
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,10 @@ from gridctl.errors import GridctlError, UsageError
 from gridctl.files import write_text
 from gridctl.geometry import parse_size
 from gridctl.media.write import write_clip
+from gridctl.progress import Progress
 from gridctl.toyworld.captions import clip_caption
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Kind, sample_scene
-
-Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 _VAL_STREAM = 1  # of random numbers, so that val/ repeats no scene of train/
 

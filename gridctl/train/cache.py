@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gridctl.errors import InputError
 from gridctl.files import atomic_file
 from gridctl.flux.base import BaseModel
 from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
+from gridctl.progress import Progress
 from gridctl.train.data import Sample, load_frames
-
-Progress = Callable[[int, int, str], None]
 
 _PROMPTS_AT_ONCE = 8
 
@@ -56,12 +57,11 @@ class Cache:
 
     def latents(self, sample: Sample) -> Tensor:
         """(C, H, W), in float32."""
-        latents: Tensor = load_file(self._latents_path(sample))["latents"]
-        return latents
+        return _read(self._latents_path(sample))["latents"]
 
     def prompt(self, caption: str) -> tuple[Tensor, Tensor]:
         """T5's states (L, D) and CLIP's pooled vector (P,)."""
-        entry = load_file(self._prompt_path(caption))
+        entry = _read(self._prompt_path(caption))
         return entry["embeds"], entry["pooled"]
 
     def fill(
@@ -113,3 +113,13 @@ class Cache:
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         with atomic_file(path, force=True) as temporary:
             save_file(own, temporary)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        entry: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} of the cache cannot be read ({error}); delete it, and it is made again."
+        ) from error
+    return entry

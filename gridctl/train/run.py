@@ -18,12 +18,12 @@ from gridctl.flux.adapter import lora_tensors
 from gridctl.flux.flow import add_noise, draw_sigmas, velocity
 from gridctl.flux.latents import predict_velocity, unwrap
 from gridctl.profile import Profile
-from gridctl.train.cache import Progress
+from gridctl.progress import Progress, silent
 from gridctl.train.data import Sample, mix_seed, slot_samples
 from gridctl.train.loss import flow_losses
 from gridctl.train.setup import DEFAULT_OUTPUT, Run, refuse_schnell, set_up
 from gridctl.train.stages import stage_at
-from gridctl.train.state import export_run, resume, save_run
+from gridctl.train.state import export_run, forget, resume, save_run
 
 GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
 _VALIDATION_STEP = 2**31  # no step of training draws the same noise
@@ -51,22 +51,26 @@ def train(
     Raises UsageError for a profile that cannot be trained, InputError for unusable data or
     an adapter that exists already; KeyboardInterrupt after a signal.
     """
-    progress = progress or (lambda done, total, text: None)
+    progress = progress or silent
     refuse_schnell(profile)
     run = set_up(profile, force=force, progress=progress)
+    if force and run.accelerator.is_main_process:
+        forget(run)
+    run.accelerator.wait_for_everyone()
     start = resume(run)
     adapter = profile.train.output or DEFAULT_OUTPUT
     with _stop_on_signal() as stopped:
         for step in range(start, run.total_steps):
-            _step(run, step)
             done = step + 1
-            progress(done, run.total_steps, _summary(run))
             due = done % profile.train.checkpoint_every == 0 or done == run.total_steps
-            if due or stopped():
+            _step(run, step, log=due or step == 0 or done % profile.train.log_every == 0)
+            progress(done, run.total_steps, f"loss {run.log[-1]['loss']:.4f}")
+            if due:
                 _validate(run)
-                if run.accelerator.is_main_process:
-                    save_run(run, done)
-            if stopped() and done < run.total_steps:
+            stop = stopped()  # asked once: what comes during the checkpoint ends the next step
+            if (due or stop) and run.accelerator.is_main_process:
+                save_run(run, done)
+            if stop and done < run.total_steps:
                 raise KeyboardInterrupt
     if run.accelerator.is_main_process:
         export_run(run, adapter)
@@ -76,8 +80,8 @@ def train(
     )
 
 
-def _step(run: Run, step: int) -> None:
-    """One optimizer step; logs every so often."""
+def _step(run: Run, step: int, *, log: bool) -> None:
+    """One optimizer step."""
     settings = run.profile.train
     started = time.monotonic()
     stage_index, stage_step = stage_at(run.stages, step)
@@ -108,7 +112,7 @@ def _step(run: Run, step: int) -> None:
     if run.ema:
         for name, tensor in lora_tensors(unwrap(run.transformer)).items():
             run.ema[name].lerp_(tensor.detach(), 1 - settings.ema)
-    if (step + 1) % settings.log_every == 0 or step == 0:
+    if log:
         base_loss, temporal_loss = run.accelerator.reduce(sums, "mean").tolist()  # a sync point
         run.log.append(
             {
@@ -158,7 +162,7 @@ def _losses(run: Run, part: list[tuple[int, Sample]], step: int) -> tuple[Tensor
 
 def _validate(run: Run) -> None:
     """Log the mean loss on val/, with noise of its own that never changes."""
-    if not run.validation or not run.log:
+    if not run.validation:
         return
     settings = run.profile.train
     losses = []
@@ -167,10 +171,6 @@ def _validate(run: Run) -> None:
             base, temporal = _losses(run, [(slot, sample)], step=_VALIDATION_STEP)
             losses.append(float(settings.base_weight * base + settings.temporal_weight * temporal))
     run.log[-1]["validation"] = statistics.fmean(losses)
-
-
-def _summary(run: Run) -> str:
-    return f"loss {run.log[-1]['loss']:.4f}" if run.log else ""
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.flow import default_mu
 from gridctl.geometry import Grid
 from gridctl.profile import Profile
-from gridctl.train.cache import Cache, Progress
+from gridctl.progress import Progress
+from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
 from gridctl.train.data import Sample, read_samples
 from gridctl.train.stages import Stage, resolve_stages
@@ -133,8 +134,6 @@ def _run_folder(profile: Profile, fingerprint: str, *, force: bool) -> Path:
     folder = adapter.with_suffix(".run")
     saved = list_checkpoints(folder)
     if force:
-        for path in saved:
-            path.unlink()
         return folder
     if not saved:
         refuse_overwrite(adapter, force=False)
@@ -151,10 +150,21 @@ def _fingerprint(profile: Profile, cache: Cache, samples: list[list[Sample]]) ->
     """What must be the same for a run to go on; the number of steps may grow."""
     settings = profile.train.model_dump(
         mode="json",
-        exclude={"output", "data", "steps", "checkpoint_every", "keep_checkpoints", "log_every"},
+        exclude={
+            "output": True,
+            "data": True,
+            "steps": True,
+            "checkpoint_every": True,
+            "keep_checkpoints": True,
+            "log_every": True,
+            "save_dtype": True,
+            "stages": {"__all__": {"data"}},
+        },
     )
     data = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
-    content = [settings, str(cache.grid), cache.vae_hash, cache.text_hash, profile.model.base, data]
+    memory, max_mu = profile.memory, profile.generate.max_mu
+    model = [profile.model.base, memory.quantize, memory.optimizer, max_mu]
+    content = [settings, str(cache.grid), cache.vae_hash, cache.text_hash, model, data]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from gridctl.errors import InputError
 from gridctl.files import write_text
 from gridctl.flux.adapter import AdapterFacts, lora_tensors, save_adapter
+from gridctl.flux.base import DTYPES
 from gridctl.flux.latents import unwrap
 from gridctl.media.grid_image import load_facts
 from gridctl.profile import profile_toml
@@ -30,6 +32,11 @@ def resume(run: Run) -> int:
     if not saved:
         return 0
     step, tensors, facts = read_checkpoint(saved[-1])
+    if step > run.total_steps:
+        raise InputError(
+            f"{run.folder} is at step {step}, past the {run.total_steps} asked for; use --force "
+            "to start over, or ask for more steps."
+        )
     parameters = lora_tensors(unwrap(run.transformer))
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -39,6 +46,12 @@ def resume(run: Run) -> int:
     load_optimizer(run.optimizer, tensors)
     run.log = json.loads(facts["log"])
     return step
+
+
+def forget(run: Run) -> None:
+    """Remove the checkpoints of an earlier run, to start over."""
+    for path in list_checkpoints(run.folder):
+        path.unlink()
 
 
 def save_run(run: Run, step: int) -> None:
@@ -75,4 +88,5 @@ def export_run(run: Run, path: Path) -> None:
     )
     scale = (settings.lora_alpha or settings.rank) / settings.rank
     tensors = run.ema or lora_tensors(unwrap(run.transformer))
-    save_adapter(path, tensors, header, scale=scale, force=True)
+    dtype = DTYPES[settings.save_dtype]
+    save_adapter(path, tensors, header, scale=scale, dtype=dtype, force=True)

@@ -39,9 +39,7 @@ def test_patches_and_positions_are_those_of_flux(height: int, width: int) -> Non
     # In pixels, at the VAE's factor of 8.
     assert torch.equal(back, FluxPipeline._unpack_latents(theirs, 8 * height, 8 * width, 8))
     device = torch.device("cpu")
-    ids = FluxPipeline._prepare_latent_image_ids(
-        2, height // 2, width // 2, device, torch.float32
-    )
+    ids = FluxPipeline._prepare_latent_image_ids(2, height // 2, width // 2, device, torch.float32)
     assert torch.equal(image_ids(height=height, width=width, device=device), ids)
 
 
@@ -74,7 +72,6 @@ def test_a_frame_is_the_cell_it_lies_in(grid: Grid) -> None:
 
 @given(grid=grids)
 def test_the_tokens_of_a_frame_are_where_the_grid_says(grid: Grid) -> None:
-    width, height = grid.size("latent")
     frames = torch.arange(float(grid.num_frames))[None, :, None, None, None]
     cell_width, cell_height = grid.cell_size("latent")
     latents = join_cells(frames.expand(1, -1, 1, cell_height, cell_width), grid)

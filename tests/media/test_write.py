@@ -102,3 +102,24 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         write_clip(np.zeros((2, 16, 16, 7), np.uint8), tmp_path / name, fps=8)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("keep me")
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    with pytest.raises(InputError, match="letter.txt"):
+        write_clip(frames, folder, fps=8, force=True)
+    assert (folder / "letter.txt").read_text() == "keep me"
+
+
+def test_a_folder_of_frames_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    write_clip(np.zeros((3, 16, 16, 3), np.uint8), folder, fps=8)
+    write_clip(np.zeros((2, 16, 16, 3), np.uint8), folder, fps=8, force=True)
+    assert [path.name for path in sorted(tmp_path.rglob("*.png"))] == [
+        "frame_0001.png",
+        "frame_0002.png",
+    ]
+    assert list(tmp_path.iterdir()) == [folder]

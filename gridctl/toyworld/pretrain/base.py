@@ -43,8 +43,8 @@ COLLAGE_CELL = 64
 COLLAGE_SHARE = 0.5  # of all steps
 LEARNING_RATE = 1.5e-3
 WARMUP = 100
-TOKENS_PER_STEP = 16 * (384 + 64)  # image and text, so that all sizes cost about the same
-MAX_BATCH = 64
+TOKENS_PER_STEP = 8 * (384 + 64)  # image and text, so that all sizes cost about the same
+MAX_BATCH = 32
 CHECKPOINT_EVERY = 250
 
 

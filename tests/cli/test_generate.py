@@ -1,0 +1,168 @@
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+Cli = Callable[..., int]
+PROMPT = "a red circle moving right on a black background"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def t2v(gridctl: Cli, adapter: Path) -> Cli:
+    """`gridctl generate t2v` with the small adapter, in one step."""
+
+    def run(*arguments: object) -> int:
+        return gridctl("generate", "t2v", "--adapter", adapter, "--steps", 1, *arguments)
+
+    return run
+
+
+def test_the_paths_are_the_output_and_the_rest_is_told(
+    t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert t2v(PROMPT, "-o", "new/out.mp4") == 0
+    output = capsys.readouterr()
+    assert output.out == "new/out.mp4\n"
+    assert output.err.splitlines() == [line for line in output.err.splitlines() if "tiny" in line]
+    assert (here / "new" / "out.mp4").stat().st_size > 0
+    assert t2v("a purple zebra", "-o", "z.gif", "--json") == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"written": ["z.gif"], "skipped": []}
+    assert "never learned" in output.err
+    assert t2v("a purple zebra", "-o", "y.gif", "--quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_there_ends_with_1_and_force_replaces_it(
+    t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a.gif").write_bytes(b"precious")
+    assert t2v(PROMPT, "-o", "a.gif", "--quiet") == 1
+    assert (here / "a.gif").read_bytes() == b"precious"
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("gridctl: a.gif exists")
+    assert t2v(PROMPT, "-o", "a.gif", "--force") == 0
+    assert Image.open("a.gif").n_frames == 6
+
+
+def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "prompts.txt").write_text("\ufeffa red circle\n\n  a blue star  \r\n", "utf-8")
+    assert t2v("--prompts", "prompts.txt", "-o", "clips") == 0
+    names = ["clips/001-a-red-circle.mp4", "clips/002-a-blue-star.mp4"]
+    assert capsys.readouterr().out.splitlines() == names
+    assert t2v("--prompts", "prompts.txt", "-o", "clips", "--json") == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"written": [], "skipped": names}
+    assert "2 were there already" in output.err
+
+
+def test_prompts_from_stdin(
+    t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a red circle\n"))
+    assert t2v("--prompts", "-", "-o", "clips/") == 0
+    assert capsys.readouterr().out == "clips/001-a-red-circle.mp4\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "one prompt"),
+        ([PROMPT, "--prompts", "prompts.txt"], 2, "one prompt"),
+        (["--prompts", "nowhere.txt", "-o", "clips"], 1, "nowhere.txt cannot be read"),
+        (["--prompts", "empty.txt", "-o", "clips"], 1, "holds no prompt"),
+        (["--prompts", "latin.txt", "-o", "clips"], 1, "UTF-8"),
+        (["--prompts", "prompts.txt"], 2, "out.mp4: many prompts need a folder"),
+        ([" "], 2, "prompt is empty"),
+        ([PROMPT, "-o", "a.avi"], 2, "a.avi"),
+        ([PROMPT, "--rows", "3"], 2, "leave the grid to the adapter"),
+        ([PROMPT, "--cell", "30x30"], 2, "multiple"),
+        ([PROMPT, "--fps", "0"], 2, "fps is 0"),
+        ([PROMPT, "--steps", "0"], 2, "steps"),
+        ([PROMPT, "--adapter", "nowhere.safetensors"], 1, "nowhere.safetensors is no adapter file"),
+        ([PROMPT, "--adapter", "empty.txt"], 1, "empty.txt is not an adapter"),
+        ([PROMPT, "--base", "nowhere", "--adapter", "none"], 2, "nowhere is no model"),
+        ([PROMPT, "--base", "a/b"], 2, "trained on tiny, and the base is a/b"),
+        ([PROMPT, "--base", "a/b", "--adapter", "none"], 1, "a/b is not on this machine"),
+    ],
+)
+def test_a_fault_is_one_line_and_leaves_nothing(
+    t2v: Cli,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    (here / "empty.txt").write_text("\n \n")
+    (here / "latin.txt").write_bytes(b"B\xe4r\n")
+    (here / "prompts.txt").write_text("a star\n")
+    before = sorted(here.iterdir())
+    assert t2v("--quiet", *arguments) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert output.err.startswith("gridctl: ")
+    assert words in output.err
+    assert sorted(here.iterdir()) == before
+
+
+def test_flux_without_an_adapter_draws_no_grid(
+    gridctl: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gridctl("generate", "t2v", PROMPT, "--profile", "flux-dev-24gb", "--quiet") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert "--adapter" in errors[0]
+
+
+def test_an_image(gridctl: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--size", "48x32", "--steps", "1", "--seed", "5", "--guidance", "2"]
+    assert gridctl("generate", "image", "a blue star", "-o", "star.png", *flags) == 0
+    assert capsys.readouterr().out == "star.png\n"
+    with Image.open("star.png") as image:
+        assert (image.size, image.mode) == ((48, 32), "RGB")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    t2v: Cli, here: Path, adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert t2v(PROMPT, "-o", "a.mp4", "--seed", 9, "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "base     tiny",
+        f"adapter  {adapter}",
+        "grid     2x3 cells of 32x32, row-major:",
+        "  0 generate     1 generate     2 generate",
+        "  3 generate     4 generate     5 generate",
+        f"prompt   2x3 grid of 6 video frames in reading order. {PROMPT}",
+        "output   a.mp4 (seed 9)",
+    ]
+    assert list(here.iterdir()) == []
+
+
+def test_a_dry_run_loads_no_torch(here: Path, adapter: Path) -> None:
+    script = (
+        "import sys\n"
+        "from gridctl.__main__ import main\n"
+        "try:\n    code = main()\nexcept SystemExit as end:\n    code = end.code\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'peft'} & set(sys.modules)\n"
+        "sys.exit(f'{code} {heavy}' if code or heavy else 0)\n"
+    )
+    arguments = ["generate", "t2v", PROMPT, "--adapter", str(adapter), "--dry-run"]
+    end = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert end.returncode == 0, end.stderr
+    assert "2x3 cells of 32x32" in end.stdout

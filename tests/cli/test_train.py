@@ -1,0 +1,129 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gridctl.flux.adapter import read_adapter_facts
+
+Cli = Callable[..., int]
+GRID = '[grid]\nrows = 2\ncols = 3\ncell = "32x32"\n'
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a profile for the small dataset."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        f'extends = "tiny"\n{GRID}[train]\nrank = 2\nbatch_size = 1\nsteps = 2\nlog_every = 1\n'
+    )
+    return tmp_path
+
+
+def test_it_trains_and_the_second_time_has_nothing_to_do(
+    gridctl: Cli, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gridctl("train", "mine.toml", "--data", dataset) == 0
+    output = capsys.readouterr()
+    assert output.out == "adapter.safetensors\n"
+    assert "loss " in output.err
+    assert "adapter.run" in output.err
+    assert gridctl("train", "mine.toml", "--data", dataset, "--steps", 3, "--json") == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["adapter"] == "adapter.safetensors"
+    assert result["run_folder"] == "adapter.run"
+    assert (result["steps"], result["resumed_at"]) == (3, 2)
+    assert "went on at step 2 of 3" in output.err
+
+
+def test_flags_come_before_the_profile(gridctl: Cli, dataset: Path, here: Path) -> None:
+    flags = {
+        "--output": "new/b.safetensors",
+        "--steps": 1,
+        "--batch-size": 2,
+        "--learning-rate": 0.5,
+        "--rank": 3,
+        "--temporal-weight": 0.25,
+        "--seed": 7,
+    }
+    words = [str(word) for pair in flags.items() for word in pair]
+    assert gridctl("train", "mine.toml", "--data", dataset, *words) == 0
+    facts = read_adapter_facts(here / "new" / "b.safetensors")
+    assert facts is not None
+    for line in (
+        "train.steps = 1",
+        "train.batch_size = 2",
+        "train.learning_rate = 0.5",
+        "train.rank = 3",
+        "train.temporal_weight = 0.25",
+        "train.seed = 7",
+    ):
+        assert line in facts.profile.splitlines()
+
+
+def test_other_settings_need_force(
+    gridctl: Cli, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gridctl("train", "mine.toml", "--data", dataset, "--steps", 1) == 0
+    capsys.readouterr()
+    arguments = ["train", "mine.toml", "--data", dataset, "--steps", 1, "--seed", 1, "--quiet"]
+    assert gridctl(*arguments) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines() == [
+        "gridctl: adapter.run holds a run with other data or settings; use --force to start over, "
+        "or another train.output."
+    ]
+    assert gridctl(*arguments, "--force") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["mine.toml"], 2, "train.data is not set"),
+        (["mine.toml", "--data", "nowhere"], 1, "nowhere is not a folder"),
+        (["mine.toml", "--data", "empty"], 1, "holds no grid image"),
+        (["nowhere.toml"], 2, "nowhere.toml"),
+        (["mine.toml", "--steps", "0"], 2, "steps"),
+        (["mine.toml", "--base", "a/schnell"], 2, "train.allow_distilled = true"),
+        (["mine.toml", "--base", "a/b", "--data", "DATA"], 1, "a/b is not on this machine"),
+        (["mine.toml", "--base", "nowhere", "--data", "DATA"], 2, "nowhere is no model"),
+        (["tiny", "--data", "DATA"], 1, "the profile's grid is 4x6"),
+        (["wide.toml", "--data", "DATA"], 1, "would enlarge"),
+    ],
+)
+def test_a_fault_is_one_line_and_leaves_nothing(
+    gridctl: Cli,
+    dataset: Path,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    (here / "empty").mkdir()
+    (here / "wide.toml").write_text(f'extends = "mine.toml"\n{GRID.replace("32x32", "64x64")}')
+    before = sorted(here.iterdir())
+    arguments = [str(dataset) if word == "DATA" else word for word in arguments]
+    assert gridctl("train", "--quiet", *arguments) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert output.err.startswith("gridctl: ")
+    assert words in output.err
+    assert sorted(here.iterdir()) == before
+
+
+def test_nothing_but_our_own_lines_reaches_the_user(dataset: Path, here: Path) -> None:
+    """A process of its own: the libraries say some things only once."""
+    arguments = ["train", "mine.toml", "--data", str(dataset), "--steps", "1"]
+    end = subprocess.run(
+        [sys.executable, "-m", "gridctl", *arguments], capture_output=True, text=True, check=False
+    )
+    assert end.returncode == 0, end.stderr
+    assert end.stdout == "adapter.safetensors\n"
+    told = end.stderr.splitlines()
+    assert [line.split()[0] for line in told] == ["Profile", "loss"], end.stderr

@@ -1,0 +1,162 @@
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+
+from gridctl.errors import UsageError
+from gridctl.flux.flow import default_mu, schedule
+from gridctl.flux.latents import join_cells, patchify, predict_velocity, split_cells, unpatchify
+from gridctl.flux.plan import Plan
+from gridctl.flux.sampler import draw_noise, sample
+from gridctl.geometry import Grid
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch_dtype.*:FutureWarning")
+
+GRID = Grid(rows=2, cols=3, cell=(32, 48), order="serpentine")
+PROMPT = "2x3 grid of 6 video frames in serpentine order. A red circle moves right."
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def prompt(base: Any) -> dict[str, torch.Tensor]:
+    with base.text_encoders() as encode, torch.inference_mode():
+        embeds, pooled = encode([PROMPT])
+    return {"embeds": embeds, "pooled": pooled}
+
+
+def sigmas_of(base: Any, steps: int = STEPS) -> list[float]:
+    return schedule(steps, default_mu(base.scheduler_config, GRID.num_tokens))
+
+
+def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
+    base: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    """The whole road: tokenizers, encoders, positions, schedule, guidance, steps."""
+    plan = Plan.generate(GRID)
+    noise = draw_noise(plan, base.latent_channels, seed=7)
+    ours = sample(
+        base.load_transformer(),
+        plan,
+        noise=noise,
+        sigmas=sigmas_of(base),
+        guidance=3.5,
+        **prompt,
+    )
+    pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    width, height = GRID.image_size
+    theirs = pipeline(
+        PROMPT,
+        width=width,
+        height=height,
+        num_inference_steps=STEPS,
+        sigmas=np.linspace(1.0, 1 / STEPS, STEPS),
+        guidance_scale=3.5,
+        latents=patchify(noise),
+        max_sequence_length=64,  # what the built-in base was trained with
+        output_type="latent",
+    ).images
+    theirs = unpatchify(theirs, height=height // 8, width=width // 8)
+    assert float((ours - noise).abs().mean()) > 0.01  # something has happened
+    assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_kept_frames_end_as_their_reference_and_others_do_not(
+    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    plan = Plan(grid=GRID, release=(0, 1, 0.5, 0.95, 0, 1))
+    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
+    noise = draw_noise(plan, 16, seed=1)
+    drawn = sample(
+        transformer,
+        plan,
+        noise=noise,
+        sigmas=sigmas_of(base),
+        guidance=1.0,
+        reference=reference,
+        **prompt,
+    )
+    got, wanted = split_cells(drawn, GRID)[0], split_cells(reference, GRID)[0]
+    same = [torch.equal(got[k], wanted[k]) for k in range(GRID.num_frames)]
+    assert same == [True, False, False, False, True, False]
+    # An init frame of less strength stays nearer to where it came from.
+    distance = [(got[k] - wanted[k]).abs().mean() for k in range(GRID.num_frames)]
+    assert distance[2] < distance[3] < distance[1]
+
+
+def test_the_sampler_is_its_naive_twin(
+    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    """Frame by frame: follow the reference while sigma is above the release, then go free."""
+    release = (0.0, 1.0, 0.6, 0.9, 0.3, 1.0)
+    plan = Plan(grid=GRID, release=release)
+    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
+    noise = draw_noise(plan, 16, seed=2)
+    sigmas = sigmas_of(base)
+    known, fresh = split_cells(reference, GRID), split_cells(noise, GRID)
+    current = fresh.clone()
+    with torch.inference_mode():
+        for sigma, after in pairwise(sigmas):
+            for k in range(GRID.num_frames):
+                if sigma > release[k]:
+                    current[:, k] = (1 - sigma) * known[:, k] + sigma * fresh[:, k]
+            predicted = predict_velocity(
+                transformer,
+                join_cells(current, GRID),
+                sigma=torch.tensor([sigma]),
+                guidance=2.0,
+                **prompt,
+            )
+            current = current - (sigma - after) * split_cells(predicted, GRID)
+        for k in range(GRID.num_frames):
+            if release[k] == 0:
+                current[:, k] = known[:, k]
+    ours = sample(
+        transformer,
+        plan,
+        noise=noise,
+        sigmas=sigmas,
+        guidance=2.0,
+        reference=reference,
+        **prompt,
+    )
+    assert torch.allclose(ours, join_cells(current, GRID), atol=1e-5)
+
+
+def test_a_plan_with_known_frames_needs_their_reference(
+    transformer: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    plan = Plan(grid=GRID, release=(0, 1, 1, 1, 1, 1))
+    with pytest.raises(UsageError, match="reference"):
+        sample(
+            transformer,
+            plan,
+            noise=draw_noise(plan, 16, seed=0),
+            sigmas=[1.0, 0.0],
+            guidance=1.0,
+            **prompt,
+        )
+
+
+def test_noise_is_the_seeds_and_steps_are_told(
+    transformer: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    plan = Plan.generate(GRID)
+    noise = draw_noise(plan, 16, seed=5)
+    assert noise.shape == (1, 16, 2 * 48 // 8, 3 * 32 // 8)
+    assert torch.equal(noise, draw_noise(plan, 16, seed=5))
+    assert not torch.equal(noise, draw_noise(plan, 16, seed=6))
+    told: list[tuple[int, int]] = []
+    sample(
+        transformer,
+        plan,
+        noise=noise,
+        sigmas=[1.0, 0.5, 0.0],
+        guidance=1.0,
+        on_step=lambda step, steps: told.append((step, steps)),
+        **prompt,
+    )
+    assert told == [(1, 2), (2, 2)]

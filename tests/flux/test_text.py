@@ -1,0 +1,63 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FluxPipeline
+
+from gridctl.flux.text import TextEncoders
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch_dtype.*:FutureWarning")
+
+RED = "a red circle moving right on a black background"
+
+
+@pytest.fixture(scope="module")
+def encode(base: Any) -> Iterator[TextEncoders]:
+    with base.text_encoders() as encoders, torch.inference_mode():
+        yield encoders
+
+
+def test_two_prompts_differ_in_both_outputs(encode: TextEncoders) -> None:
+    """CLIP with a wrong end token pools the same vector for every prompt."""
+    embeds, pooled = encode([RED, RED.replace("red", "blue")])
+    assert float((embeds[0] - embeds[1]).abs().max()) > 1e-3
+    assert float((pooled[0] - pooled[1]).abs().max()) > 1e-3
+    _, order = encode(["red circle", "circle red"])
+    assert float((order[0] - order[1]).abs().max()) > 1e-4
+
+
+def test_prompts_do_not_change_each_other(encode: TextEncoders) -> None:
+    together = encode([RED, "a star"])
+    alone = encode([RED])
+    assert torch.allclose(together[0][:1], alone[0], atol=1e-5)
+    assert torch.allclose(together[1][:1], alone[1], atol=1e-5)
+
+
+def test_embeddings_are_those_of_the_pipeline(base: Any, encode: TextEncoders) -> None:
+    pipeline = FluxPipeline.from_pretrained(
+        base.folder, transformer=None, vae=None, torch_dtype=torch.float32
+    )
+    embeds, pooled, _ = pipeline.encode_prompt(RED, None, max_sequence_length=64)
+    ours = encode([RED])
+    assert torch.allclose(ours[0], embeds, atol=1e-6)
+    assert torch.allclose(ours[1], pooled, atol=1e-6)
+
+
+def test_the_length_is_the_bases_own_or_a_setting(base: Any, encode: TextEncoders) -> None:
+    assert encode([RED])[0].shape == (1, 64, 128)
+    assert encode([RED])[1].shape == (1, 64)
+    with base.text_encoders(16) as short, torch.inference_mode():
+        assert short([RED])[0].shape == (1, 16, 128)
+
+
+def test_words_that_are_not_read_are_named(base: Any, encode: TextEncoders) -> None:
+    assert encode.lost_words(RED) == ""
+    assert encode.lost_words(" ".join(["red"] * 63)) == ""  # 64 with the end token
+    assert encode.lost_words(" ".join(["red"] * 63 + ["green", "star"])) == "green star"
+
+
+def test_words_that_the_base_never_learned_are_named(encode: TextEncoders) -> None:
+    prompt = "4x6 grid of 24 video frames in reading order. A Red circle, moving right!"
+    assert encode.unknown_words(prompt) == []
+    assert encode.unknown_words("a red zebra, (zebra) on a unicycle.") == ["zebra", "unicycle"]

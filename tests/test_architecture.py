@@ -1,0 +1,194 @@
+"""The house as README's architecture section describes it: who may import whom, and when."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gridctl
+
+PACKAGE = Path(gridctl.__file__).parent
+
+FOUNDATION = {"errors", "progress", "geometry", "files", "prompt", "profile"}
+VERBS = {"pack", "unpack", "caption", "train", "generate"}
+# room: the rooms it may import from. The root holds the version and nothing else.
+ARROWS = {
+    "errors": set(),
+    "progress": set(),
+    "geometry": {"errors"},
+    "files": {"errors"},
+    "prompt": {"errors", "geometry"},
+    "profile": {"errors", "geometry", "files", "prompt"},
+    "media": FOUNDATION,
+    "flux": FOUNDATION,
+    **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux"}),
+    "toyworld": FOUNDATION | {"media"},
+    "toyworld.pretrain": FOUNDATION | {"media", "flux", "toyworld", "train.checkpoint"},
+    "bench": FOUNDATION | {"media", "flux", "toyworld"} | VERBS,
+    "cli": FOUNDATION | {"media", "bench"} | VERBS,
+    "__main__": {"cli", "errors"},
+    "__init__": set(),
+}
+# Entry points of their own: they have a command line, and print.
+SCRIPTS = {"toyworld.dataset", "toyworld.pretrain.__main__"}
+HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name within the package → file."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    """The room of a dotted name: `train.run` is in train, `toyworld.pretrain.vae` in its own."""
+    return max((r for r in ARROWS if f"{module}.".startswith(f"{r}.")), key=len)
+
+
+def imports(source: str) -> Iterator[str]:
+    """Absolute names of all that a module imports, wherever in it; each name of a `from`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they go"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def wrong_arrows(module: str, source: str) -> list[str]:
+    """The imports of `module` that the house does not have."""
+    allowed = ARROWS[room(module)] | {room(module)}
+    ours = (name for name in imports(source) if name.startswith("gridctl."))
+    found = (name.removeprefix("gridctl.") for name in ours)
+    return [
+        name
+        for name in found
+        if name != "__version__"
+        and room(name) not in allowed
+        and not any(f"{name}.".startswith(f"{narrow}.") for narrow in allowed if "." in narrow)
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    assert wrong_arrows(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("media.read", "from gridctl.flux.base import open_base"),
+        ("flux.base", "def f():\n    from gridctl.media.read import Frames"),
+        ("pack", "from gridctl.unpack import unpack"),
+        ("pack", "from gridctl import unpack"),
+        ("train.run", "import gridctl.generate"),
+        ("train.run", "from gridctl.toyworld.render import render_clip"),
+        ("toyworld.dataset", "from gridctl.train.checkpoint import read_checkpoint"),
+        ("toyworld.pretrain.vae", "from gridctl.train.run import train"),
+        ("profile.load", "from gridctl.media.facts import Facts"),
+        ("geometry", "from gridctl.prompt import LAYOUTS"),
+        ("errors", "from gridctl.geometry import Grid"),
+        ("generate", "from gridctl.cli.shell import Shell"),
+        ("cli.train", "from gridctl.flux.base import open_base"),
+    ],
+)
+def test_an_arrow_the_other_way_is_seen(module: str, source: str) -> None:
+    assert len(wrong_arrows(module, source)) == 1
+
+
+def test_there_is_no_room_without_a_rule() -> None:
+    tops = {module.partition(".")[0] for module in MODULES}
+    assert tops == {name.partition(".")[0] for name in ARROWS}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in SCRIPTS])
+def test_only_the_command_line_knows_typer_and_prints(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    typer = [name for name in imports(ast.unparse(tree)) if name.partition(".")[0] == "typer"]
+    prints = [
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "print"
+    ]
+    if room(module) != "cli":
+        assert typer == []
+        assert module == "__main__" or prints == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is_and_is_one_idea(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    if source.strip():  # an empty __init__ has nothing to say
+        assert ast.get_docstring(ast.parse(source))
+    assert len(source.splitlines()) <= 400
+
+
+HELP = """
+import contextlib, io, json, sys
+import typer
+from gridctl.cli.app import app
+
+def commands(command, path):
+    yield path
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, [*path, name])
+
+found = {}
+for path in commands(typer.main.get_command(app), []):
+    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
+        app([*path, "--help"])
+    assert "Usage" in page.getvalue(), path
+    found[" ".join(path)] = sorted(set(json.loads(sys.argv[1])) & set(sys.modules))
+print(json.dumps(found))
+"""
+
+
+def test_help_starts_lazily() -> None:
+    command = [sys.executable, "-c", HELP, json.dumps(sorted(HEAVY))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert {"", "pack", "generate t2v", "profile show", "bench pack"} <= set(found)
+    assert {page: heavy for page, heavy in found.items() if heavy} == {}
+
+
+IMPORT = """
+import importlib, os, sys
+before = dict(os.environ), os.getcwd(), os.umask(0o022)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert (dict(os.environ), os.getcwd(), os.umask(0o022)) == before
+"""
+
+
+def test_nothing_happens_at_import(tmp_path: Path) -> None:
+    light = [
+        f"gridctl.{module}"
+        for module in MODULES
+        if room(module) in FOUNDATION | {"cli", "media", "pack", "unpack", "caption", "bench"}
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGE.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+    }
+    for name in ("XDG_CACHE_HOME", "GRIDCTL_CACHE", "HF_HOME"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, *light],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,347 @@
+import gc
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from gridctl.errors import InputError, UsageError
+from gridctl.flux.adapter import apply_adapter, read_adapter_facts
+from gridctl.flux.base import BaseModel
+from gridctl.flux.flow import default_mu, schedule
+from gridctl.flux.latents import decode_frames, patchify, split_cells
+from gridctl.flux.plan import Plan
+from gridctl.flux.sampler import draw_noise, sample
+from gridctl.generate import draw, find_adapter, prepare
+from gridctl.geometry import Grid
+from gridctl.prompt import grid_prompt
+
+GRID = Grid(rows=2, cols=3, cell=(32, 32))
+PROMPT = "a red circle moving right on a black background"
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def profile(make_profile: Make, adapter: Path) -> Any:
+    """Draws in two steps with the small adapter; its own grid is another one."""
+    return make_profile(
+        model__adapter=str(adapter), generate__steps=2, grid__rows=4, grid__cols=4, generate__seed=3
+    )
+
+
+def frames_of(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
+    profile: Any, base: Any, adapter: Path, tmp_path: Path
+) -> None:
+    drawing = prepare("t2v", [f"  {PROMPT}\n"], tmp_path / "clip", profile=profile)
+    text = grid_prompt(GRID, PROMPT)
+    assert drawing.jobs[0].prompt == text
+    assert drawing.plan == Plan.generate(GRID)
+    assert draw(drawing).written == (tmp_path / "clip",)
+
+    with base.text_encoders() as encode, torch.inference_mode():
+        embeds, pooled = encode([text])
+    transformer = base.load_transformer()
+    apply_adapter(transformer, adapter)
+    latents = sample(
+        transformer,
+        Plan.generate(GRID),
+        noise=draw_noise(Plan.generate(GRID), 16, seed=3),
+        sigmas=schedule(2, default_mu(base.scheduler_config, GRID.num_tokens)),
+        embeds=embeds,
+        pooled=pooled,
+        guidance=1.0,
+    )
+    with base.vae() as vae:
+        wanted = decode_frames(vae, split_cells(latents, GRID)[0], batch=8)
+    assert np.array_equal(frames_of(tmp_path / "clip"), wanted)
+
+
+def test_mp4_and_gif_have_the_adapters_frames_size_and_rate(profile: Any, tmp_path: Path) -> None:
+    draw(prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
+        assert stream.average_rate == 12  # the packed clips', as the adapter tells
+        assert len(list(container.decode(stream))) == 6
+    draw(prepare("t2v", [PROMPT], tmp_path / "a.gif", profile=profile, fps=4))
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert (gif.n_frames, gif.size, gif.info["duration"]) == (6, (32, 32), 250)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a.gif"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch_dtype.*:FutureWarning")
+def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
+    make_profile: Make, base: Any, tmp_path: Path
+) -> None:
+    """With the adapter off, even if the profile names one."""
+    prompt = "a blue star on a white background"
+    profile = make_profile(
+        model__adapter="nowhere.safetensors",
+        generate__steps=3,
+        generate__size="64x48",
+        generate__guidance=2.0,
+        generate__seed=11,
+    )
+    draw(prepare("image", [prompt], tmp_path / "star.png", profile=profile))
+    pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = draw_noise(Plan.generate(Grid(rows=1, cols=1, cell=(64, 48))), 16, seed=11)
+    theirs = pipeline(
+        prompt,
+        width=64,
+        height=48,
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        latents=patchify(noise),
+        max_sequence_length=64,
+        output_type="np",
+    ).images[0]
+    ours = np.asarray(Image.open(tmp_path / "star.png")).astype(float)
+    assert ours.shape == (48, 64, 3)
+    assert np.abs(ours - 255 * theirs).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_an_image_in_other_formats(make_profile: Make, tmp_path: Path, suffix: str) -> None:
+    profile = make_profile(generate__steps=1, generate__size="32x32")
+    draw(prepare("image", ["a star"], tmp_path / f"star.{suffix}", profile=profile))
+    with Image.open(tmp_path / f"star.{suffix}") as image:
+        assert image.size == (32, 32)
+
+
+def test_the_seed_decides(profile: Any, make_profile: Make, tmp_path: Path) -> None:
+    def frames(name: str, profile: Any) -> np.ndarray:
+        draw(prepare("t2v", [PROMPT], tmp_path / name, profile=profile))
+        return frames_of(tmp_path / name)
+
+    other = profile.model_copy(update={"generate": profile.generate.model_copy(update={"seed": 4})})
+    assert np.array_equal(frames("a", profile), frames("b", profile))
+    assert not np.array_equal(frames("c", other), frames("a2", profile))
+
+
+def test_a_scale_of_nothing_is_no_adapter(
+    make_profile: Make, adapter: Path, tmp_path: Path
+) -> None:
+    def frames(name: str, **options: Any) -> np.ndarray:
+        profile = make_profile(generate__steps=2, **options)
+        draw(prepare("t2v", [PROMPT], tmp_path / name, profile=profile))
+        return frames_of(tmp_path / name)
+
+    bare = frames("bare", model__adapter="none")
+    off = frames("off", model__adapter=str(adapter), model__adapter_scale=0.0)
+    full = frames("full", model__adapter=str(adapter))
+    assert np.array_equal(bare, off)
+    assert not np.array_equal(bare, full)
+
+
+def test_many_prompts_are_files_in_order_and_seeds_of_their_own(
+    profile: Any, tmp_path: Path
+) -> None:
+    prompts = [PROMPT, PROMPT, "Ein Bär läuft!", "漢字"]
+    drawing = prepare("t2v", prompts, tmp_path / "clips", profile=profile, many=True)
+    assert [job.output.name for job in drawing.jobs] == [
+        "001-a-red-circle-moving-right-on-a-black-bac.mp4",
+        "002-a-red-circle-moving-right-on-a-black-bac.mp4",
+        "003-ein-b-r-l-uft.mp4",
+        "004-clip.mp4",
+    ]
+    assert [job.seed for job in drawing.jobs] == [3, 4, 5, 6]
+    thousand = prepare("t2v", [PROMPT] * 1000, tmp_path / "clips", profile=profile, many=True)
+    assert thousand.jobs[0].output.name.startswith("0001-")
+
+
+def test_what_is_there_is_skipped_and_the_rest_is_as_it_would_have_been(
+    profile: Any, tmp_path: Path
+) -> None:
+    drawing = prepare("t2v", [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
+    first, second = draw(drawing).written
+    before = second.read_bytes()
+    second.unlink()
+    first.write_bytes(b"mine")
+    again = draw(drawing)
+    assert (again.written, again.skipped) == ((second,), (first,))
+    assert (first.read_bytes(), second.read_bytes()) == (b"mine", before)
+    assert draw(drawing).skipped == (first, second)
+    assert draw(drawing, force=True).written == (first, second)
+    assert first.read_bytes() != b"mine"
+
+
+def test_one_prompt_of_a_file_is_skipped_too(profile: Any, tmp_path: Path) -> None:
+    drawing = prepare("t2v", [PROMPT], tmp_path / "clips", profile=profile, many=True)
+    (written,) = draw(drawing).written
+    assert draw(drawing).skipped == (written,)
+
+
+def test_a_single_output_is_not_overwritten_unasked(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"precious")
+    drawing = prepare("t2v", [PROMPT], path, profile=profile)
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseModel, "text_encoders", None)  # nothing is loaded for that
+        with pytest.raises(InputError, match="--force"):
+            draw(drawing)
+    assert path.read_bytes() == b"precious"
+    draw(drawing, force=True)
+    assert Image.open(path).format == "GIF"
+
+
+def test_steps_are_told_over_all_jobs(profile: Any, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    drawing = prepare("t2v", [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
+    draw(drawing, progress=lambda done, total, text: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_encoders_are_gone_before_the_transformer_comes(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FLUX.1's T5 takes 9.5 GB, and the transformer needs the room."""
+    load = BaseModel.load_transformer
+    alive: list[int] = []
+
+    def count() -> int:
+        gc.collect()
+        names = [type(o).__name__ for o in gc.get_objects()]
+        return len([n for n in names if n in ("T5EncoderModel", "CLIPTextModel")])
+
+    def spy(self: BaseModel, **options: bool) -> Any:
+        alive.append(count())
+        return load(self, **options)
+
+    monkeypatch.setattr(BaseModel, "load_transformer", spy)
+    before = count()
+    draw(prepare("t2v", [PROMPT], tmp_path / "a.gif", profile=profile))
+    assert alive == [before]
+
+
+def test_remarks_on_what_the_model_does_not_read(profile: Any, tmp_path: Path) -> None:
+    result = draw(prepare("t2v", ["a red zebra"], tmp_path / "a.gif", profile=profile))
+    assert len(result.notes) == 1
+    assert "never learned zebra" in result.notes[0]
+    long = " ".join(["red circle"] * 40) + " green"
+    result = draw(prepare("t2v", [long], tmp_path / "b.gif", profile=profile))
+    assert len(result.notes) == 1
+    assert "cut after 64 tokens" in result.notes[0]
+    assert result.notes[0].endswith(" green")
+    assert draw(prepare("t2v", [PROMPT], tmp_path / "c.gif", profile=profile)).notes == ()
+
+
+def test_a_grid_that_contradicts_the_adapter_is_refused(profile: Any, tmp_path: Path) -> None:
+    other = Grid(rows=2, cols=3, cell=(32, 32), order="serpentine")
+    with pytest.raises(UsageError, match=r"trained on 2x3 .*row-major, and .*serpentine"):
+        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, grid=other)
+    prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, grid=GRID)
+
+
+def test_another_base_than_the_adapters_is_refused(
+    make_profile: Make, adapter: Path, base: Any, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(base.folder, tmp_path / "model")
+    profile = make_profile(model__adapter=str(adapter), model__base=str(folder))
+    with pytest.raises(UsageError, match="was trained on tiny, and the base is"):
+        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile)
+
+
+def test_a_lora_from_elsewhere_takes_grid_layout_and_rate_of_the_profile(
+    make_profile: Make, adapter: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bare.safetensors"
+    save_file(load_file(adapter), path)  # without the header
+    profile = make_profile(
+        model__adapter=str(path),
+        caption__layout="{rows} by {cols}:",
+        grid__rows=1,
+        generate__fps=5.0,
+        generate__steps=1,
+    )
+    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile)
+    assert drawing.plan.grid == Grid(rows=1, cols=3, cell=(32, 32))
+    assert (drawing.jobs[0].prompt, drawing.fps) == (f"1 by 3: {PROMPT}", 5.0)
+    draw(drawing)
+    assert frames_of(tmp_path / "clip").shape == (3, 32, 32, 3)
+    wish = Grid(rows=1, cols=2, cell=(16, 16))
+    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile, grid=wish)
+    assert drawing.plan.grid == wish
+
+
+def test_an_adapter_of_another_shape_leaves_nothing(
+    make_profile: Make, adapter: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "wide.safetensors"
+    save_file({name: torch.zeros(9, 9) for name in load_file(adapter)}, path)
+    drawing = prepare(
+        "t2v", [PROMPT], tmp_path / "a.mp4", profile=make_profile(model__adapter=str(path))
+    )
+    with pytest.raises(UsageError, match="does not fit"):
+        draw(drawing)
+    assert [p.name for p in tmp_path.iterdir()] == ["wide.safetensors"]
+
+
+def test_which_adapter(make_profile: Make, adapter: Path) -> None:
+    assert find_adapter(make_profile(model__adapter=str(adapter))) == adapter
+    assert find_adapter(make_profile(model__adapter="none")) is None
+    with pytest.raises(InputError, match=r"nowhere\.safetensors is no adapter file"):
+        find_adapter(make_profile(model__adapter="nowhere.safetensors"))
+    with pytest.raises(UsageError, match="only with an adapter; name one with --adapter"):
+        find_adapter(make_profile(model__base="black-forest-labs/FLUX.1-dev"))
+
+
+def test_the_shipped_adapter_draws_its_grid(make_profile: Make, tmp_path: Path) -> None:
+    """Needs weights/tiny-grid.safetensors, which ships beside the built-in base."""
+    profile = make_profile(generate__steps=2)
+    path = find_adapter(profile)
+    assert path is not None
+    assert path.name == "tiny-grid.safetensors"
+    facts = read_adapter_facts(path)
+    assert facts is not None
+    assert facts.base == "tiny"
+    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile)
+    assert drawing.plan.grid == facts.grid
+    assert draw(drawing).notes == ()
+    assert len(frames_of(tmp_path / "clip")) == facts.grid.num_frames
+
+
+@pytest.mark.parametrize("prompts", [[], [""], ["a star", " \n"]])
+def test_an_empty_prompt_is_refused(profile: Any, tmp_path: Path, prompts: list[str]) -> None:
+    with pytest.raises(UsageError, match="prompt is empty"):
+        prepare("t2v", prompts, tmp_path / "a.mp4", profile=profile)
+
+
+@pytest.mark.parametrize("fps", [0.0, -3.0, 1001.0, float("nan")])
+def test_a_rate_that_cannot_be_is_refused_before_the_work(
+    profile: Any, tmp_path: Path, fps: float
+) -> None:
+    with pytest.raises(UsageError, match="fps is"):
+        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, fps=fps)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "many"),
+    [
+        ("t2v", "a.avi", False),
+        ("t2v", "a.png", False),
+        ("image", "a.mp4", False),
+        ("image", "a", False),
+        ("t2v", "out.mp4", True),
+        ("image", "out.png", True),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    profile: Any, tmp_path: Path, task: Any, name: str, many: bool
+) -> None:
+    with pytest.raises(UsageError, match=name.replace(".", r"\.")):
+        prepare(task, [PROMPT], tmp_path / name, profile=profile, many=many)

@@ -1,0 +1,426 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gridctl.errors import InputError
+from gridctl.flux.adapter import read_adapter_facts
+from gridctl.flux.flow import default_mu, draw_sigmas
+from gridctl.flux.latents import predict_velocity, split_cells
+from gridctl.profile import StageSection, profile_toml
+from gridctl.prompt import DEFAULT_LAYOUT
+from gridctl.train import train
+from gridctl.train.cache import Cache
+from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
+from gridctl.train.data import mix_seed, read_samples, slot_samples
+
+Make = Callable[..., Any]
+
+
+def log_of(adapter: Path) -> list[dict[str, float]]:
+    lines = (adapter.with_suffix(".run") / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def val_dataset(dataset: Path, tmp_path: Path) -> Path:
+    """Three grids to train on, one in val/."""
+    folder = Path(shutil.copytree(dataset, tmp_path / "vidgrid"))
+    (folder / "val").mkdir()
+    for suffix in (".png", ".txt"):
+        (folder / f"clip_0004{suffix}").rename(folder / "val" / f"clip_0004{suffix}")
+    return folder
+
+
+def test_an_adapter_with_its_facts_a_log_and_checkpoints(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "a.safetensors"
+    told: list[tuple[int, int, str]] = []
+    profile = make_profile(train__output=path, train__steps=3, train__checkpoint_every=2)
+    result = train(profile, progress=lambda *values: told.append(values))
+    assert (result.adapter, result.steps, result.resumed_at) == (path, 3, 0)
+    facts = read_adapter_facts(path)
+    assert facts is not None
+    assert facts.grid == profile.grid.to_grid()
+    assert (facts.base, facts.steps, facts.layout) == ("tiny", 3, DEFAULT_LAYOUT)
+    assert facts.fps == 12.0  # 12 frames at 24 fps last half a second, in which 6 are shown
+    assert "train.rank = 4" in facts.profile
+    assert [p.name for p in list_checkpoints(result.run_folder)] == [
+        "step-000002.safetensors",
+        "step-000003.safetensors",
+    ]
+    log = log_of(path)
+    assert [entry["step"] for entry in log] == [1, 2, 3]
+    for entry in log:
+        assert entry["loss"] == pytest.approx(entry["base"] + 0.1 * entry["temporal"], rel=1e-5)
+        assert entry["ratio"] == pytest.approx(entry["temporal"] / entry["base"], rel=1e-5)
+    assert result.loss == log[-1]["loss"]
+    assert [(done, total) for done, total, text in told if "loss" in text] == [
+        (1, 3),
+        (2, 3),
+        (3, 3),
+    ]
+
+
+def test_a_step_is_its_naive_twin(
+    make_profile: Make, base: Any, transformer: Any, dataset: Path, tmp_path: Path
+) -> None:
+    """The logged losses by hand, sample by sample, at a rate so small that nothing is learned."""
+    path = tmp_path / "a.safetensors"
+    profile = make_profile(train__output=path, train__steps=3, train__learning_rate=1e-12)
+    train(profile)
+    grid = profile.grid.to_grid()
+    samples, _ = read_samples(dataset, grid)
+    cache = Cache.of(base, grid, None)
+    order = slot_samples(samples, seed=0, first=0, count=6)
+    mu = default_mu(base.scheduler_config, grid.num_tokens)
+    for step, entry in enumerate(log_of(path)):
+        squared, differences = [], []
+        for slot in range(2):
+            sample = order[2 * step + slot]
+            generator = torch.Generator().manual_seed(mix_seed(0, step, slot))
+            clean = cache.latents(sample)[None]
+            noise = torch.randn(clean.shape[1:], generator=generator)[None]
+            sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
+            embeds, pooled = cache.prompt(sample.caption)
+            with torch.inference_mode():
+                predicted = predict_velocity(
+                    transformer,
+                    (1 - sigma) * clean + sigma * noise,
+                    sigma=sigma,
+                    embeds=embeds[None],
+                    pooled=pooled[None],
+                    guidance=1.0,
+                )
+            error = split_cells(predicted - (noise - clean), grid)[0]
+            squared.append(float((error**2).mean()))
+            for k in range(grid.num_frames - 1):
+                differences.append(float(((error[k + 1] - error[k]) ** 2).mean()))
+        assert entry["base"] == pytest.approx(sum(squared) / 2, rel=1e-4)
+        assert entry["temporal"] == pytest.approx(sum(differences) / len(differences), rel=1e-4)
+
+
+def test_the_same_profile_gives_the_same_adapter_and_another_seed_another(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    for path, seed in zip(paths, (0, 0, 1), strict=True):
+        train(make_profile(train__output=path, train__steps=2, train__seed=seed))
+    assert same_weights(paths[0], paths[1])
+    assert not same_weights(paths[0], paths[2])
+
+
+def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    """With average, dropout, warm-up and accumulation, all of which have a state or a count."""
+    options = {"train__ema": 0.9, "train__caption_dropout": 0.3, "train__accumulate": 2}
+    options |= {"train__warmup_steps": 4}
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    train(make_profile(train__output=whole, train__steps=5, **options))
+    assert train(make_profile(train__output=parts, train__steps=2, **options)).resumed_at == 0
+    assert not same_weights(whole, parts)
+    assert train(make_profile(train__output=parts, train__steps=5, **options)).resumed_at == 2
+    assert same_weights(whole, parts)
+    rates = [entry["learning_rate"] for entry in log_of(parts)]
+    assert rates == pytest.approx([2e-3 * k for k in (0.25, 0.5, 0.75, 1, 1)])
+    keep = ("step", "loss", "base", "temporal", "learning_rate")
+    assert [[entry[k] for k in keep] for entry in log_of(parts)] == [
+        [entry[k] for k in keep] for entry in log_of(whole)
+    ]
+
+
+def test_a_finished_run_is_not_trained_again(make_profile: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    profile = make_profile(train__output=path, train__steps=1)
+    train(profile)
+    first = path.rename(tmp_path / "first.safetensors")
+    assert train(profile).resumed_at == 1  # what was lost is written again
+    assert same_weights(path, first)
+    assert train(profile, force=True).resumed_at == 0
+    assert same_weights(path, first)
+
+
+def test_passes_of_one_grid_add_up_to_a_batch(make_profile: Make, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    train(make_profile(train__output=one, train__steps=2, train__batch_size=2))
+    train(
+        make_profile(train__output=other, train__steps=2, train__batch_size=1, train__accumulate=2)
+    )
+    a, b = load_file(one), load_file(other)
+    for name in a:
+        # Adam divides by the gradient's own size, so a step is at most the learning rate.
+        assert torch.allclose(a[name], b[name], atol=2e-4), name
+    for mine, theirs in zip(log_of(one), log_of(other), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+def test_the_average_is_what_is_exported(make_profile: Make, tmp_path: Path) -> None:
+    plain, mean = tmp_path / "plain.safetensors", tmp_path / "mean.safetensors"
+    steps: list[dict[str, torch.Tensor]] = []
+    for count in range(1, 4):
+        train(make_profile(train__output=plain, train__steps=count))
+        steps.append(load_file(plain))
+    train(make_profile(train__output=mean, train__steps=3, train__ema=0.75))
+    exported = load_file(mean)
+    for name, tensor in exported.items():
+        if ".lora_B." not in name:
+            continue  # A's start is not zero, and not in a file
+        shadow = torch.zeros_like(tensor)
+        for weights in steps:
+            shadow = 0.75 * shadow + 0.25 * weights[name]
+        assert torch.allclose(tensor, shadow, atol=1e-7)
+        assert not torch.allclose(tensor, steps[-1][name], atol=1e-5)
+
+
+def test_alpha_beside_rank_is_in_the_file(make_profile: Make, tmp_path: Path) -> None:
+    """B is trained from zero: with alpha 8 on rank 4 the file has twice the trained B."""
+    path = tmp_path / "a.safetensors"
+    result = train(make_profile(train__output=path, train__steps=1, train__lora_alpha=8.0))
+    _, tensors, _ = read_checkpoint(list_checkpoints(result.run_folder)[-1])
+    exported = load_file(path)
+    for name, tensor in exported.items():
+        inner = tensors[name.removeprefix("transformer.").replace(".weight", ".default.weight")]
+        assert torch.allclose(tensor, inner * (2 if ".lora_B." in name else 1))
+
+
+def test_the_file_is_of_the_dtype_that_the_profile_says(make_profile: Make, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    train(make_profile(train__output=whole, train__steps=2))
+    train(make_profile(train__output=half, train__steps=2, train__save_dtype="float16"))
+    wanted = {name: tensor.half() for name, tensor in load_file(whole).items()}
+    got = load_file(half)
+    assert got.keys() == wanted.keys()
+    assert all(got[n].dtype == torch.float16 and torch.equal(got[n], wanted[n]) for n in got)
+
+
+def test_stages_have_their_own_data_rate_and_ramp(
+    make_profile: Make, dataset: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for suffix in (".png", ".txt"):
+        shutil.copy(dataset / f"clip_0001{suffix}", few)
+    path = tmp_path / "a.safetensors"
+    stages = [
+        StageSection(steps=2, temporal_weight=0.0),
+        StageSection(
+            data=few, steps=3, learning_rate=5e-4, temporal_weight=0.0, temporal_weight_end=0.4
+        ),
+    ]
+    tables = [stage.model_dump(exclude_none=True) for stage in stages]
+    profile = make_profile(train__output=path, train__stage=tables)
+    assert train(profile).steps == 5
+    log = log_of(path)
+    assert [entry["learning_rate"] for entry in log] == [2e-3, 2e-3, 5e-4, 5e-4, 5e-4]
+    weights = [(entry["loss"] - entry["base"]) / entry["temporal"] for entry in log]
+    assert weights == pytest.approx([0, 0, 0, 0.2, 0.4], abs=1e-5)
+
+
+def prompts_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    read: list[str] = []
+    prompt = Cache.prompt
+
+    def spy(self: Cache, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        read.append(caption)
+        return prompt(self, caption)
+
+    monkeypatch.setattr(Cache, "prompt", spy)
+    return read
+
+
+def test_dropped_captions_are_the_empty_prompt(
+    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = prompts_read(monkeypatch)
+    path = tmp_path / "a.safetensors"
+    train(make_profile(train__output=path, train__steps=2, train__caption_dropout=1.0))
+    assert read == [""] * 4
+    read.clear()
+    train(make_profile(train__output=tmp_path / "b.safetensors", train__steps=2))
+    assert len(set(read)) > 1
+    assert "" not in read
+
+
+def test_validation_is_of_val_and_without_chance(
+    make_profile: Make, val_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = prompts_read(monkeypatch)
+    path = tmp_path / "a.safetensors"
+    options = {"train__data": val_dataset, "train__checkpoint_every": 1}
+    # A rate this small changes nothing, so what is left would be chance.
+    train(make_profile(train__output=path, train__steps=3, train__learning_rate=1e-12, **options))
+    losses = [entry["validation"] for entry in log_of(path)]
+    assert len(losses) == 3
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    held = (val_dataset / "val" / "clip_0004.txt").read_text().strip()
+    assert read.count(held) == 3  # once each time, and never to train on
+    assert set(read[2::3]) == {held}
+
+
+def test_without_val_there_is_no_validation(make_profile: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    train(make_profile(train__output=path, train__steps=1))
+    assert "validation" not in log_of(path)[0]
+
+
+def test_it_learns(make_profile: Make, dataset: Path, tmp_path: Path) -> None:
+    """Thirty steps on one grid: the loss on fixed noise, by validation on the same grid."""
+    one = tmp_path / "one"
+    for folder in (one, one / "val"):
+        folder.mkdir()
+        for suffix in (".png", ".txt"):
+            shutil.copy(dataset / f"clip_0001{suffix}", folder)
+    path = tmp_path / "a.safetensors"
+    train(
+        make_profile(
+            train__output=path,
+            train__data=one,
+            train__steps=30,
+            train__checkpoint_every=5,
+            train__learning_rate=5e-3,
+            train__rank=8,
+        )
+    )
+    losses = [entry["validation"] for entry in log_of(path) if "validation" in entry]
+    assert len(losses) == 6
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_captions_without_the_layout_prompt_leave_no_layout(
+    make_profile: Make, dataset: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(dataset, tmp_path / "vidgrid"))
+    for text in data.glob("*.txt"):
+        text.write_text("a cat on a mat")
+    path = tmp_path / "a.safetensors"
+    train(make_profile(train__output=path, train__data=data, train__steps=1))
+    facts = read_adapter_facts(path)
+    assert facts is not None
+    assert facts.layout == ""
+
+
+def test_a_damaged_checkpoint_is_one_line_and_its_removal_a_way_on(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    profile = make_profile(train__output=path, train__steps=2, train__checkpoint_every=1)
+    folder = train(profile).run_folder
+    wanted = path.rename(tmp_path / "wanted.safetensors")
+    newest = list_checkpoints(folder)[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.raises(InputError, match="delete it to go on from the one before") as error:
+        train(profile)
+    assert "\n" not in str(error.value)
+    newest.unlink()
+    assert train(profile).resumed_at == 1
+    assert same_weights(path, wanted)
+
+
+def test_it_trains_in_a_thread_too(make_profile: Make, tmp_path: Path) -> None:
+    """Signals can be caught in the main thread only; a notebook may run it elsewhere."""
+    path = tmp_path / "a.safetensors"
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            train(make_profile(train__output=path, train__steps=1))
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failed == []
+    assert path.exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(
+    make_profile: Make, tmp_path: Path, how: signal.Signals
+) -> None:
+    path = tmp_path / "a.safetensors"
+    profile = make_profile(train__output=path, train__steps=5, train__checkpoint_every=100)
+
+    def stop(done: int, total: int, text: str) -> None:
+        if "loss" in text and done == 2:
+            signal.raise_signal(how)
+
+    before = signal.getsignal(how)
+    with pytest.raises(KeyboardInterrupt):
+        train(profile, progress=stop)
+    assert signal.getsignal(how) is before
+    assert not path.exists()
+    assert [p.name for p in list_checkpoints(path.with_suffix(".run"))] == [
+        "step-000002.safetensors"
+    ]
+    assert train(profile).resumed_at == 2
+
+
+STEPS = 16
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    make_profile: Make,
+    gridctl: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    how: signal.Signals,
+) -> None:
+    """The real executable, stopped in the middle by a signal and by sudden death."""
+    path, whole = tmp_path / "a.safetensors", tmp_path / "whole.safetensors"
+    options = {"train__steps": STEPS, "train__checkpoint_every": 4}
+    train(make_profile(train__output=whole, **options))
+    mine = tmp_path / "mine.toml"
+    mine.write_text(profile_toml(make_profile(train__output=path, **options)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gridctl", "train", str(mine)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    folder = path.with_suffix(".run")
+    deadline = time.monotonic() + 120
+    while not list_checkpoints(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=60)
+    assert not path.exists(), "it was over before it could be stopped"
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        told = [line for line in err.splitlines() if not line.startswith("Profile ")]
+        assert told == ["stopped; the same command goes on from the last checkpoint"]
+    else:
+        assert process.returncode == -signal.SIGKILL
+    assert out == ""
+    stopped_at = read_checkpoint(list_checkpoints(folder)[-1])[0]
+    assert 0 < stopped_at < STEPS
+    capsys.readouterr()
+    assert gridctl("train", mine, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["resumed_at"] == stopped_at
+    assert same_weights(path, whole)
+
+
+def test_recomputed_activations_change_nothing(make_profile: Make, tmp_path: Path) -> None:
+    plain, saving = tmp_path / "plain.safetensors", tmp_path / "saving.safetensors"
+    train(make_profile(train__output=plain, train__steps=2))
+    train(make_profile(train__output=saving, train__steps=2, memory__gradient_checkpointing=True))
+    a, b = load_file(plain), load_file(saving)
+    assert all(torch.allclose(a[name], b[name], atol=2e-4) for name in a)

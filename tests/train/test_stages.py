@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from gridctl.errors import UsageError
+from gridctl.profile import StageSection, TrainSection
+from gridctl.train.stages import resolve_stages, stage_at
+
+
+def section(*stages: StageSection, **values: object) -> TrainSection:
+    table = {"data": "all", "steps": 10, "learning_rate": 0.5, "temporal_weight": 0.1, **values}
+    return TrainSection.model_validate({**table, "stage": stages})
+
+
+def test_a_run_without_stages_is_one() -> None:
+    (stage,) = resolve_stages(section())
+    assert (stage.data, stage.steps, stage.learning_rate) == (Path("all"), 10, 0.5)
+    assert {stage.temporal_weight(step) for step in range(10)} == {0.1}
+
+
+def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
+    first, second = resolve_stages(
+        section(
+            StageSection(steps=3, temporal_weight=0.0, temporal_weight_end=0.4),
+            StageSection(data=Path("few"), learning_rate=0.25, temporal_weight_end=0.3),
+        )
+    )
+    assert (first.data, first.steps, first.learning_rate) == (Path("all"), 3, 0.5)
+    assert (second.data, second.steps, second.learning_rate) == (Path("few"), 10, 0.25)
+    assert [first.temporal_weight(k) for k in range(3)] == pytest.approx([0.0, 0.2, 0.4])
+    assert [second.temporal_weight(k) for k in (0, 9)] == pytest.approx([0.1, 0.3])
+
+
+def test_a_ramp_of_one_step_has_no_slope() -> None:
+    (stage,) = resolve_stages(
+        section(StageSection(steps=1, temporal_weight=0.2, temporal_weight_end=0.9))
+    )
+    assert stage.temporal_weight(0) == 0.2
+
+
+def test_where_a_step_lies() -> None:
+    stages = resolve_stages(section(StageSection(steps=2), StageSection(steps=3)))
+    assert [stage_at(stages, step) for step in range(5)] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+    ]
+    with pytest.raises(IndexError):
+        stage_at(stages, 5)
+
+
+def test_a_stage_needs_data() -> None:
+    with pytest.raises(UsageError, match=r"train\.data is not set.*--data"):
+        resolve_stages(section(data=None))
