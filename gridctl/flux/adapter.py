@@ -115,17 +115,20 @@ def save_adapter(
     facts: AdapterFacts,
     *,
     scale: float,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> None:
-    """Write `lora_tensors` in `dtype` for diffusers and ComfyUI; `scale` is alpha / rank."""
+    """Write `lora_tensors` for diffusers and ComfyUI, in `dtype` (float32 if None).
+
+    `scale` is alpha / rank.
+    """
     from safetensors.torch import save_file
 
     exported = {}
     for name, tensor in tensors.items():
         key = f"transformer.{name.replace(f'.{_NAME}.', '.')}"
         folded = tensor.detach().float() * (scale if ".lora_B." in name else 1.0)
-        exported[key] = folded.to("cpu", dtype).contiguous()
+        exported[key] = folded.to("cpu", dtype or folded.dtype).contiguous()
     with atomic_file(path, force=force) as temporary:
         save_file(exported, temporary, metadata=facts.to_header())
 

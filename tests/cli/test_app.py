@@ -194,6 +194,8 @@ def test_ctrl_c_is_130_without_a_traceback(folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
+        # A shell's background job ignores Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not any(scratch.iterdir()) and time.monotonic() < deadline:

@@ -164,8 +164,8 @@ def test_facts_come_back(tmp_path: Path) -> None:
     save_adapter(path, {"x.lora_A.default.weight": torch.zeros(1)}, FACTS, scale=1.0)
     assert read_adapter_facts(path) == FACTS
     with safe_open(path, framework="pt") as file:
-        assert file.metadata()["format"] == "pt"
-        assert all(text.isascii() for text in file.metadata().values())
+        assert file.metadata().keys() == {"gridctl"}  # more than one come in any order
+        assert file.metadata()["gridctl"].isascii()
 
 
 def test_an_adapter_is_not_overwritten_unasked(tmp_path: Path) -> None:

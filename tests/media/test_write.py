@@ -109,7 +109,7 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "letter.txt").write_text("keep me")
     frames = np.zeros((2, 16, 16, 3), np.uint8)
-    with pytest.raises(InputError, match="letter.txt"):
+    with pytest.raises(InputError, match=r"letter\.txt"):
         write_clip(frames, folder, fps=8, force=True)
     assert (folder / "letter.txt").read_text() == "keep me"
 

@@ -49,7 +49,7 @@ def test_everything_that_is_missing_is_told() -> None:
     assert not fit.ok
     assert fit.reasons == (
         "needs 24 GB of NVIDIA card memory; none found",
-        "needs 18 GB of memory; 8 GB here",
+        "needs 12 GB of memory; 8 GB here",
         "needs 34 GB of disk for the download; 5 GB free",
         "needs HF_TOKEN to download a gated model; none in the environment or .env",
         "needs bitsandbytes; pip install 'gridctl[quant]'",
