@@ -30,6 +30,7 @@ test-all: check ## the slow tests as well
 
 bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack
+	$(BIN)/gridctl bench startup
 
 clean: ## remove the environment and the demo
 	rm -rf .venv demo build *.egg-info

@@ -22,6 +22,12 @@ def main() -> int:
         for line in str(error).splitlines():
             print(f"gridctl: {line}", file=sys.stderr)
         return error.exit_code
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError" or "--traceback" in sys.argv:
+            raise
+        remedy = "take a profile for less memory (gridctl profile list), or a smaller grid or batch"
+        print(f"gridctl: the GPU's memory is full; {remedy}.", file=sys.stderr)
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     return ExitCode.DONE

@@ -6,10 +6,10 @@ A task is a plan and a layout prompt; everything after that is shared.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, refuse_overwrite
@@ -17,7 +17,7 @@ from gridctl.flux.adapter import AdapterFacts, apply_adapter, read_adapter_facts
 from gridctl.flux.built_in import BUILT_IN, TINY_ADAPTER, WEIGHTS
 from gridctl.flux.plan import Plan
 from gridctl.geometry import Grid
-from gridctl.media.write import clip_format, write_clip
+from gridctl.media.write import check_fps, clip_format, refuse_to_lose, write_clip
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import grid_prompt, layout_template
@@ -78,14 +78,15 @@ def prepare(
     output: Path,
     *,
     profile: Profile,
-    grid: Grid | None = None,
+    insist: Mapping[str, Any] | None = None,
     fps: float | None = None,
     many: bool = False,
 ) -> Drawing:
     """Turn prompts into a plan and jobs, without loading a model.
 
     `t2v` draws a grid with the profile's adapter. The grid is the adapter's own, the
-    profile's where the adapter says nothing; `grid` insists on one, `fps` on a rate.
+    profile's where the adapter says nothing; `insist` holds those fields of `Grid` that must
+    be so, `fps` a rate.
     `image` draws a single picture of the profile's generate.size with the adapter off. With
     `many`, `output` is a folder and files are named in order.
 
@@ -94,8 +95,8 @@ def prepare(
     """
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise UsageError("a prompt is empty; say what to draw.")
-    if fps is not None and not 0 < fps <= 1000:
-        raise UsageError(f"fps is {fps}; it is a number above 0, up to 1000.")
+    if fps is not None:
+        check_fps(fps)
     settings = profile.generate
     if task == "image":
         grid = Grid(rows=1, cols=1, cell=settings.size)
@@ -103,7 +104,7 @@ def prepare(
     else:
         adapter = find_adapter(profile)
         facts = read_adapter_facts(adapter) if adapter else None
-        grid, layout, known_fps = _geometry(profile, facts, adapter, wanted=grid)
+        grid, layout, known_fps = _geometry(profile, facts, adapter, insist=insist or {})
         texts = [grid_prompt(grid, prompt, layout) for prompt in prompts]
     outputs = _outputs(task, prompts, output, many=many)
     jobs = tuple(
@@ -140,6 +141,8 @@ def draw(
     if not drawing.many:
         refuse_overwrite(drawing.jobs[0].output, force=force)
     jobs = [job for job in drawing.jobs if force or not job.output.exists()]
+    for job in jobs:
+        refuse_to_lose(job.output)
     skipped = tuple(job.output for job in drawing.jobs if job not in jobs)
     if not jobs:
         return GenerateResult(written=(), skipped=skipped, notes=())
@@ -217,13 +220,18 @@ def find_adapter(profile: Profile) -> Path | None:
 
 
 def _geometry(
-    profile: Profile, facts: AdapterFacts | None, adapter: Path | None, *, wanted: Grid | None
+    profile: Profile,
+    facts: AdapterFacts | None,
+    adapter: Path | None,
+    *,
+    insist: Mapping[str, Any],
 ) -> tuple[Grid, str, float]:
     """(grid, layout template, fps): the adapter's own, or the profile's where it has none."""
     if facts is None:
-        grid = wanted or profile.grid.to_grid()
+        grid = replace(profile.grid.to_grid(), **insist)
         return grid, layout_template(profile.caption.layout), profile.generate.fps
-    if wanted not in (None, facts.grid):
+    wanted = replace(facts.grid, **insist)
+    if wanted != facts.grid:
         raise UsageError(
             f"{adapter} was trained on {facts.grid}, and {wanted} is asked for; leave the grid "
             "to the adapter, or train one for this grid."

@@ -86,7 +86,9 @@ def plan_jobs(sources: Sequence[Path], output: Path, format: str) -> list[tuple[
     jobs: list[tuple[Path, Path]] = []
     taken: set[str] = set()
     for source in sources:
-        for clip, folder in _clips(source, Path()) or [(source, Path())]:
+        # What an earlier run wrote below the source is no frame folder.
+        found = _clips(source, Path(), (output.resolve(),))
+        for clip, folder in found or [(source, Path())]:
             for name in _names(clip):
                 target = output / folder / f"{name}.{format}"
                 if (key := str(target).casefold()) not in taken:  # macOS and Windows fold case

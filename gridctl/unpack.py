@@ -12,7 +12,7 @@ from gridctl.media.batch import BatchResult, run_batch
 from gridctl.media.dataset import list_grids
 from gridctl.media.grid_image import load_grid, split
 from gridctl.media.read import IMAGE_SEQUENCE_FPS, Frames
-from gridctl.media.write import ClipFormat, clip_format, write_clip
+from gridctl.media.write import ClipFormat, check_fps, clip_format, write_clip
 from gridctl.progress import Progress
 
 _SUFFIXES: dict[ClipFormat, str] = {"mp4": ".mp4", "gif": ".gif", "frames": ""}
@@ -37,8 +37,10 @@ def unpack(
     already is skipped. `rows`, `cols` and `order` are for images without facts, `fps` for
     another rate than the facts'.
 
-    Raises UsageError for an unknown suffix, InputError if a folder holds no image.
+    Raises UsageError for an unknown suffix or rate, InputError if a folder holds no image.
     """
+    if fps is not None:
+        check_fps(fps)
     if len(sources) == 1 and not sources[0].is_dir():
         clip_format(output)
         jobs = [(sources[0], Path(output))]

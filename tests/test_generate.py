@@ -241,10 +241,10 @@ def test_remarks_on_what_the_model_does_not_read(profile: Any, tmp_path: Path) -
 
 
 def test_a_grid_that_contradicts_the_adapter_is_refused(profile: Any, tmp_path: Path) -> None:
-    other = Grid(rows=2, cols=3, cell=(32, 32), order="serpentine")
+    other = {"order": "serpentine"}
     with pytest.raises(UsageError, match=r"trained on 2x3 .*row-major, and .*serpentine"):
-        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, grid=other)
-    prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, grid=GRID)
+        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, insist=other)
+    prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, insist={"rows": 2, "cols": 3})
 
 
 def test_another_base_than_the_adapters_is_refused(
@@ -273,9 +273,9 @@ def test_a_lora_from_elsewhere_takes_grid_layout_and_rate_of_the_profile(
     assert (drawing.jobs[0].prompt, drawing.fps) == (f"1 by 3: {PROMPT}", 5.0)
     draw(drawing)
     assert frames_of(tmp_path / "clip").shape == (3, 32, 32, 3)
-    wish = Grid(rows=1, cols=2, cell=(16, 16))
-    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile, grid=wish)
-    assert drawing.plan.grid == wish
+    wish = {"cols": 2, "cell": (16, 16)}
+    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile, insist=wish)
+    assert drawing.plan.grid == Grid(rows=1, cols=2, cell=(16, 16))
 
 
 def test_an_adapter_of_another_shape_leaves_nothing(

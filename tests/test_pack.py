@@ -36,6 +36,14 @@ def files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+def test_its_own_output_below_the_source_is_not_packed(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4")
+    for _ in range(2):
+        result = pack([tmp_path], tmp_path / "vidgrid", grid=GRID)
+        assert not result.failed
+        assert [path.name for path in (*result.written, *result.skipped)] == ["clip.jpg"]
+
+
 def test_a_folder_of_videos_becomes_a_dataset_folder(tmp_path: Path) -> None:
     source, output = tmp_path / "videos", tmp_path / "vidgrid"
     make_clip(source / "vid1.mp4")

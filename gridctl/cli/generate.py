@@ -22,7 +22,10 @@ generate_app = typer.Typer(
 Prompt = Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)]
 Prompts = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="One prompt per line (- for stdin); -o is then a folder."),
+    typer.Option(
+        metavar="FILE",
+        help="One prompt per line (- for stdin), into a folder; what it has is skipped.",
+    ),
 ]
 ProfileFlag = Annotated[
     str | None,
@@ -91,7 +94,7 @@ def t2v(
             "generate.guidance": guidance,
             "generate.seed": seed,
         },
-        insists_on_grid=any(value is not None for value in wanted.values()),
+        wanted=wanted,
         fps=fps,
         dry_run=dry_run,
         force=force,
@@ -150,7 +153,7 @@ def _generate(
     *,
     profile: str | None,
     overrides: dict[str, Any],
-    insists_on_grid: bool = False,
+    wanted: dict[str, Any] | None = None,
     fps: float | None = None,
     dry_run: bool,
     force: bool,
@@ -166,12 +169,16 @@ def _generate(
         texts,
         output,
         profile=loaded.profile,
-        grid=loaded.profile.grid.to_grid() if insists_on_grid else None,
+        insist={
+            key.removeprefix("grid."): getattr(loaded.profile.grid, key.removeprefix("grid."))
+            for key, value in (wanted or {}).items()
+            if value is not None
+        },
         fps=fps,
         many=prompts is not None,
     )
     if dry_run:
-        print(drawing)
+        shell.results([drawing], {"plan": str(drawing)})
         return
     with shell.progress("draw") as progress:
         result = draw(drawing, force=force, progress=progress)

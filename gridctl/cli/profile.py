@@ -49,8 +49,8 @@ def show(
     profile: Annotated[
         str | None,
         typer.Argument(
-            help="A shipped profile or a file; without it, the one that generate, train and "
-            "bench would take here.",
+            help="A shipped profile or a file; without it, the one that generate "
+            "and train would take here.",
             metavar="[NAME|PATH]",
             show_default=False,
         ),

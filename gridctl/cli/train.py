@@ -45,7 +45,6 @@ def train(
     Example: gridctl train profile.toml --data vidgrid
     """
     from gridctl.profile import resolve_profile
-    from gridctl.train import train as run
 
     loaded = resolve_profile(
         profile,
@@ -63,6 +62,8 @@ def train(
         },
     )
     shell.note(loaded.choice)
+    from gridctl.train import train as run  # torch: not before the profile is known to be right
+
     try:
         with shell.progress("train") as progress:
             result = run(loaded.profile, force=force, progress=progress)

@@ -57,7 +57,7 @@ class BaseModel:
     @property
     def is_distilled(self) -> bool:
         """Whether it was distilled to a few steps (schnell): it then takes no guidance."""
-        return not self.transformer_config["guidance_embeds"]
+        return not self.transformer_config.get("guidance_embeds")
 
     @property
     def latent_channels(self) -> int:
@@ -187,6 +187,7 @@ def _find(name: str, revision: str | None) -> Path:
         return WEIGHTS / BUILT_IN
     folder = Path(name).expanduser()
     if (folder / "model_index.json").is_file():
+        _refuse_other_pipelines(name, folder)
         return folder
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UsageError(
@@ -196,13 +197,22 @@ def _find(name: str, revision: str | None) -> Path:
     return _download(name, revision)
 
 
+def _refuse_other_pipelines(name: str, folder: Path) -> None:
+    with _loading(name):
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        kind = index["transformer"][1] if "transformer" in index else index["_class_name"]
+    if kind != "FluxTransformer2DModel":
+        raise UsageError(
+            f"{name} is a pipeline of {kind}, and gridctl draws with FLUX.1; use such a model, or "
+            f'the built-in "{BUILT_IN}".'
+        )
+
+
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -225,7 +235,7 @@ def _download(name: str, revision: str | None) -> Path:
             f"the Hub has no {name}{at} that this account may read; check the name, or set "
             f"HF_TOKEN. {remedy}"
         ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the HTTP library's own kinds differ from version to version
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GridctlError(
             f"{name} is not on this machine and the Hub cannot be reached "
@@ -257,7 +267,7 @@ def _loading(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{name} cannot be loaded as a FLUX.1 pipeline: {reason.rstrip('.')}. Download it "

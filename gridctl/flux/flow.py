@@ -60,8 +60,8 @@ def default_mu(config: Mapping[str, Any], num_tokens: int, *, max_mu: float | No
     1024x1024, 1.50 at 1536x1024, 3.23 at 2048x2048, where 20 steps then have none below
     sigma 0.5. `max_mu` caps it. A scheduler with a fixed shift (schnell) has one mu.
     """
-    if not config["use_dynamic_shifting"]:
-        return math.log(config["shift"])
+    if not config.get("use_dynamic_shifting"):
+        return math.log(config.get("shift", 1.0))
     base, top = config["base_image_seq_len"], config["max_image_seq_len"]
     slope = (config["max_shift"] - config["base_shift"]) / (top - base)
     mu = float(config["base_shift"] + slope * (num_tokens - base))

@@ -69,11 +69,15 @@ def read_text(path: Path) -> str | None:
 def write_metadata(folder: Path) -> list[Path]:
     """Make metadata.jsonl again in each folder under `folder` that holds grid images.
 
-    An image without facts is listed with its name and caption only. Returns the files.
+    An image without facts is listed with its name and caption only; one that cannot be
+    read is left out, for whoever works on it will say so. Returns the files.
     """
     lines: dict[Path, list[str]] = {}
     for image in list_grids(folder):
-        line = json.dumps(_metadata(image), ensure_ascii=False)
+        try:
+            line = json.dumps(_metadata(image), ensure_ascii=False)
+        except InputError:
+            continue
         lines.setdefault(image.parent / METADATA, []).append(line)
     for path, content in lines.items():
         write_text(path, "\n".join(content) + "\n")

@@ -50,11 +50,10 @@ def write_clip(frames: Frames, path: Path | str, *, fps: float, force: bool = Fa
     `force` or cannot be written.
     """
     kind = clip_format(path)
-    if not 0 < fps <= 1000:
-        raise UsageError(f"fps is {fps}; it is a number above 0, up to 1000.")
+    check_fps(fps)
     path = Path(path)
     if kind == "frames":
-        _refuse_to_lose(path)
+        refuse_to_lose(path)
         with atomic_folder(path, force=force) as folder:
             _write_frames(frames, folder)
         return
@@ -65,8 +64,14 @@ def write_clip(frames: Frames, path: Path | str, *, fps: float, force: bool = Fa
             _write_gif(frames, temporary, fps)
 
 
-def _refuse_to_lose(folder: Path) -> None:
-    """A folder is replaced as a whole; one with other things in it is not ours to replace."""
+def check_fps(fps: float) -> None:
+    """Raise UsageError for a rate that a file cannot have."""
+    if not 0.001 <= fps <= 1000:
+        raise UsageError(f"fps is {fps}; it is a number from 0.001 to 1000.")
+
+
+def refuse_to_lose(folder: Path) -> None:
+    """Raise InputError for a folder with more than frames in it: it would be replaced whole."""
     others = [p for p in folder.glob("*") if not fnmatch(p.name, "frame_*.png")]
     if folder.is_dir() and others:
         raise InputError(

@@ -151,7 +151,9 @@ class CaptionSection(Section):
         default="video",
         description="Layout prompt: video, turn, or a sentence with {rows}, {cols}, {frames}.",
     )
-    subject: str | None = Field(default=None, description="The content, the same for every grid.")
+    subject: str | None = Field(
+        default=None, description="Content, where no text came with the clip."
+    )
 
 
 class StageSection(Section):
@@ -243,7 +245,7 @@ class GenerateSection(Section):
     )
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: Annotated[float, Field(gt=0)] = Field(
-        default=8.0, description="Frames per second of the clip."
+        default=8.0, description="Of the clip, where the adapter does not say."
     )
     size: Cell = Field(
         default=(1024, 1024), description="Of `generate image`, WxH in pixels; multiples of 16."

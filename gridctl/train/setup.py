@@ -74,7 +74,7 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
     refuse_schnell(profile, base)
     cache = Cache.of(base, grid, profile.model.text_tokens)
     everything = [sample for stage in samples for sample in stage] + validation
-    fingerprint = _fingerprint(profile, cache, samples)
+    fingerprint = _fingerprint(profile, cache, samples, stages, base)
     folder = _run_folder(profile, fingerprint, force=force)
     validation = validation[:_VALIDATION_SAMPLES]
     captions = dict.fromkeys(
@@ -131,6 +131,8 @@ def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:
 def _run_folder(profile: Profile, fingerprint: str, *, force: bool) -> Path:
     """The folder of this run beside its adapter; an earlier run's is taken up or refused."""
     adapter = profile.train.output or DEFAULT_OUTPUT
+    if adapter.suffix != ".safetensors" or adapter.is_dir():
+        raise UsageError(f"{adapter} is no name for an adapter; end it with .safetensors.")
     folder = adapter.with_suffix(".run")
     saved = list_checkpoints(folder)
     if force:
@@ -146,8 +148,14 @@ def _run_folder(profile: Profile, fingerprint: str, *, force: bool) -> Path:
     return folder
 
 
-def _fingerprint(profile: Profile, cache: Cache, samples: list[list[Sample]]) -> str:
-    """What must be the same for a run to go on; the number of steps may grow."""
+def _fingerprint(
+    profile: Profile,
+    cache: Cache,
+    samples: list[list[Sample]],
+    stages: list[Stage],
+    base: BaseModel,
+) -> str:
+    """What must be the same for a run to go on; the last stage may grow, if it has no ramp."""
     settings = profile.train.model_dump(
         mode="json",
         exclude={
@@ -163,8 +171,12 @@ def _fingerprint(profile: Profile, cache: Cache, samples: list[list[Sample]]) ->
     )
     data = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
     memory, max_mu = profile.memory, profile.generate.max_mu
-    model = [profile.model.base, memory.quantize, memory.optimizer, max_mu]
-    content = [settings, str(cache.grid), cache.vae_hash, cache.text_hash, model, data]
+    weights = base.fingerprint("transformer")
+    model = [profile.model.base, weights, memory.quantize, memory.optimizer, max_mu]
+    last = stages[-1]
+    fixed = [stage.steps for stage in stages[:-1]]
+    fixed += [last.steps] if last.start_weight != last.end_weight else []
+    content = [settings, str(cache.grid), cache.vae_hash, cache.text_hash, model, data, fixed]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -56,3 +56,13 @@ def test_subject_and_layout_come_from_flags_or_profile() -> None:
 def test_a_wrong_layout_ends_with_2() -> None:
     assert gridctl("caption", "vidgrid", "--layout", "{wrong} grid") == 2
     assert not list(Path("vidgrid").glob("*.txt"))
+
+
+def test_a_broken_image_does_not_take_the_rest_along(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("vidgrid/broken.jpg").write_bytes(b"no picture")
+    assert gridctl("caption", "vidgrid", "--subject", "a ball", "--json") == 3
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)["written"]) == 2
+    assert "broken.jpg" in output.err
+    listed = Path("vidgrid/metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file_name"] for line in listed] == ["0001.png", "red_ball.png"]

@@ -154,3 +154,9 @@ def test_an_unreachable_hub_ends_with_one_line_and_soon(
     assert errors[0].startswith("gridctl: black-forest-labs/FLUX.1-dev is not on this machine")
     assert "--profile tiny" in errors[0]
     assert not list(tmp_path.glob("star*"))
+
+
+def test_another_pipeline_than_flux_is_refused(make_profile: Any, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    with pytest.raises(UsageError, match="is a pipeline of WanPipeline"):
+        open_base(make_profile(model__base=str(tmp_path)))
