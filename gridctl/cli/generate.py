@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,7 +78,7 @@ def t2v(
 
     Example: gridctl generate t2v "a red circle moving right on a black background" -o out.mp4
     """
-    wanted = {"grid.rows": rows, "grid.cols": cols, "grid.cell": cell, "grid.order": order}
+    grid = {"rows": rows, "cols": cols, "cell": cell, "order": order}
     _generate(
         shell,
         "t2v",
@@ -86,7 +87,7 @@ def t2v(
         output,
         profile=profile,
         overrides={
-            **wanted,
+            **{f"grid.{field}": value for field, value in grid.items()},
             "model.adapter": adapter,
             "model.adapter_scale": adapter_scale,
             "model.base": base,
@@ -94,7 +95,7 @@ def t2v(
             "generate.guidance": guidance,
             "generate.seed": seed,
         },
-        wanted=wanted,
+        insist_on=[field for field, value in grid.items() if value is not None],
         fps=fps,
         dry_run=dry_run,
         force=force,
@@ -153,7 +154,7 @@ def _generate(
     *,
     profile: str | None,
     overrides: dict[str, Any],
-    wanted: dict[str, Any] | None = None,
+    insist_on: Sequence[str] = (),
     fps: float | None = None,
     dry_run: bool,
     force: bool,
@@ -169,11 +170,7 @@ def _generate(
         texts,
         output,
         profile=loaded.profile,
-        insist={
-            key.removeprefix("grid."): getattr(loaded.profile.grid, key.removeprefix("grid."))
-            for key, value in (wanted or {}).items()
-            if value is not None
-        },
+        insist={field: getattr(loaded.profile.grid, field) for field in insist_on},
         fps=fps,
         many=prompts is not None,
     )

@@ -32,7 +32,8 @@ def read_samples(folder: Path, grid: Grid) -> tuple[list[Sample], list[Sample]]:
     there is nothing to train on.
     """
     images = list_grids(folder)
-    without = [image for image in images if read_caption(image) is None]
+    captions = {image: read_caption(image) for image in images}
+    without = [image for image, caption in captions.items() if caption is None]
     if without:
         raise InputError(
             f"{len(without)} of {len(images)} grids in {folder} have no caption, such as "
@@ -43,10 +44,10 @@ def read_samples(folder: Path, grid: Grid) -> tuple[list[Sample], list[Sample]]:
     samples = [
         Sample(
             image=image,
-            caption=read_caption(image) or "",
+            caption=caption or "",
             digest=hashlib.sha256(image.read_bytes()).hexdigest(),
         )
-        for image in images
+        for image, caption in captions.items()
     ]
     is_val = [sample.image.relative_to(folder).parts[0] == "val" for sample in samples]
     train = [sample for sample, val in zip(samples, is_val, strict=True) if not val]
