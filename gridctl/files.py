@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +17,16 @@ CANNOT_WRITE = {
     errno.EEXIST, errno.ENAMETOOLONG,
 }  # fmt: skip
 
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>tmp|old)(\.\w*)?")
+
 
 @contextmanager
-def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, *, force: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
 
-    The temporary name keeps the suffix, because writers choose a format by it.
+    The temporary name keeps the suffix, because writers choose a format by it. Without
+    `durable` the disk is not waited for: after a loss of power the file may be empty, which
+    is for files that are made again then.
     Raises InputError if `path` exists and `force` is not given, is a folder, or cannot be
     written.
     """
@@ -29,8 +34,9 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise InputError(f"{path} is a folder; choose another name for the file.")
     with _atomic(path, force=force) as temporary:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())  # some writers leave a file to its owner alone
 
 
@@ -61,16 +67,46 @@ def refuse_overwrite(path: Path, *, force: bool) -> None:
         raise InputError(f"{path} exists and is not overwritten; use --force, or another name.")
 
 
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed have left half-written below `folder`.
+
+    A folder that was being replaced gets its old state back.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            left = _TEMPORARY.fullmatch(name)
+            if left is None or _is_running(int(left["pid"])):
+                continue
+            path = Path(parent, name)
+            with suppress(OSError):  # another run sweeps as well, or it is not ours
+                if left["kind"] == "old" and not Path(parent, left["name"]).exists():
+                    path.rename(Path(parent, left["name"]))
+                else:
+                    _remove(path)
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
 @contextmanager
 def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
     refuse_overwrite(path, force=force)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # Cut short: a name may be as long as the file system lets it, and this one is longer.
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
         yield temporary
         if path.is_dir():  # a rename does not replace a folder
-            old = temporary.with_suffix(".old")
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
             temporary.rename(path)
             _remove(old)

@@ -81,6 +81,10 @@ def test_pack_unpack_pack_gives_the_same_grid(tmp_path: Path) -> None:
         ("mp4", ["train/vid1.mp4", "vid2.mp4"]),
         ("gif", ["train/vid1.gif", "vid2.gif"]),
         ("frames", ["train/vid1", "vid2"]),
+        ("jpg", ["train/vid1", "vid2"]),
+        ("webm", ["train/vid1.webm", "vid2.webm"]),
+        ("webp", ["train/vid1.webp", "vid2.webp"]),
+        ("apng", ["train/vid1.apng", "vid2.apng"]),
     ],
 )
 def test_a_folder_of_grids_becomes_a_folder_of_clips(tmp_path: Path, format, names) -> None:
@@ -111,6 +115,87 @@ def test_an_image_without_facts_takes_its_grid_from_the_caller(tmp_path: Path) -
     assert not (tmp_path / "frames").exists()
     unpack([path], tmp_path / "frames", rows=2, cols=3, order="serpentine")
     assert np.array_equal(read_folder(tmp_path / "frames"), FRAMES)
+
+
+def test_the_grids_of_one_clip_are_joined_in_order(tmp_path: Path) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (17, 16, 32, 3), dtype=np.uint8)
+    folder = tmp_path / "sequence1"
+    folder.mkdir()
+    for number, picture in enumerate(frames):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    for options in ({}, {"overlap": 2}):
+        output = tmp_path / f"grids{len(options)}"
+        made = pack(
+            [folder], output, grid=GRID, sample="windows", tail="pad", format="png", **options
+        ).written
+        assert len(made) > 2
+        unpack([*reversed(made), made[0]], output / "joined")
+        assert np.array_equal(read_folder(output / "joined"), frames)
+        unpack([output], tmp_path / f"clips{len(options)}", format="frames")
+        assert [path.name for path in (tmp_path / f"clips{len(options)}").iterdir()] == [
+            "sequence1"
+        ]
+        some = unpack([made[0], made[2]], output / "some")
+        assert "made of 2 of the" in some.notes[0]
+
+
+def test_a_video_of_grids_that_are_joined_keeps_its_rate(tmp_path: Path) -> None:
+    from tests.media.clips import counted, make_clip, numbers
+
+    clip = make_clip(tmp_path / "clip.mp4", counted(24), fps=12)
+    made = pack([clip], tmp_path / "out", grid=GRID, sample="windows", format="png").written
+    unpack(made, tmp_path / "back.mp4")
+    assert video_facts(tmp_path / "back.mp4") == (24, pytest.approx(2.0))
+    unpack(made, tmp_path / "frames")
+    assert numbers(read_folder(tmp_path / "frames")) == list(range(24))
+
+
+def test_codec_and_quality(tmp_path: Path) -> None:
+    grid = make_grid(tmp_path / "vid1.png")
+    for name, codec, expected in (
+        ("a.mp4", None, "h264"),
+        ("b.mp4", "hevc", "hevc"),
+        ("c.mp4", "av1", "libdav1d"),
+        ("d.webm", None, "vp9"),
+        ("e.webm", "av1", "libdav1d"),
+    ):
+        assert unpack([grid], tmp_path / name, codec=codec).failed == ()
+        with av.open(str(tmp_path / name)) as container:
+            stream = container.streams.video[0]
+            assert stream.codec_context.name in (expected, "av1")
+            assert stream.codec_context.pix_fmt == "yuv420p"
+    unpack([grid], tmp_path / "small.mp4", crf=45)
+    assert (tmp_path / "small.mp4").stat().st_size < (tmp_path / "a.mp4").stat().st_size
+    for wrong in ({"codec": "vp9"}, {"codec": "mpeg2"}, {"crf": 70}, {"crf": -1}):
+        with pytest.raises(UsageError):
+            unpack([grid], tmp_path / "z.mp4", **wrong)
+    with pytest.raises(UsageError, match="takes no codec"):
+        unpack([grid], tmp_path / "z.gif", crf=3)
+
+
+@pytest.mark.parametrize("name", ["clip.webp", "clip.apng"])
+def test_lossless_animations_are_bit_exact(tmp_path: Path, name: str) -> None:
+    unpack([make_grid(tmp_path / "vid1.png", fps=8)], tmp_path / name)
+    with Image.open(tmp_path / name) as animation:
+        assert animation.n_frames == len(FRAMES)
+        for number, picture in enumerate(FRAMES):
+            animation.seek(number)
+            assert np.array_equal(np.asarray(animation.convert("RGB")), picture)
+            assert animation.info["duration"] == 125
+
+
+def test_detect_finds_the_grid_and_says_how_sure_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.png"
+    small = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    large = np.asarray(Image.fromarray(small).resize((128, 96), Image.Resampling.BICUBIC))
+    frames = np.stack([large[k : k + 16, 2 * k : 2 * k + 32] for k in range(6)])
+    Image.fromarray(compose(frames, GRID)).save(path)
+    result = unpack([path], tmp_path / "frames", detect=True, order="serpentine")
+    assert "2x3 cells" in result.notes[0]
+    assert "% sure" in result.notes[0]
+    assert np.array_equal(read_folder(tmp_path / "frames"), frames)
+    Image.new("RGB", (96, 96)).save(path)
+    assert "no clear seams" in unpack([path], tmp_path / "x", detect=True).failed[0].reason
 
 
 def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:

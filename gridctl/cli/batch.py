@@ -11,6 +11,8 @@ from gridctl.errors import GridctlError, PartialError
 if TYPE_CHECKING:
     from gridctl.media.batch import BatchResult
 
+_MANY = 20  # notes that are told before they are counted only
+
 
 def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
     """Print what was written; raise if something failed.
@@ -24,8 +26,13 @@ def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
             "written": [str(path) for path in result.written],
             "skipped": [str(path) for path in result.skipped],
             "failed": [{"path": str(f.path), "reason": f.reason} for f in result.failed],
+            "notes": list(result.notes),
         },
     )
+    for note in result.notes[:_MANY]:
+        shell.note(one_line(f"{note}."))
+    if len(result.notes) > _MANY:
+        shell.note(f"... and {len(result.notes) - _MANY} notes more; --json lists them all.")
     if result.skipped:
         shell.note(f"{len(result.skipped)} were there already; --force makes them again.")
     if not result.failed:

@@ -9,7 +9,6 @@ import typer
 
 from gridctl.cli.batch import report
 from gridctl.cli.shell import Shell
-from gridctl.errors import UsageError
 
 
 def unpack(
@@ -23,11 +22,22 @@ def unpack(
         typer.Option(
             "-o",
             "--output",
-            help="One grid: clip.mp4, clip.gif, or frames/ for PNG files. Many: a folder.",
+            help="One clip: clip.mp4, .webm, .gif, .webp, .apng, or frames/. Many: a folder.",
             show_default=False,
         ),
     ],
-    format: Annotated[str, typer.Option(help="Of many grids' clips: mp4, gif or frames.")] = "mp4",
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Of many clips: mp4, webm, gif, webp, apng; frames (PNG) or jpg (frames too)."
+        ),
+    ] = "mp4",
+    codec: Annotated[
+        str | None, typer.Option(help="mp4: h264, hevc or av1. webm: vp9 or av1.")
+    ] = None,
+    crf: Annotated[
+        int | None, typer.Option(help="Of mp4 and webm: 0 is best; near-lossless if left out.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second, if not the clip's own.")
     ] = None,
@@ -36,6 +46,9 @@ def unpack(
     order: Annotated[
         str | None, typer.Option(help="Order of an image without facts.", show_default="row-major")
     ] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Find rows and columns of such an image by its seams.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
@@ -44,15 +57,14 @@ def unpack(
     """Turn grid images back into clips or frames.
 
     An image that gridctl made knows its grid and its rate: no flags are
-    needed. Frames in a folder are exact. Padded cells are left out.
+    needed. The grids of one clip become one clip again. Frames in a folder
+    are exact. Padded cells are left out.
 
     Example: gridctl unpack vidgrid/vid1.jpg -o clip.mp4
     """
     from gridctl.profile import resolve_profile
     from gridctl.unpack import unpack as run
 
-    if format not in ("mp4", "gif", "frames"):
-        raise UsageError(f"format {format!r} is unknown; choose mp4, gif or frames.")
     loaded = resolve_profile(
         profile,
         fallback=None,
@@ -69,7 +81,10 @@ def unpack(
             cols=grid.cols if said["grid.cols"] != "default" else None,
             order=grid.order,
             fps=fps,
-            format=format,  # type: ignore[arg-type]  # checked above
+            detect=detect,
+            format=format,  # type: ignore[arg-type]  # it is checked there
+            codec=codec,
+            crf=crf,
             force=force,
             progress=progress,
         )

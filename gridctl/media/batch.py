@@ -20,11 +20,12 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of each input: written, already there, or failed."""
+    """What became of each input: written, already there, or failed; and what to know of it."""
 
     written: tuple[Path, ...]
     skipped: tuple[Path, ...]
     failed: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
 
 
 def run_batch(

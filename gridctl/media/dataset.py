@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gridctl.errors import InputError
 from gridctl.files import write_text
+from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
-from gridctl.media.read import natural_key
-
-METADATA = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
+from gridctl.media.provenance import METADATA, drop_journal, read_provenance
+from gridctl.media.read import image_files, natural_key
 
 
 def list_grids(folder: Path) -> list[Path]:
@@ -66,29 +67,35 @@ def read_text(path: Path) -> str | None:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
 
 
-def write_metadata(folder: Path) -> list[Path]:
-    """Make metadata.jsonl again in each folder under `folder` that holds grid images.
+def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = None) -> list[Path]:
+    """Make metadata.jsonl again for the grid images that lie directly in `folder`.
 
-    An image without facts is listed with its name and caption only; one that cannot be
-    read is left out, for whoever works on it will say so. Returns the files.
+    `known` are entries that need not be read from their images again. An image without facts is
+    listed with its name and caption only; one that cannot be read is left out, for whoever works
+    on it will say so. What is known of a caption's making stays, as long as the caption does.
+    Returns the images.
     """
-    lines: dict[Path, list[str]] = {}
-    for image in list_grids(folder):
+    images = [path for path in image_files(folder) if path.suffix.lower() in GRID_SUFFIXES]
+    made = read_provenance(folder)
+    lines = []
+    for image in images:
         try:
-            line = json.dumps(_metadata(image), ensure_ascii=False)
+            entry = (known or {}).get(image) or metadata_entry(image, load_facts(image))
         except InputError:
             continue
-        lines.setdefault(image.parent / METADATA, []).append(line)
-    for path, content in lines.items():
-        write_text(path, "\n".join(content) + "\n")
-    return list(lines)
+        entry |= made.get((image.name, entry["text"]), {})
+        lines.append(json.dumps(entry, ensure_ascii=False))
+    write_text(folder / METADATA, "".join(f"{line}\n" for line in lines))
+    drop_journal(folder)
+    return images
 
 
-def _metadata(image: Path) -> dict[str, Any]:
+def metadata_entry(image: Path, facts: Facts | None) -> dict[str, Any]:
+    """What metadata.jsonl says of a grid image with these facts and the caption beside it."""
     entry: dict[str, Any] = {"file_name": image.name, "text": read_caption(image)}
-    facts = load_facts(image)
     if facts:
         known = facts.to_json()
-        del known["gridctl"], known["text"]  # the content; the caption is in the .txt
+        # The content, which is in the .txt; and what only a later run of pack wants to know.
+        del known["gridctl"], known["text"], known["made_from"]
         entry.update(known)
     return entry

@@ -20,7 +20,9 @@ class Facts:
 
     `times_seconds` are the real frames' times from the clip's start. `fps` plays the
     packed frames in the clip's own duration. `num_frames` counts the real frames; the
-    cells after them are padding. `text` is the content that lay beside the source.
+    cells after them are padding. `text` is the content that lay beside the source. `part`
+    is (number from 1 on, how many) among the grids of one clip, and `made_from` tells the
+    state of the source and the options, so that a later run knows what is done.
 
     Raises InputError for facts that contradict each other.
     """
@@ -31,6 +33,8 @@ class Facts:
     fps: float
     num_frames: int
     text: str | None = None
+    part: tuple[int, int] | None = None
+    made_from: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_frames <= self.grid.num_frames:
@@ -44,6 +48,8 @@ class Facts:
             )
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"fps is {self.fps}; it is a number above 0.")
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
+            raise InputError(f"part is {self.part[0]} of {self.part[1]}.")
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON values; the names are `metadata.jsonl`'s."""
@@ -58,6 +64,8 @@ class Facts:
             "fps": self.fps,
             "num_frames": self.num_frames,
             "text": self.text,
+            "part": None if self.part is None else list(self.part),
+            "made_from": self.made_from,
         }
 
     @classmethod
@@ -67,7 +75,7 @@ class Facts:
             if data["gridctl"] != FACTS_VERSION:
                 raise InputError(f"they are of version {data['gridctl']}.")
             width, height = (int(side) for side in data["cell"])
-            text = data.get("text")
+            text, part, made_from = (data.get(key) for key in ("text", "part", "made_from"))
             return cls(
                 grid=Grid(
                     rows=int(data["rows"]),
@@ -80,10 +88,12 @@ class Facts:
                 fps=float(data["fps"]),
                 num_frames=int(data["num_frames"]),
                 text=None if text is None else str(text),
+                part=None if part is None else (int(part[0]), int(part[1])),
+                made_from=None if made_from is None else str(made_from),
             )
         except KeyError as error:
             reason = f"{error.args[0]} is missing."
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
             reason = f"{error}."
         except GridctlError as error:
             reason = str(error)

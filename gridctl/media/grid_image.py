@@ -13,7 +13,8 @@ from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts, facts_from_text
-from gridctl.media.read import Frames, Picture, fit, open_image
+from gridctl.media.fit import Fit
+from gridctl.media.read import Frames, Picture, open_image
 
 GridFormat = Literal["jpg", "png", "webp"]
 GRID_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -74,12 +75,18 @@ def scale_cells(image: Picture, grid: Grid, cell: tuple[int, int]) -> Picture:
             f"{cell[0]}x{cell[1]}; pack with --cell {cell[0]}x{cell[1]}, or train smaller cells."
         )
     smaller = Grid(rows=grid.rows, cols=grid.cols, cell=cell, order=grid.order)
-    frames = [fit(Image.fromarray(frame), cell) for frame in split(image, grid)]
+    frames = [Fit(cell=cell).image(Image.fromarray(frame)) for frame in split(image, grid)]
     return compose(np.stack(frames), smaller)
 
 
 def save_grid(
-    image: Picture, path: Path, facts: Facts, *, quality: int = 95, force: bool = False
+    image: Picture,
+    path: Path,
+    facts: Facts,
+    *,
+    quality: int = 95,
+    force: bool = False,
+    durable: bool = True,
 ) -> None:
     """Write a grid image with its facts, by suffix: JPEG 4:4:4, PNG or lossless WebP.
 
@@ -89,8 +96,8 @@ def save_grid(
     kind = check_format(path.suffix.lower().lstrip(".").replace("jpeg", "jpg"))
     if not 1 <= quality <= 100:
         raise UsageError(f"quality {quality} is out of range; choose 1 to 100.")
-    with atomic_file(path, force=force) as temporary:
-        picture = Image.fromarray(image)
+    with atomic_file(path, force=force, durable=durable) as temporary:
+        picture = _as_image(image)
         exif = _exif(facts, path)
         if kind == "jpg":
             picture.save(temporary, "JPEG", quality=quality, subsampling="4:4:4", exif=exif)
@@ -98,6 +105,14 @@ def save_grid(
             picture.save(temporary, "PNG", exif=exif)
         else:
             picture.save(temporary, "WEBP", lossless=True, exact=True, exif=exif)
+
+
+def _as_image(picture: Picture) -> Image.Image:
+    """A picture for Pillow; one that lies in memory as three planes is put together there."""
+    if picture.flags.c_contiguous:
+        return Image.fromarray(picture)
+    planes = (np.ascontiguousarray(picture[..., channel]) for channel in range(3))
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in planes])
 
 
 def load_grid(path: Path) -> tuple[Picture, Facts | None]:

@@ -1,67 +1,114 @@
-"""Writing a clip: H.264 in MP4, an animated GIF, or a folder of PNG frames, by the name."""
+"""Writing a clip: MP4, WebM, animated GIF, WebP or APNG, or a folder of frames, by the name."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from fnmatch import fnmatch
+import re
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
-from gridctl.media.read import Frames
+from gridctl.media.read import Frames, Picture
 
-ClipFormat = Literal["mp4", "gif", "frames"]
+ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
 
 _BT709 = 1  # ITU-T H.273's number for the primaries, the transfer and the matrix alike
+# The encoders of each container that play widely, the default first, and their near-lossless
+# quality: each counts in its own way.
+_CODECS = {
+    "mp4": {"h264": ("libx264", 12), "hevc": ("libx265", 14), "av1": ("libsvtav1", 16)},
+    "webm": {"vp9": ("libvpx-vp9", 16), "av1": ("libsvtav1", 16)},
+}
+_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
+_OPTIONS = {
+    "libx264": {"preset": "medium"},
+    "libx265": {"preset": "medium", "x265-params": "log-level=none"},
+    "libsvtav1": {"preset": "8", "svtav1-params": "log-level=0"},
+    "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4"},
+}
 
 
-def clip_format(path: Path | str) -> ClipFormat:
-    """What a clip at `path` is written as: .mp4, .gif, or no suffix for a folder of frames.
+def clip_format(path: Path | str, default: ClipFormat | None = None) -> ClipFormat:
+    """What a clip at `path` is written as: by its suffix, or frames for a folder.
 
-    Raises UsageError for any other suffix. Ask before long work, not after it.
+    `default` says which frames a folder holds. Raises UsageError for any other suffix. Ask
+    before long work, not after it.
     """
     suffix = Path(path).suffix.lower()
     if not suffix or os.fspath(path).endswith("/"):
-        return "frames"
-    if suffix == ".mp4":
-        return "mp4"
-    if suffix == ".gif":
-        return "gif"
+        return "jpg" if default == "jpg" else "frames"
+    for known in get_args(ClipFormat):
+        if suffix == f".{known}" and known not in ("frames", "jpg"):
+            return known  # type: ignore[no-any-return]
     raise UsageError(
-        f"{path}: a clip cannot be written as {suffix}; name it .mp4 or .gif, "
-        "or end the name with / for a folder of PNG frames."
+        f"{path}: a clip cannot be written as {suffix}; name it .mp4, .webm, .gif, .webp or "
+        ".apng, or end the name with / for a folder of frames."
     )
 
 
-def write_clip(frames: Frames, path: Path | str, *, fps: float, force: bool = False) -> None:
-    """Write frames (F, H, W, 3) uint8, played at `fps`; the file is whole or absent.
+def check_codec(kind: ClipFormat, codec: str | None, crf: int | None) -> tuple[str, int]:
+    """(encoder, its quality) of a video; UsageError for what its container does not hold."""
+    if kind not in _CODECS:
+        if codec is not None or crf is not None:
+            raise UsageError(f"{kind} takes no codec and no crf; they are for mp4 and webm.")
+        return "", 0
+    choices = _CODECS[kind]
+    if codec is not None and codec not in choices:
+        raise UsageError(f"codec {codec!r} is not for {kind}; choose {', '.join(choices)}.")
+    encoder, quality = choices[codec or next(iter(choices))]
+    if crf is None:
+        return encoder, quality
+    if not 0 <= crf <= _MAX_CRF[encoder]:
+        raise UsageError(
+            f"crf is {crf}; {encoder} takes 0 (best) to {_MAX_CRF[encoder]} (smallest)."
+        )
+    return encoder, crf
 
-    MP4 is H.264 yuv420p that plays everywhere, near-lossless; an odd side repeats its last
-    pixel. Frame files are lossless.
 
-    Raises UsageError for an unknown suffix or rate, InputError if `path` exists without
+def write_clip(
+    frames: Frames | Iterable[Picture],
+    path: Path | str,
+    *,
+    fps: float,
+    format: ClipFormat | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    force: bool = False,
+) -> None:
+    """Write frames, each (H, W, 3) uint8, played at `fps`; the file is whole or absent.
+
+    MP4 is by default H.264 yuv420p that plays everywhere, near-lossless; an odd side repeats
+    its last pixel. WebP, APNG and PNG frames are lossless. A generator of frames is read one
+    at a time, so a long clip needs no more memory than a short one (but for GIF and APNG).
+    `format` is taken from the name if it is None; it chooses PNG or JPEG for a folder.
+
+    Raises UsageError for an unknown suffix, codec or rate, InputError if `path` exists without
     `force` or cannot be written.
     """
-    kind = clip_format(path)
+    kind = clip_format(path, format)
     check_fps(fps)
+    encoder, quality = check_codec(kind, codec, crf)
     path = Path(path)
-    if kind == "frames":
+    if kind in ("frames", "jpg"):
         refuse_to_lose(path)
         with atomic_folder(path, force=force) as folder:
-            _write_frames(frames, folder)
+            _write_frames(frames, folder, "png" if kind == "frames" else "jpg")
         return
     with atomic_file(path, force=force) as temporary:
-        if kind == "mp4":
-            _write_mp4(frames, temporary, fps)
+        if kind in ("mp4", "webm"):
+            _write_video(frames, temporary, fps, kind, encoder, quality)
         else:
-            _write_gif(frames, temporary, fps)
+            _write_animation(frames, temporary, fps, kind)
 
 
 def check_fps(fps: float) -> None:
@@ -72,7 +119,7 @@ def check_fps(fps: float) -> None:
 
 def refuse_to_lose(folder: Path) -> None:
     """Raise InputError for a folder with more than frames in it: it would be replaced whole."""
-    others = [p for p in folder.glob("*") if not fnmatch(p.name, "frame_*.png")]
+    others = [p for p in folder.glob("*") if not re.fullmatch(r"frame_\d+\.(png|jpg)", p.name)]
     if folder.is_dir() and others:
         raise InputError(
             f"{folder} holds other files than frames, such as {others[0].name}, and is not "
@@ -80,20 +127,30 @@ def refuse_to_lose(folder: Path) -> None:
         )
 
 
-def _write_mp4(frames: Frames, path: Path, fps: float) -> None:
-    height, width = frames.shape[1:3]
-    if width % 2 or height % 2:  # 4:2:0 colour has one sample for 2x2 pixels
-        frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    options = {"movflags": "+faststart"}  # the index first: plays while it downloads
-    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_010))
-        stream.height, stream.width = frames.shape[1:3]
+def _write_video(
+    frames: Iterable[Picture], path: Path, fps: float, kind: str, encoder: str, quality: int
+) -> None:
+    options = {"movflags": "+faststart"} if kind == "mp4" else {}  # plays while it downloads
+    pictures = iter(frames)
+    first = _even(next(pictures))
+    with av.open(f"file:{path}", "w", format=kind, options=options) as container:
+        try:
+            stream = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(10_010))
+        except (FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{path.name} needs the encoder {encoder}, which this PyAV lacks; "
+                "choose another --codec."
+            ) from error
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "12", "preset": "medium"}
+        stream.options = {"crf": str(quality), **_OPTIONS[encoder]}
+        if encoder == "libx265":
+            stream.codec_context.codec_tag = "hvc1"  # what Apple's players ask for
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
-        for picture in frames:
+        for picture in itertools.chain([first], map(_even, pictures)):
             rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(
                 stream.encode(rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709))
@@ -101,16 +158,41 @@ def _write_mp4(frames: Frames, path: Path, fps: float) -> None:
         container.mux(stream.encode())
 
 
-def _write_gif(frames: Frames, path: Path, fps: float) -> None:
-    # GIF counts in hundredths of a second: round the times, not the steps, so no drift
-    # builds up. Browsers play steps below two hundredths at a tenth of a second.
-    ends = [round((index + 1) * 100 / fps) for index in range(len(frames))]
-    steps = [max(2, end - start) * 10 for start, end in zip([0, *ends], ends, strict=False)]
-    first, *others = (Image.fromarray(picture) for picture in frames)
-    first.save(path, save_all=True, append_images=others, duration=steps, loop=0)
+def _even(picture: Picture) -> Picture:
+    """The picture with even sides: 4:2:0 colour has one sample for 2x2 pixels."""
+    height, width = picture.shape[:2]
+    if width % 2 or height % 2:
+        return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return picture
 
 
-def _write_frames(frames: Frames, folder: Path) -> None:
-    digits = max(4, len(str(len(frames))))
+def _write_animation(frames: Iterable[Picture], path: Path, fps: float, kind: str) -> None:
+    # GIF counts in hundredths of a second, the others in thousandths. Round the times, not
+    # the steps, so that no drift builds up. Browsers play steps below two hundredths at a
+    # tenth of a second.
+    unit, least = (10, 2) if kind == "gif" else (1, 1)
+    pictures = [Image.fromarray(picture) for picture in frames]
+    ends = [round((index + 1) * 1000 / unit / fps) for index in range(len(pictures))]
+    starts = [0, *ends[:-1]]
+    steps = [max(least, end - start) * unit for start, end in zip(starts, ends, strict=True)]
+    exact: dict[str, Any] = {"lossless": True, "exact": True} if kind == "webp" else {}
+    first, *others = pictures
+    name = {"gif": "GIF", "webp": "WEBP", "apng": "PNG"}[kind]
+    first.save(path, name, save_all=True, append_images=others, duration=steps, loop=0, **exact)
+
+
+def _write_frames(frames: Iterable[Picture], folder: Path, suffix: str) -> None:
+    written: list[Path] = []
     for number, picture in enumerate(frames, start=1):
-        Image.fromarray(picture).save(folder / f"frame_{number:0{digits}}.png")
+        written.append(folder / f"frame_{number:04}.{suffix}")
+        quality: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"} if suffix == "jpg" else {}
+        Image.fromarray(picture).save(written[-1], **quality)
+    digits = len(str(len(written)))
+    if digits > 4:  # only now is it known how many there are
+        for number, path in enumerate(written, start=1):
+            path.rename(folder / f"frame_{number:0{digits}}.{suffix}")
+
+
+def clip_suffix(kind: ClipFormat) -> str:
+    """What the name of a clip of this format ends with; nothing for a folder of frames."""
+    return "" if kind in ("frames", "jpg") else f".{kind}"

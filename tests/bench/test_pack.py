@@ -2,29 +2,35 @@ import shutil
 
 import pytest
 
-from gridctl.bench.pack import bench_pack, take_turns
+from gridctl.bench.pack import PackBench, bench_pack, take_turns
 
 
-def test_every_contestant_is_measured_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> PackBench:
     monkeypatch.setattr("gridctl.bench.pack.CLIP_SIZE", (320, 192))
-    result = bench_pack(clips=1, frames=24, repeats=1)
-    own, decoding, *others = result.measurements
-    assert own.work == "gridctl pack"
-    assert own.ratio == 1
+    return bench_pack(clips=1, frames=24, minutes=0.25, repeats=1)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_every_contestant_is_measured_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = small(monkeypatch)
+    own, decoding, ffmpeg, *others = result.windows
+    assert (own.ratio, own.limit) == (1, None)
     assert decoding.ratio == pytest.approx(own.seconds / decoding.seconds)
-    if shutil.which("ffmpeg"):
-        assert len(others) == 1
-        assert result.notes == ()
+    assert (decoding.limit, ffmpeg.limit) == (1.15, 0.70)
+    if others:
+        assert [row.limit for row in others] == [0.25]
     else:
-        assert others == []
-        assert "not installed" in result.notes[0]
+        assert "OpenCV is not installed" in result.notes[0]
+    assert [row.limit for row in result.uniform] == [None, 0.15]
+    short, long = result.memory
+    assert (short.clip_seconds, long.clip_seconds) == (1.0, 15.0)
+    assert long.megabytes < short.megabytes * 1.3
 
 
 def test_without_ffmpeg_the_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridctl.bench.pack.CLIP_SIZE", (320, 192))
     monkeypatch.setattr("shutil.which", lambda name: None)
-    result = bench_pack(clips=1, frames=24, repeats=1)
-    assert len(result.measurements) == 2
+    result = small(monkeypatch)
+    assert [row.work for row in result.windows][1:] == ["decoding alone"]
     assert "ffmpeg is not installed" in result.notes[0]
 
 

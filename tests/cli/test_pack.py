@@ -112,7 +112,13 @@ def test_a_name_with_a_line_break_is_still_one_line(capsys: pytest.CaptureFixtur
     [
         (["--cell", "100x100"], "not a multiple of 16"),
         (["--rows", "0"], "rows"),
-        (["--tail", "drop"], "tail"),
+        (["--tail", "keep"], "tail"),
+        (["--sample", "fps=0"], "sample"),
+        (["--shard", "3/2"], "shard"),
+        (["--start", "1:x"], "time"),
+        (["--overlap", "24"], "overlap"),
+        (["--fit", "fill"], "fit"),
+        (["--background", "nocolour"], "colour"),
         (["--format", "bmp"], "format"),
         (["--quality", "101"], "quality"),
         (["--order", "spiral"], "order"),
@@ -125,5 +131,67 @@ def test_wrong_values_end_with_2(
     assert gridctl("pack", "videos", *flags) == 2
     error = capsys.readouterr().err
     assert fact in error
-    assert len(error.splitlines()) == 1
+    assert len([line for line in error.splitlines() if line.startswith("gridctl: ")]) == 1
     assert not Path("vidgrid").exists()
+
+
+def feed(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_paths_on_stdin(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a b.mp4", "c.mp4"] if end == "\n" else ["a\nb.mp4", "c.mp4"]
+    for name in names:
+        make_clip(name)
+    feed("".join(f"videos/{name}{end}" for name in names).encode(), monkeypatch)
+    assert gridctl("pack", "-", *SMALL) == 0
+    assert {path.stem for path in Path("vidgrid").glob("*.jpg")} == {
+        Path(name).stem for name in names
+    }
+    feed(b"", monkeypatch)
+    assert gridctl("pack", "-", *SMALL) == 2
+
+
+def test_a_dry_run_prints_what_would_be_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_clip("vid1.mp4", count=20)
+    flags = ["--sample", "windows", "--stride", "1"]
+    assert gridctl("pack", "videos", *SMALL, *flags, "--dry-run") == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [f"vidgrid/vid1_000{k}.jpg" for k in (1, 2, 3)]
+    assert "2 of 20 frames left over" in output.err
+    assert not Path("vidgrid").exists()
+    assert gridctl("pack", "videos", *SMALL, *flags) == 0
+    assert len(list(Path("vidgrid").glob("*.jpg"))) == 3
+    capsys.readouterr()
+    assert gridctl("pack", "videos", *SMALL, *flags, "--dry-run") == 0
+    assert capsys.readouterr().out == ""  # all of it is there
+
+
+def test_window_flags_reach_their_place() -> None:
+    make_clip("vid1.mp4", count=40)
+    flags = ["--sample", "fps=4", "--overlap", "2", "--start", "0:01", "--end", "4.5"]
+    flags += ["--max-grids", "2", "--fit", "pad", "--background", "#ff0000", "--workers", "1"]
+    assert gridctl("pack", "videos", *SMALL, *flags) == 0
+    facts = [load_facts(Path(f"vidgrid/vid1_000{k}.jpg")) for k in (1, 2)]
+    assert [f.times_seconds[0] for f in facts if f] == [1.0, 2.0]
+    assert [f.fps for f in facts if f] == [4.0, 4.0]
+    assert not Path("vidgrid/vid1_0003.jpg").exists()
+
+
+def test_shards_write_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        make_clip(f"vid{number}.mp4")
+    for shard in ("1/2", "2/2"):
+        assert gridctl("pack", "videos", *SMALL, "--shard", shard) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "vidgrid/shard-1-of-2/vid0.jpg",
+        "vidgrid/shard-1-of-2/vid2.jpg",
+        "vidgrid/shard-2-of-2/vid1.jpg",
+    ]
+    lists = sorted(path.parent.name for path in Path("vidgrid").rglob("metadata.jsonl"))
+    assert lists == ["shard-1-of-2", "shard-2-of-2"]

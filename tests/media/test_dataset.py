@@ -61,14 +61,14 @@ def test_a_caption_that_is_no_text_is_one_line(tmp_path: Path) -> None:
         read_text(tmp_path / "vid1.txt")
 
 
-def test_metadata_is_made_in_each_folder_that_holds_images(tmp_path: Path) -> None:
-    make_grid(tmp_path / "train" / "vid1.jpg")
-    make_grid(tmp_path / "train" / "vid2.png")
+def test_metadata_is_of_the_images_in_one_folder(tmp_path: Path) -> None:
+    make_grid(tmp_path / "vid1.jpg")
+    make_grid(tmp_path / "vid2.png")
     make_grid(tmp_path / "val" / "vid1.jpg")
-    (tmp_path / "train" / "vid2.txt").write_text("ein Bär\n", encoding="utf-8")
-    written = write_metadata(tmp_path)
-    assert written == [tmp_path / "train/metadata.jsonl", tmp_path / "val/metadata.jsonl"]
-    lines = [json.loads(line) for line in written[0].read_text(encoding="utf-8").splitlines()]
+    (tmp_path / "vid2.txt").write_text("ein Bär\n", encoding="utf-8")
+    assert write_metadata(tmp_path) == [tmp_path / "vid1.jpg", tmp_path / "vid2.png"]
+    written = (tmp_path / "metadata.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in written.splitlines()]
     assert [line["text"] for line in lines] == [None, "ein Bär"]
     assert lines[1] == {
         "file_name": "vid2.png",
@@ -81,8 +81,9 @@ def test_metadata_is_made_in_each_folder_that_holds_images(tmp_path: Path) -> No
         "times_seconds": [0.0],
         "fps": 4.0,
         "num_frames": 1,
+        "part": None,
     }
-    assert not (tmp_path / "metadata.jsonl").exists()
+    assert not (tmp_path / "val" / "metadata.jsonl").exists()
 
 
 def test_the_text_file_is_the_truth(tmp_path: Path) -> None:

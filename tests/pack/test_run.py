@@ -147,15 +147,31 @@ def test_a_second_run_skips_what_is_done_and_finishes_the_rest(tmp_path: Path) -
     assert (output / "vid1.jpg").stat().st_mtime_ns != before
 
 
-def test_another_grid_is_not_overwritten_without_force(tmp_path: Path) -> None:
+def test_what_was_made_otherwise_or_from_an_older_source_is_made_again(tmp_path: Path) -> None:
     clip, output = make_clip(tmp_path / "vid1.mp4"), tmp_path / "vidgrid"
     pack([clip], output, grid=GRID)
     other = Grid(rows=2, cols=2, cell=(16, 16))
-    result = pack([clip], output, grid=other)
-    assert "--force" in result.failed[0].reason
-    assert len(numbers(output / "vid1.jpg")) == 6
-    pack([clip], output, grid=other, force=True)
+    assert pack([clip], output, grid=other).written == (output / "vid1.jpg",)
     assert len(numbers(output / "vid1.jpg")) == 4
+    assert pack([clip], output, grid=other, quality=80).written
+    clip.unlink()
+    make_clip(clip, count=4)
+    assert pack([clip], output, grid=other, quality=80).written
+    assert numbers(output / "vid1.jpg") == [0, 1, 2, 3]
+    (tmp_path / "vid1.txt").write_text("a ramp")
+    assert pack([clip], output, grid=other, quality=80).written
+    assert pack([clip], output, grid=other, quality=80).skipped
+
+
+def test_a_grid_of_another_source_is_never_overwritten(tmp_path: Path) -> None:
+    first, second = (make_clip(tmp_path / name / "vid1.mp4") for name in "ab")
+    output = tmp_path / "out"
+    pack([first], output, grid=GRID)
+    before = (output / "vid1.jpg").read_bytes()
+    for force in (False, True):
+        result = pack([second], output, grid=GRID, force=force)
+        assert result.written == (output / "vid1-mp4.jpg",)
+        assert (output / "vid1.jpg").read_bytes() == before
 
 
 def test_tail_pad_repeats_the_last_frame_and_counts_the_real_ones(tmp_path: Path) -> None:
@@ -200,34 +216,27 @@ def test_an_unwritable_output_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in result.failed[0].reason
 
 
-def test_an_interrupted_write_leaves_no_grid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = make_clip(tmp_path / "vid1.mp4")
-
-    def die(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", die)
-        with pytest.raises(KeyboardInterrupt):
-            pack([clip], tmp_path / "out", grid=GRID)
-    assert files(tmp_path / "out") == []
-    assert len(pack([clip], tmp_path / "out", grid=GRID).written) == 1
-
-
 def test_wrong_options_are_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="bmp"):
-        pack([tmp_path], tmp_path / "out", grid=GRID, format="bmp")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="drop"):
-        pack([tmp_path], tmp_path / "out", grid=GRID, tail="drop")  # type: ignore[arg-type]
+    wrong: list[tuple[str, object]] = [
+        ("format", "bmp"), ("tail", "keep"), ("sample", "fps=0"), ("sample", "random"),
+        ("stride", 0), ("overlap", 6), ("start_seconds", -1.0), ("end_seconds", 0.0),
+        ("max_grids", 0), ("fit", "fill"), ("background", "nocolour"), ("quality", 0),
+        ("shard", (3, 2)),
+    ]  # fmt: skip
+    for name, value in wrong:
+        with pytest.raises(UsageError, match=str(value) if name != "shard" else "3/2") as caught:
+            pack([tmp_path], tmp_path / "out", grid=GRID, **{name: value})  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
-def test_progress_counts_clips(tmp_path: Path) -> None:
+def test_progress_counts_clips_and_tells_the_rate(tmp_path: Path) -> None:
     clips = [make_clip(tmp_path / f"vid{k}.mp4") for k in range(2)]
     seen: list[tuple[int, int, str]] = []
     pack(clips, tmp_path / "out", grid=GRID, progress=lambda *step: seen.append(step))
-    assert seen == [(0, 2, "vid0.mp4"), (1, 2, "vid1.mp4"), (2, 2, "")]
+    assert [step[:2] for step in seen] == [(0, 2), (1, 2), (2, 2)]
+    assert all("grids/s" in text for _, _, text in seen[1:])
+    assert {text.split()[-1] for _, _, text in seen[1:]} == {"vid0.mp4", "vid1.mp4"}
 
 
 def test_a_foreign_image_under_the_name_is_kept(tmp_path: Path) -> None:

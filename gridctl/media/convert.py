@@ -1,0 +1,170 @@
+"""A decoded frame → its cell: crop, scale and colours in one pass of swscale.
+
+Cropping first and then scaling by area to planar RGB is the quickest way through swscale,
+and the one that weighs every source pixel, chroma included.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+import av.filter
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+
+from gridctl.media.fit import Fit
+from gridctl.media.hdr import Transfer, tone_map
+from gridctl.media.read import Picture
+
+# ITU-T H.273's numbers, as frames carry them.
+_MATRICES = {
+    1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020",
+    14: "bt2020",
+}  # fmt: skip
+_TRANSFERS: dict[int, Transfer] = {16: "PQ", 18: "HLG"}
+_FULL_RANGE = 2
+
+
+class Turn(NamedTuple):
+    """One of the eight ways to turn or mirror a picture; the diagonal first, then flips."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    def apply(self, picture: Picture) -> Picture:
+        if self.transpose:
+            picture = picture.transpose(1, 0, 2)
+        return picture[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+class Converter:
+    """Turns a clip's frames into cells, upright, with square pixels, as 8-bit RGB."""
+
+    def __init__(self, fit: Fit, pixel_aspect: float = 1.0) -> None:
+        self.hdr: Transfer | None = None
+        """Set once an HDR frame has been tone-mapped."""
+        self._fit = fit
+        self._pixel_aspect = pixel_aspect
+        self._shape: tuple[object, ...] | None = None
+        self._graph: av.filter.Graph
+        self._turn = Turn()
+
+    def cell(self, frame: av.VideoFrame) -> Picture:
+        """`frame` as its cell (H, W, 3) uint8."""
+        decoded = frame
+        if has_alpha(frame):
+            frame = _over(frame, self._fit.background)
+        transfer = _TRANSFERS.get(int(frame.color_trc or 0))
+        interlaced = decoded.interlaced_frame
+        shape = (
+            frame.width, frame.height, frame.format.name, int(frame.colorspace or 0),
+            int(frame.color_range or 0), interlaced, transfer,
+        )  # fmt: skip
+        if shape != self._shape:  # the first frame, or a stream that changes its size
+            self._turn = turn_of(decoded)
+            self._graph = self._make_graph(frame, interlaced=interlaced, deep=transfer is not None)
+            self._shape = shape
+        self._graph.push(frame)
+        scaled = self._graph.pull()
+        assert isinstance(scaled, av.VideoFrame)
+        if transfer:
+            self.hdr = transfer
+            deep: Any = scaled.to_ndarray()  # 16 bits
+            picture = tone_map(deep, transfer)
+        else:
+            picture = _planes(scaled)
+        return self._fit.place(self._turn.apply(picture))
+
+    def _make_graph(self, frame: av.VideoFrame, *, interlaced: bool, deep: bool) -> av.filter.Graph:
+        fit = self._fit.turned() if self._turn.transpose else self._fit
+        lines = (frame.height + 1) // 2 if interlaced else frame.height
+        size = frame.width, lines
+        aspect = self._pixel_aspect * lines / frame.height
+        visible, inner = fit.visible(size, aspect), fit.inner(size, aspect)
+        steps = []
+        if interlaced:  # one field: no comb, no neighbour needed, always the same moment
+            steps.append(("field", "type=top"))
+        if visible != size:
+            steps.append(("crop", f"{visible[0]}:{visible[1]}"))
+        shrinks = visible[0] >= inner[0] and visible[1] >= inner[1]
+        method = "area" if shrinks else "bicubic"
+        steps.append(("scale", f"{inner[0]}:{inner[1]}:flags={method}{colours_of(frame)}"))
+        steps.append(("format", "gbrp16le" if deep else "gbrp"))
+        return _graph(frame, steps)
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether pixels of the frame can be transparent."""
+    layout = frame.format
+    return layout.name == "pal8" or any(part.is_alpha for part in layout.components)
+
+
+def turn_of(frame: av.VideoFrame) -> Turn:
+    """What the frame's display matrix (ISO 14496-12, 8.3.2) asks for: phones film like that."""
+    side_data: Any = frame.side_data
+    matrix = side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return Turn()
+    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix)[:36])  # x' = ax + cy, y' = bx + dy
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Turn(transpose=True, flip_x=c < 0, flip_y=b < 0)
+    return Turn(flip_x=a < 0, flip_y=d < 0)
+
+
+def colours_of(frame: av.VideoFrame) -> str:
+    """The frame's matrix and range as options of the scale filter.
+
+    A frame that does not say its matrix is BT.709 from 720 lines on and BT.601 below, as
+    players take it.
+    """
+    if frame.format.is_rgb or len(frame.format.components) < 3:
+        return ""
+    guess = "bt709" if frame.height >= 720 or frame.width >= 1280 else "smpte170m"
+    matrix = _MATRICES.get(int(frame.colorspace or 2), guess)
+    full = int(frame.color_range or 0) == _FULL_RANGE or frame.format.name.startswith("yuvj")
+    return f":in_color_matrix={matrix}:in_range={'full' if full else 'limited'}"
+
+
+def _over(frame: av.VideoFrame, background: tuple[int, int, int]) -> av.VideoFrame:
+    """The frame over `background`: before scaling, so that no hidden colour bleeds in."""
+    graph = _graph(frame, [("scale", f"flags=bicubic{colours_of(frame)}"), ("format", "rgba")])
+    graph.push(frame)
+    flat = graph.pull()
+    assert isinstance(flat, av.VideoFrame)
+    picture = flat.to_ndarray()
+    alpha = picture[..., 3:].astype(np.uint16)
+    under = np.array(background, np.uint16)
+    mixed = (picture[..., :3] * alpha + under * (255 - alpha) + 127) // 255
+    return av.VideoFrame.from_ndarray(mixed.astype(np.uint8), format="rgb24")
+
+
+def _planes(frame: av.VideoFrame) -> Picture:
+    """A gbrp frame as (H, W, 3), in memory still a plane after the other.
+
+    Interleaving the bytes in NumPy costs half of what scaling costs; Pillow does it quicker,
+    once for the whole grid.
+    """
+    planes = np.empty((3, frame.height, frame.width), np.uint8)
+    for channel, plane in zip((1, 2, 0), frame.planes, strict=True):  # G, B, R
+        data: Any = plane  # it has the buffer protocol, which its type does not tell
+        lines = np.frombuffer(data, np.uint8).reshape(frame.height, plane.line_size)
+        planes[channel] = lines[:, : frame.width]
+    picture: Picture = planes.transpose(1, 2, 0)
+    return picture
+
+
+def _graph(frame: av.VideoFrame, steps: list[tuple[str, str]]) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    node = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+    )
+    for name, options in [*steps, ("buffersink", None)]:
+        following = graph.add(name, options)
+        node.link_to(following)
+        node = following
+    graph.configure()
+    return graph

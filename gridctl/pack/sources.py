@@ -1,0 +1,147 @@
+"""Sources: the clips in files, folders and lists, and the name of each one's grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridctl.errors import GridctlError, InputError, UsageError
+from gridctl.media.grid_image import load_facts
+from gridctl.media.read import IMAGE_SUFFIXES, image_files, is_animated, natural_key
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".apng", ".asf", ".avi", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc",
+    ".ivf", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mpeg",
+    ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm",
+    ".wmv", ".y4m",
+})
+# fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A clip, the folder its grids go into, and their name without number and suffix."""
+
+    source: Path
+    folder: Path
+    name: str
+
+
+def plan_jobs(
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    first_name: str,
+    shard: tuple[int, int] | None = None,
+) -> list[Job]:
+    """A job for every clip in `sources`; no two share a name, nor do those of earlier runs.
+
+    `first_name` is what a clip named {} calls its first grid, such as "{}.jpg". `shard`
+    (i, n) takes every n-th clip from the i-th on, into sub-folders of its own. A source that
+    turns out to be no clip is a job too: it fails with its own line.
+
+    Raises UsageError for a shard that cannot be.
+    """
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"shard {shard[0]}/{shard[1]} is out of range; write 1/8 to 8/8.")
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    clips = [found for source in sources for found in _clips_of(source, output)]
+    for number, (clip, below) in enumerate(clips):
+        folder = output / below
+        if shard is not None:
+            if number % shard[1] != shard[0] - 1:
+                continue
+            folder /= f"shard-{shard[0]:0{len(str(shard[1]))}}-of-{shard[1]}"
+        for name in _names(clip):
+            if (key := str(folder / name).casefold()) in taken:  # macOS and Windows fold case
+                continue
+            if _is_free(folder / first_name.format(name), clip):
+                break
+        taken.add(key)
+        jobs.append(Job(source=clip, folder=folder, name=name))
+    return jobs
+
+
+def source_name(source: Path) -> str:
+    """A source's path as facts hold it."""
+    return _as_unicode(source.as_posix())
+
+
+def sidecar(source: Path) -> Path:
+    """The text beside a source: clip.txt for clip.mp4, and for a folder named clip."""
+    if source.is_dir():
+        source = source.absolute()  # "." has no name of its own
+        return source.with_name(f"{source.name}.txt")
+    return source.with_suffix(".txt")
+
+
+def _clips_of(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    # What an earlier run wrote below the source is no frame folder.
+    return _clips(source, Path(), (output.resolve(),)) or [(source, Path())]
+
+
+def _clips(source: Path, below: Path, parents: tuple[Path, ...] = ()) -> list[tuple[Path, Path]]:
+    """(clip, its folder within the dataset) for `source` and all below it, in natural order."""
+    try:
+        if not source.is_dir():
+            return [(source, below)]
+        entries = sorted(source.iterdir(), key=natural_key)
+        entries = [entry for entry in entries if not entry.name.startswith(".")]
+        clips = [entry for entry in entries if not entry.is_dir() and _is_clip(entry)]
+        folders = [entry for entry in entries if entry.is_dir()]
+        if not clips and image_files(source):  # beside videos, images are thumbnails
+            return [(source, below.parent)]
+        parents = (*parents, source.resolve())
+        loops = [folder for folder in folders if folder.resolve() in parents]
+    except (OSError, InputError, RuntimeError):  # RuntimeError: links in a circle, Python < 3.13
+        return [(source, below.parent)]  # reading it will fail, and say why
+    found: list[tuple[Path, Path]] = []
+    for entry in entries:
+        if entry in loops:  # a link that leads back up would never end
+            continue
+        if entry in folders:
+            found.extend(_clips(entry, below / entry.name, parents))
+        elif entry in clips:
+            found.append((entry, below))
+    return found
+
+
+def _is_clip(path: Path) -> bool:
+    """Whether a file in a folder is a clip by its name, or an image that moves."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix in IMAGE_SUFFIXES and is_animated(path))
+
+
+def _names(clip: Path) -> Iterator[str]:
+    """Names for the clip's grid, best first: vid1, then vid1-avi, then vid1-avi-2 ..."""
+    if clip.is_dir():
+        name = distinct = clip.resolve().name or "frames"
+    else:
+        name, distinct = clip.stem, f"{clip.stem}-{clip.suffix[1:].lower()}"
+    # A grid whose name begins with a dot would be hidden from whoever reads the dataset.
+    name, distinct = (_as_unicode(text).lstrip(".") or "clip" for text in (name, distinct))
+    yield name
+    if distinct != name:
+        yield distinct
+    number = 2
+    while True:
+        yield f"{distinct}-{number}"
+        number += 1
+
+
+def _is_free(target: Path, source: Path) -> bool:
+    """Whether a grid's name is not that of another source's grid, of an earlier run."""
+    try:
+        facts = load_facts(target) if target.exists() else None
+    except (GridctlError, OSError):
+        return True  # it is nobody's grid; writing it will say what is wrong
+    return facts is None or facts.source == source_name(source)
+
+
+def _as_unicode(name: str) -> str:
+    """`name`, with _ for bytes that are no UTF-8: JSON and other tools could not hold them."""
+    return re.sub("[\ud800-\udfff]", "_", name)

@@ -1,0 +1,186 @@
+"""Workers: a process for each core, a job at a time; one that dies takes its job only.
+
+Decoders are C code that reads files from anywhere. They run in processes of their own, so a
+crash or a hang ends a worker, its job fails with a line, and another worker goes on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from gridctl.errors import GridctlError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+STALL_SECONDS = 300.0  # without any packet, frame or image: a decoder that hangs
+_POLL_SECONDS = 1.0
+
+
+def run_jobs(
+    jobs: Sequence[Job], work: Callable[..., Result], *, name: Callable[[Job], str], workers: int
+) -> Iterator[tuple[int, Result | str]]:
+    """Call `work(job, tick=...)` for each of `jobs` in processes of their own.
+
+    Yields (number of the job, its result, or the one line that says why it has none), as they
+    come; the line begins with `name(job)`, or is a GridctlError's. `work` calls `tick` as a
+    sign of life. Whatever ends the caller's loop, an interrupt too, ends the workers, and what
+    they had half-written is removed.
+    """
+    # A fork is ready at once; elsewhere it is not safe, and Python starts anew.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    waiting = iter(enumerate(jobs))
+    busy: list[_Worker] = []
+    try:
+        for _ in range(min(workers, len(jobs))):
+            busy.append(worker := _Worker(context, work, name))
+            _give(worker, waiting)
+        while busy:
+            ready = connection.wait([worker.connection for worker in busy], _POLL_SECONDS)
+            for worker in list(busy):
+                if worker.connection not in ready and not worker.is_stalled():
+                    continue
+                number = worker.number
+                outcome = worker.outcome()
+                if not worker.is_alive():
+                    outcome = f"{name(jobs[number])} {outcome}; replace it or leave it out."
+                    busy.remove(worker)
+                    busy.append(worker := _Worker(context, work, name))
+                if not _give(worker, waiting):
+                    busy.remove(worker)
+                    worker.dismiss()
+                yield number, outcome
+    finally:
+        for worker in busy:
+            worker.end()
+
+
+def _give(worker: _Worker, waiting: Iterator[tuple[int, Any]]) -> bool:
+    for number, job in waiting:
+        worker.start(number, job)
+        return True
+    return False
+
+
+class _Worker:
+    """A process, and the job that it is at."""
+
+    def __init__(self, context: Any, work: Callable[..., Any], name: Callable[[Any], str]) -> None:
+        self.connection, theirs = context.Pipe()
+        self.number = -1
+        self._sign_of_life = context.Value("d", time.monotonic(), lock=False)
+        self._process = context.Process(
+            target=_serve,
+            args=(theirs, work, name, self._sign_of_life, os.getpid()),
+            daemon=True,
+        )
+        with _no_interrupt():
+            self._process.start()
+        theirs.close()
+
+    def start(self, number: int, job: Any) -> None:
+        self.number = number
+        self._sign_of_life.value = time.monotonic()
+        self.connection.send(job)
+
+    def is_stalled(self) -> bool:
+        return bool(time.monotonic() - self._sign_of_life.value > STALL_SECONDS)
+
+    def is_alive(self) -> bool:
+        return bool(self._process.is_alive())
+
+    def outcome(self) -> Any:
+        """The result of its job, or why there is none; the process may be gone after this."""
+        if not self.connection.poll():
+            self.end()
+            return f"stood still for {STALL_SECONDS:.0f} seconds, and its decoder was ended"
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode
+            self.end()
+            if code == -signal.SIGKILL:
+                return "was ended by the system, which may be out of memory"
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return f"made its decoder crash ({name})"
+
+    def dismiss(self) -> None:
+        """Let it go when it has nothing to do."""
+        self.connection.send(None)
+        self._process.join()
+        self.connection.close()
+
+    def end(self) -> None:
+        """End it now, and remove what it may have left half-written."""
+        self._process.terminate()
+        self._process.join(2)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self.connection.close()
+
+
+def _serve(
+    jobs: Connection,
+    work: Callable[..., Any],
+    name: Callable[[Any], str],
+    sign_of_life: Any,
+    parent: int,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # removes what is half-written
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def tick() -> None:
+        sign_of_life.value = time.monotonic()
+        if os.getppid() != parent:
+            sys.exit(1)  # nobody waits for the result any more
+
+    def next_job() -> Any:
+        # A fork holds the parent's end of its own pipe open, so that end is never seen to close.
+        while not jobs.poll(_POLL_SECONDS):
+            tick()
+        return jobs.recv()
+
+    with suppress(EOFError, OSError):  # the parent is gone
+        while (job := next_job()) is not None:
+            jobs.send(_outcome(job, work, name, tick))
+
+
+def _outcome(
+    job: Any, work: Callable[..., Any], name: Callable[[Any], str], tick: Callable[[], None]
+) -> Any:
+    try:
+        return work(job, tick=tick)
+    except GridctlError as error:
+        return str(error)
+    except MemoryError:
+        return f"{name(job)} needs more memory than there is; use --workers 1."
+    except Exception as error:
+        # A fault of ours in one clip of ten thousand must not cost the others.
+        fault = f"{type(error).__name__}: {error}"
+        return f"{name(job)} met a fault of gridctl ({fault}); please report it."
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold interrupts back while a process is started: it would die with a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gridctl.errors import InputError
+from gridctl.media.provenance import JOURNAL, note_provenance, read_provenance
+
+MADE = {"caption_backend": "vlm", "caption_model": "a/b", "caption_prompt": "Say\nit: é"}
+
+
+def test_the_journal_and_the_metadata_are_read_together(tmp_path: Path) -> None:
+    line = {"file_name": "old.jpg", "text": "x", "rows": 1, **MADE, "caption_model": None}
+    bare = {"file_name": "bare.jpg", "text": "y"}
+    (tmp_path / "metadata.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(bare)}\n")
+    note_provenance(tmp_path / "new.jpg", "z", MADE)
+    assert read_provenance(tmp_path) == {
+        ("old.jpg", "x"): {**MADE, "caption_model": None},
+        ("new.jpg", "z"): MADE,
+    }
+
+
+def test_the_latest_word_on_a_text_wins(tmp_path: Path) -> None:
+    note_provenance(tmp_path / "a.jpg", "x", {**MADE, "caption_model": "first"})
+    note_provenance(tmp_path / "a.jpg", "x", MADE)
+    assert read_provenance(tmp_path) == {("a.jpg", "x"): MADE}
+
+
+def test_a_line_that_was_cut_off_costs_that_line_alone(tmp_path: Path) -> None:
+    note_provenance(tmp_path / "a.jpg", "x", MADE)
+    note_provenance(tmp_path / "b.jpg", "x", MADE)
+    journal = tmp_path / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-5])
+    note_provenance(tmp_path / "c.jpg", "x", MADE)
+    assert {name for name, _ in read_provenance(tmp_path)} == {"a.jpg", "c.jpg"}
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        note_provenance(tmp_path / "a.jpg", "x", MADE)
+
+
+def test_a_new_folder_knows_nothing(tmp_path: Path) -> None:
+    assert read_provenance(tmp_path) == {}

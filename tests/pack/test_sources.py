@@ -1,0 +1,60 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.errors import UsageError
+from gridctl.pack.sources import plan_jobs
+
+
+def names(sources: list[Path], output: Path, **options: object) -> list[str]:
+    jobs = plan_jobs(sources, output, first_name="{}.jpg", **options)  # type: ignore[arg-type]
+    return [(job.folder / job.name).relative_to(output).as_posix() for job in jobs]
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_shards_are_disjoint_complete_and_by_themselves(tmp_path: Path) -> None:
+    for number in range(7):
+        touch(tmp_path / "videos" / "train" / f"vid{number}.mp4")
+    found = []
+    for shard in (1, 2, 3):
+        made = names([tmp_path / "videos"], tmp_path / "out", shard=(shard, 3))
+        assert all(name.startswith(f"train/shard-{shard}-of-3/") for name in made)
+        found += [Path(name).name for name in made]
+    assert sorted(found) == [f"vid{number}" for number in range(7)]
+    assert len(found) == 7
+    for shard in ((0, 3), (4, 3), (1, 0)):
+        with pytest.raises(UsageError, match="shard"):
+            plan_jobs([tmp_path], tmp_path / "out", first_name="{}.jpg", shard=shard)
+
+
+def test_animated_images_are_clips_and_still_ones_are_frames(tmp_path: Path) -> None:
+    stills, clips = tmp_path / "stills", tmp_path / "clips"
+    frames = [Image.fromarray(np.full((8, 8, 3), 90 * k, np.uint8)) for k in range(3)]
+    for folder in (stills, clips):
+        folder.mkdir()
+        frames[0].save(folder / "a.png")
+        frames[1].save(folder / "b.webp")
+    frames[0].save(clips / "c.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert names([stills], tmp_path / "out") == ["stills"]
+    assert names([clips], tmp_path / "out") == ["c"]
+
+
+def test_a_hidden_name_is_not_hidden_in_the_dataset(tmp_path: Path) -> None:
+    source = touch(tmp_path / "..secret.mp4")
+    assert names([source], tmp_path / "out") == ["secret"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "b" / "vid.mp4")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    assert names([tmp_path / "a"], tmp_path / "out") == ["b/vid"]

@@ -1,0 +1,106 @@
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gridctl.errors import InputError
+from gridctl.pack import workers
+from gridctl.pack.workers import run_jobs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jobs here need a fork")
+
+
+def act(job: str, *, tick: Callable[[], None]) -> str:
+    tick()
+    if job == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if job == "memory":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "quit":
+        os._exit(7)
+    if job == "hang":
+        time.sleep(60)
+    if job == "bad":
+        raise InputError("bad is bad; replace it.")
+    if job == "bug":
+        raise KeyError("oops")
+    if job == "greedy":
+        raise MemoryError
+    return job.upper()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_worker_that_dies_takes_its_job_only(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "STALL_SECONDS", 3.0)
+    jobs = ["a", "crash", "b", "quit", "memory", "bad", "hang", "bug", "greedy", "c"]
+    outcomes = dict(run_jobs(jobs, act, name=str.title, workers=count))
+    assert [outcomes[number] for number in range(len(jobs))] == [
+        "A",
+        "Crash made its decoder crash (SIGSEGV); replace it or leave it out.",
+        "B",
+        "Quit made its decoder crash (exit code 7); replace it or leave it out.",
+        "Memory was ended by the system, which may be out of memory; replace it or leave it out.",
+        "bad is bad; replace it.",
+        "Hang stood still for 3 seconds, and its decoder was ended; replace it or leave it out.",
+        "Bug met a fault of gridctl (KeyError: 'oops'); please report it.",
+        "Greedy needs more memory than there is; use --workers 1.",
+        "C",
+    ]
+
+
+def note_pid(job: Path, *, tick: Callable[[], None]) -> None:
+    job.write_text(str(os.getpid()))
+    while True:
+        tick()
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
+    notes = [tmp_path / "1", tmp_path / "2"]
+
+    def interrupt(*_: object) -> None:
+        if all(note.exists() and note.read_text() for note in notes):
+            raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_jobs(notes, note_pid, name=str, workers=2))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not any(is_alive(int(note.read_text())) for note in notes)
+
+
+def hold(jobs: list[str]) -> None:
+    for _ in run_jobs(jobs, act, name=str, workers=2):
+        time.sleep(60)
+
+
+def test_workers_that_wait_notice_that_nobody_is_left() -> None:
+    """They would hold the output of a killed run open for ever."""
+    ours, theirs = os.pipe()  # at its end when all who may write are gone
+    run = multiprocessing.get_context("fork").Process(target=hold, args=(["a", "b", "c"],))
+    run.start()
+    os.close(theirs)
+    time.sleep(1)  # both workers have an outcome that nobody takes
+    run.kill()
+    run.join()
+    assert select.select([ours], [], [], 30)[0], "a worker lives on"
+    os.close(ours)
