@@ -1,10 +1,14 @@
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import gridctl as package
 from gridctl.__main__ import main
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
@@ -66,3 +70,86 @@ def test_a_broken_image_does_not_take_the_rest_along(capsys: pytest.CaptureFixtu
     assert "broken.jpg" in output.err
     listed = Path("vidgrid/metadata.jsonl").read_text().splitlines()
     assert [json.loads(line)["file_name"] for line in listed] == ["0001.png", "red_ball.png"]
+
+
+def test_a_dry_run_shows_three_and_writes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(3):
+        shutil.copy("vidgrid/red_ball.png", f"vidgrid/red_ball{k}.png")
+    before = sorted(Path("vidgrid").iterdir())
+    assert gridctl("caption", "vidgrid", "--subject", "a ball", "--dry-run") == 0
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 3
+    assert "reading order. a ball" in output.out
+    assert "nothing is written" in output.err
+    assert sorted(Path("vidgrid").iterdir()) == before
+
+
+def test_a_mapping_comes_from_a_file_and_tells_what_it_names_in_vain(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("map.toml").write_text('0001 = "a hen"\nred_bal = "oops"\n')
+    assert gridctl("caption", "vidgrid", "--mapping", "map.toml") == 0
+    assert Path("vidgrid/0001.txt").read_text().endswith(" a hen\n")
+    assert "1 names of the mapping are no grid's, such as red_bal" in capsys.readouterr().err
+
+
+def test_check_lists_faults_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gridctl("caption", "vidgrid", "--subject", "a ball") == 0
+    assert gridctl("caption", "vidgrid", "--check") == 1  # both have the same caption
+    output = capsys.readouterr()
+    assert "vidgrid/red_ball.txt: the same as vidgrid/0001.txt" in output.out
+    assert "1 of 2 captions have a fault" in output.err
+    Path("vidgrid/red_ball.txt").write_text("a red ball")
+    assert gridctl("caption", "vidgrid", "--check", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"grids": 2, "findings": []}
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--backend", "oracle"], "choose template, vlm or server"),
+        (["--backend", "server"], "add --server URL"),
+        (["--server", "localhost:8000"], "no address of an HTTP server"),
+        (["--server", "http://me:secret@host/v1", "--model", "m"], "holds a password"),
+        (["--model", "a/b"], "add --backend vlm, or a --server"),
+        (["--view", "frames"], "the template takes no --view"),
+        (["--backend", "vlm", "--server", "http://h/v1"], "the backend vlm takes no --server"),
+        (["--rate", "5"], "the backend template takes no --rate"),
+        (["--view", "film"], "choose grid, keyframes or frames"),
+        (["--prompt", "{oops}"], "cannot be filled in"),
+        (["--rate", "0"], "must be more than 0"),
+        (["--mapping", "map.xlsx"], "is no mapping"),
+    ],
+)
+def test_wrong_flags_end_with_2_and_one_line(
+    flags: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gridctl("caption", "vidgrid", *flags, "--quiet") == 2
+    told = capsys.readouterr().err
+    assert reason in told
+    assert "secret" not in told
+    assert len(told.splitlines()) == 1
+    assert not list(Path("vidgrid").glob("*.txt"))
+
+
+def test_what_tiny_reads_is_counted_only_where_a_profile_chose_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    subject = "A red circle moves right on a black background. " * 20
+    assert gridctl("caption", "vidgrid", "--subject", subject) == 0
+    whole = Path("vidgrid/0001.txt").read_text()
+    assert "cut" not in capsys.readouterr().err
+    assert gridctl("caption", "vidgrid", "--subject", subject, "--profile", "tiny", "--force") == 0
+    assert "2 were cut to the 64 tokens that T5 reads" in capsys.readouterr().err
+    assert whole.startswith(Path("vidgrid/0001.txt").read_text().strip())
+
+
+def test_the_template_needs_no_model_library() -> None:
+    script = (
+        "import sys; from gridctl.__main__ import main\n"
+        "sys.argv = ['gridctl', 'caption', 'vidgrid', '--subject', 'a', '--profile', 'tiny']\n"
+        "assert main() == 0\n"
+        "assert not {'torch', 'transformers', 'requests'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)

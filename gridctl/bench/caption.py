@@ -1,0 +1,117 @@
+"""How long captioning through a server takes, beside the time that the server alone needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from gridctl.caption import caption
+from gridctl.caption.server import ServerDescriber
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+from gridctl.media.grid_image import save_grid
+from gridctl.progress import Progress
+
+GRID = Grid(rows=4, cols=6, cell=(256, 256))
+DISTINCT = 8  # pictures; more would only take longer to make
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionBench:
+    """Seconds of the run, and of a client that costs nothing: every request slot always busy."""
+
+    about: str
+    seconds: float
+    ideal_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds / self.ideal_seconds
+
+
+def bench_caption(
+    *,
+    grids: int = 1000,
+    answer_seconds: float = 0.2,
+    concurrency: int = 8,
+    progress: Progress | None = None,
+) -> CaptionBench:
+    """Caption `grids` grids through a server, a process of its own on loopback, that takes
+    `answer_seconds` for an answer.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, answer_seconds), daemon=True)
+    process.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
+            folder = Path(name)
+            make_grids(folder, grids)
+            describer = ServerDescriber(
+                url=f"http://127.0.0.1:{ours.recv()}", model="bench", concurrency=concurrency
+            )
+            start = time.perf_counter()
+            result = caption([folder], describer=describer, progress=progress)
+            seconds = time.perf_counter() - start
+            if len(result.written) != grids:  # a benchmark of work that was not done is a lie
+                raise AssertionError(result.failed[:1])
+    finally:
+        process.terminate()
+        process.join()
+    return CaptionBench(
+        about=f"{grids} grids of {GRID}, {answer_seconds * 1000:.0f} ms an answer, "
+        f"{concurrency} requests at once",
+        seconds=seconds,
+        ideal_seconds=grids * answer_seconds / concurrency,
+    )
+
+
+def make_grids(folder: Path, count: int) -> None:
+    """Write `count` JPEG grids; few are distinct, the rest are links to them."""
+    times = tuple(k / 8 for k in range(GRID.num_frames))
+    facts = Facts(
+        grid=GRID, source="bench", times_seconds=times, fps=8.0, num_frames=GRID.num_frames
+    )
+    width, height = GRID.image_size
+    for number in range(count):
+        path = folder / f"vid{number}.jpg"
+        if number < DISTINCT:
+            coarse = np.random.default_rng(number).integers(0, 256, (height // 16, width // 16, 3))
+            picture = coarse.astype(np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+            save_grid(picture, path, facts)
+        else:
+            path.hardlink_to(folder / f"vid{number % DISTINCT}.jpg")
+
+
+def _serve(connection: Connection, answer_seconds: float) -> None:
+    asyncio.run(_serve_forever(connection, answer_seconds))
+
+
+async def _serve_forever(connection: Connection, answer_seconds: float) -> None:
+    choice = {"message": {"content": "A shape moves to the right."}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice]}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                length = int(request.partition("content-length:")[2].partition("\r\n")[0])
+                await reader.readexactly(length)
+                await asyncio.sleep(answer_seconds)
+                writer.write(head + body)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=1 << 22, backlog=256)
+    connection.send(server.sockets[0].getsockname()[1])
+    await server.serve_forever()

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gridctl.caption import caption, check
+from gridctl.caption.length import text_limits
+from gridctl.errors import InputError
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+from gridctl.media.grid_image import save_grid
+
+GRID = Grid(rows=1, cols=2, cell=(16, 16))
+NAMES = ["cat", "dog", "bird", "fish"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four grids with good captions."""
+    for name in NAMES:
+        facts = Facts(grid=GRID, source=name, times_seconds=(0.0, 0.5), fps=2.0, num_frames=2)
+        save_grid(np.zeros((16, 32, 3), np.uint8), tmp_path / f"{name}.png", facts)
+    caption([tmp_path])
+    return tmp_path
+
+
+def faults(folder: Path, layout: str = "video") -> dict[str, str]:
+    result = check([folder], layout=layout)
+    assert result.grids == len(NAMES)
+    return {finding.path.name: finding.fault for finding in result.findings}
+
+
+@pytest.mark.parametrize("layout", ["video", "turn", "time", "action", "free", "{cols} pictures:"])
+def test_what_caption_writes_has_no_fault(folder: Path, layout: str) -> None:
+    caption([folder], layout=layout, force=True)
+    assert faults(folder, layout) == {}
+
+
+def test_missing_empty_and_unreadable(folder: Path) -> None:
+    (folder / "cat.txt").unlink()
+    (folder / "dog.txt").write_text("\n")
+    (folder / "bird.txt").write_bytes(b"\xff")
+    (folder / "fish.png").write_bytes(b"no picture")
+    found = faults(folder)
+    assert found["cat.txt"].startswith("missing")
+    assert found["dog.txt"].startswith("empty")
+    assert "not UTF-8" in found["bird.txt"]
+    assert "fish.png" in found["fish.txt"]
+
+
+def test_too_long_and_without_content(folder: Path) -> None:
+    opening = "1x2 grid of 2 video frames in reading order."
+    (folder / "cat.txt").write_text(f"{opening} " + "word " * 600)
+    (folder / "dog.txt").write_text(opening)
+    found = faults(folder)
+    assert "T5 reads 512" in found["cat.txt"]
+    assert "without content" in found["dog.txt"]
+    short = check([folder], limits=text_limits("tiny", text_tokens=5))
+    assert len(short.findings) == len(NAMES) + 1
+
+
+def test_the_same_caption_twice_names_the_first(folder: Path) -> None:
+    (folder / "fish.txt").write_text("1x2 grid of 2  video frames in reading order. BIRD")
+    assert faults(folder) == {"fish.txt": f"the same as {folder / 'bird.txt'}; say what differs."}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "4x6 grid of 24 video frames in reading order. a cat",
+        "1x2 grid of 2 video frames in serpentine order. a cat",
+        "1x2 grid of 3 views of one full turn in reading order. a cat",
+        "1x2 grid of 2 frames 3 seconds apart in reading order. a cat",
+        "2 by 1: a cat",
+    ],
+)
+def test_a_layout_that_contradicts_the_facts(folder: Path, wrong: str) -> None:
+    (folder / "cat.txt").write_text(wrong)
+    found = faults(folder, "{rows} by {cols}:")
+    assert list(found) == ["cat.txt"]
+    assert "but the facts are" in found["cat.txt"]
+
+
+def test_words_of_one_s_own_contradict_nothing(folder: Path) -> None:
+    (folder / "cat.txt").write_text("a cat in four pictures")
+    assert faults(folder) == {}
+
+
+def test_a_folder_without_grids_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no grid image"):
+        check([tmp_path])

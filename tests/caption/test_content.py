@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gridctl.caption.content import ContentSource, read_mapping
+from gridctl.errors import InputError, UsageError
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+
+FILES = {
+    "map.csv": 'file_name,views,text\nvid1,3,"a ball, red"\nclips/b.mp4,1,"two\nlines"\n',
+    "map.jsonl": '{"file_name": "vid1", "text": "a ball, red"}\n\n'
+    '{"file_name": "clips/b.mp4", "text": "two\\nlines"}\n{"file_name": "vid3", "text": null}\n',
+    "map.toml": 'vid1 = "a ball, red"\n"clips/b.mp4" = "two\\nlines"\n',
+}
+
+
+def facts(source: str = "clips/red_ball 02.mp4", text: str | None = None) -> Facts:
+    grid = Grid(rows=1, cols=1, cell=(16, 16))
+    return Facts(grid=grid, source=source, times_seconds=(0.0,), fps=1, num_frames=1, text=text)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_mapping_is_csv_jsonl_or_toml(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(FILES[name], encoding="utf-8-sig")
+    assert read_mapping(path) == {"vid1": "a ball, red", "clips/b.mp4": "two\nlines"}
+
+
+def test_a_sign_that_breaks_lines_elsewhere_breaks_none_of_csv(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text("file_name,text\nvid1,a\u2028b\nvid2,c\n", encoding="utf-8")
+    assert read_mapping(path) == {"vid1": "a\u2028b", "vid2": "c"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.csv", "name,text\nx,y\n", "no column file_name"),
+        ("a.csv", "file_name,text\nx\n", "line 2: it needs a name and a text"),
+        ("a.csv", 'file_name,text\nx,"y\n', "not CSV"),
+        ("a.csv", "file_name,text\nx,y\nx,z\n", "line 3: x has two texts"),
+        ("a.csv", "", "no column file_name and no text"),
+        ("a.jsonl", '{"file_name": "x", "text": "y"}\nnothing', "line 2: not JSON"),
+        ("a.jsonl", '{"text": "y"}', 'line 1: no "file_name"'),
+        ("a.jsonl", '{"file_name": "x", "text": 3}', "line 1: it needs a name and a text"),
+        ("a.toml", "x = ", "not TOML"),
+        ("a.toml", "x = 3", "x: it needs a name and a text"),
+    ],
+)
+def test_a_wrong_mapping_is_told_with_its_line(
+    tmp_path: Path, name: str, text: str, reason: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_mapping(tmp_path / name)
+    assert reason in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.csv, \.jsonl or \.toml"):
+        read_mapping(tmp_path / "map.xlsx")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_mapping(tmp_path / "none.csv")
+    (tmp_path / "map.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_mapping(tmp_path / "map.csv")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("data/train/vid1.jpg", "train/vid1.jpg", "train/vid1", "vid1.jpg", "vid1"),
+        *("clips/red_ball 02.mp4", "red_ball 02.mp4", "red_ball 02"),
+    ],
+)
+def test_a_key_names_the_grid_or_its_clip(key: str) -> None:
+    source = ContentSource(mapping={key: "mapped", "other": "no"}, subject="subject")
+    image = Path("data/train/vid1.jpg")
+    assert source.content(image, facts(text="text")) == "mapped"
+    assert source.keys_of(image, facts()) == {key}
+
+
+def test_the_most_exact_name_wins() -> None:
+    source = ContentSource(
+        mapping={"vid1": "any", "val/vid1": "the one in val", "red_ball 02": "z"}
+    )
+    assert source.content(Path("data/val/vid1.jpg"), facts()) == "the one in val"
+    assert source.content(Path("data/train/vid1.jpg"), facts()) == "any"
+
+
+def test_mapping_then_text_then_subject_then_name() -> None:
+    image = Path("vid1.jpg")
+    mapped = ContentSource(mapping={"vid1": "mapped"}, subject="subject")
+    plain = ContentSource(subject="subject")
+    assert mapped.content(image, facts(text="text")) == "mapped"
+    assert plain.content(image, facts(text="text")) == "text"
+    assert plain.content(image, facts()) == "subject"
+    assert ContentSource().content(image, facts()) == "red ball"
+    with pytest.raises(InputError, match=r"say --subject or --mapping, or write vid1\.txt"):
+        ContentSource().content(image, facts(source="0001.mp4"))
+
+
+def test_a_model_is_told_what_was_said_of_the_grid_and_not_its_file_name() -> None:
+    image = Path("vid1.jpg")
+    assert ContentSource(subject=" a cat ").known_subject(image, facts(text="text")) == "a cat"
+    assert ContentSource(mapping={"vid1": "b"}, subject="a").known_subject(image, facts()) == "b"
+    assert ContentSource().known_subject(image, facts(text="text")) is None
+
+
+def test_a_dataset_s_own_metadata_is_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    path.write_text(json.dumps({"file_name": "vid1.jpg", "text": "a", "rows": 1}) + "\n")
+    assert read_mapping(path) == {"vid1.jpg": "a"}

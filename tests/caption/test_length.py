@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from gridctl.caption.length import TextLimits, estimate_tokens, text_limits
+from gridctl.errors import GridctlError
+from gridctl.flux.built_in import BUILT_IN, WEIGHTS
+
+
+def test_without_a_base_model_tokens_are_estimated_for_flux() -> None:
+    limits = text_limits()
+    assert (limits.t5_tokens, limits.clip_tokens) == (512, 77)
+    assert limits.count_t5 is estimate_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "at_least"),  # counts of FLUX.1's T5 tokenizer, a special token included
+    [("a red circle", 4), ("A photograph.", 4), ("incomprehensibilities", 5), ("1999", 2)],
+)
+def test_the_estimate_is_on_the_safe_side(text: str, at_least: int) -> None:
+    assert estimate_tokens(text) >= at_least
+
+
+def test_the_built_in_base_counts_with_its_own_tokenizers() -> None:
+    limits = text_limits(BUILT_IN)
+    assert (limits.t5_tokens, limits.clip_tokens) == (64, 77)
+    assert limits.count_t5("a red circle") == 4
+    assert limits.count_clip("a red circle") == 5
+    assert limits.count_t5("circle " * 100) == 101  # the file's own padding and cutting are off
+    assert limits.fits_t5("circle " * 63)
+    assert not limits.fits_t5("circle " * 64)
+
+
+def test_a_folder_is_a_base_model_too_and_the_profile_s_length_goes_first() -> None:
+    limits = text_limits(str(WEIGHTS / BUILT_IN), text_tokens=32)
+    assert limits.t5_tokens == 32
+    assert limits.count_t5("a red circle") == 4
+
+
+def test_a_base_model_that_is_not_here_is_estimated_and_not_fetched() -> None:
+    assert text_limits("nobody/nothing") == TextLimits()
+    assert text_limits("not a model: at all") == TextLimits()
+
+
+def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_2").mkdir()
+    (tmp_path / "tokenizer_2/tokenizer.json").write_text("{}")
+    with pytest.raises(GridctlError, match="is no tokenizer"):
+        text_limits(str(tmp_path))

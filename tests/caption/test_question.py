@@ -1,0 +1,133 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.caption.question import Asking, Question, without_facts
+from gridctl.errors import InputError, UsageError
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+from gridctl.media.grid_image import compose, load_grid, save_grid
+from gridctl.prompt import View
+
+GRID = Grid(rows=2, cols=3, cell=(64, 32), order="serpentine")
+REAL = 5  # the sixth cell is padding
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A grid whose frame k is of one grey, 40 times k."""
+    frames = np.stack([np.full((32, 64, 3), 40 * k, np.uint8) for k in range(6)])
+    facts = Facts(
+        grid=GRID,
+        source="secret name.mp4",
+        times_seconds=tuple(0.5 * k for k in range(REAL)),
+        fps=2.0,
+        num_frames=REAL,
+    )
+    save_grid(compose(frames, GRID), tmp_path / "vid1.png", facts)
+    return tmp_path / "vid1.png"
+
+
+def question(image: Path, **asking: object) -> Question:
+    facts = Facts(grid=GRID, source="", times_seconds=(0.0,) * REAL, fps=2.0, num_frames=REAL)
+    how = Asking(**asking)  # type: ignore[arg-type]
+    return Question(image=image, facts=facts, text="?", subject=None, asking=how)
+
+
+def greys(question: Question) -> list[int]:
+    return [round(np.asarray(picture).mean() / 40) for picture in question.pictures()]
+
+
+@pytest.mark.parametrize(
+    ("view", "keyframes", "frames"),
+    [
+        ("frames", 4, [0, 1, 2, 3, 4]),
+        ("keyframes", 3, [0, 2, 4]),
+        ("keyframes", 1, [0]),
+        ("keyframes", 9, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_frames_are_shown_in_order_and_without_padding(
+    image: Path, view: View, keyframes: int, frames: list[int]
+) -> None:
+    asked = question(image, view=view, keyframes=keyframes)
+    assert greys(asked) == frames
+    assert {picture.size for picture in asked.pictures()} == {(64, 32)}
+
+
+def test_the_grid_is_shown_whole(image: Path) -> None:
+    (picture,) = question(image).pictures()
+    assert picture.size == GRID.image_size
+
+
+def test_pictures_are_scaled_down_to_the_longer_side_and_never_up(image: Path) -> None:
+    assert question(image, image_side=96).pictures()[0].size == (96, 32)
+    assert question(image, image_side=4000).pictures()[0].size == GRID.image_size
+    small = question(image, view="frames", image_side=16).pictures()
+    assert {picture.size for picture in small} == {(16, 8)}
+
+
+def test_a_server_gets_jpeg_without_the_facts(image: Path) -> None:
+    (file,) = question(image).encoded()
+    assert b"secret" in image.read_bytes()
+    assert b"secret" not in file
+    with Image.open(io.BytesIO(file)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", GRID.image_size)
+
+
+@pytest.fixture
+def jpeg(image: Path) -> Path:
+    pixels, facts = load_grid(image)
+    assert facts is not None
+    save_grid(pixels, image.with_suffix(".jpg"), facts)
+    return image.with_suffix(".jpg")
+
+
+def test_a_jpeg_of_the_right_size_goes_as_it_is_but_for_the_facts(jpeg: Path) -> None:
+    (file,) = question(jpeg).encoded()
+    assert b"secret" in jpeg.read_bytes()
+    assert b"secret" not in file
+    with Image.open(io.BytesIO(file)) as sent, Image.open(jpeg) as there:
+        assert np.array_equal(np.asarray(sent), np.asarray(there))
+        assert not sent.getexif()
+    (smaller,) = question(jpeg, image_side=96).encoded()
+    with Image.open(io.BytesIO(smaller)) as sent:
+        assert sent.size == (96, 32)
+
+
+def test_a_jpeg_that_was_cut_off_is_told_and_not_sent(jpeg: Path) -> None:
+    whole = jpeg.read_bytes()
+    assert without_facts(whole) is not None
+    for length in range(0, len(whole) - 2, 7):
+        assert without_facts(whole[:length]) is None
+    jpeg.write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(InputError):
+        question(jpeg).encoded()
+
+
+def test_an_image_that_was_scaled_since_is_told(jpeg: Path) -> None:
+    with Image.open(jpeg) as picture:
+        picture.resize((96, 32)).save(jpeg, exif=picture.getexif())
+    with pytest.raises(InputError, match="scaled or cropped"):
+        question(jpeg).encoded()
+
+
+def test_the_question_tells_the_real_frames(image: Path) -> None:
+    asked = question(image, view="frames")
+    text = asked.asking.text(asked.facts, layout="video", subject=None)
+    assert "all 5 frames of one clip, in order, 0.5 seconds apart" in text
+
+
+def test_a_broken_image_is_told(tmp_path: Path) -> None:
+    (tmp_path / "vid1.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"vid1\.jpg"):
+        question(tmp_path / "vid1.jpg").pictures()
+
+
+def test_wrong_ways_to_ask_are_refused() -> None:
+    for wrong in ({"view": "film"}, {"prompt": "{x}"}, {"keyframes": 0}, {"image_side": 3}):
+        with pytest.raises(UsageError):
+            Asking(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,555 @@
+"""`server` against a server made by hand, on loopback, that does all that servers do wrong."""
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gridctl as gridctl_package
+from gridctl.caption import Asking, caption, open_describer
+from gridctl.caption.server import ServerDescriber, base_url, only_model
+from gridctl.errors import GridctlError, UsageError
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+from gridctl.media.grid_image import save_grid
+from gridctl.profile import load_profile
+
+GRID = Grid(rows=2, cols=2, cell=(32, 32))
+OPENING = "2x2 grid of 4 video frames in reading order."
+KEY = "sk-very-secret"
+
+# What a handler does about a request: (handler, number of the grid, try number from 0).
+Behaviour = Callable[["Handler", int, int], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+    present = False  # whether a client waits for this answer
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        number = int(re.search(r"clip (\d+)", str(body["messages"])).group(1))  # type: ignore[union-attr]
+        with self.server.lock:
+            self.server.now += 1
+            self.server.most = max(self.server.most, self.server.now)
+            attempt = self.server.tries[number]
+            self.server.tries[number] += 1
+            self.server.requests.append((self.path, dict(self.headers), body))
+        self.present = True
+        try:
+            self.server.behave(self, number, attempt)
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """The client counts on no answer any more."""
+        with self.server.lock:
+            self.server.now -= self.present
+            self.present = False
+
+    def do_GET(self) -> None:
+        data: dict[str, Any] = {"data": [{"id": name} for name in self.server.models]}
+        if self.server.get_status != 200:
+            data = {"error": {"message": f"not you, {self.headers['Authorization']}"}}
+        self.reply(self.server.get_status, data)
+
+    def answer(self, text: str | None, finish: str = "stop", **message: object) -> None:
+        choice = {"message": {"content": text, **message}, "finish_reason": finish}
+        self.reply(200, {"choices": [choice]})
+
+    def reply(self, status: int, data: object, **headers: str) -> None:
+        self.leave()  # the client may send the next request as soon as it has this
+        body = data if isinstance(data, bytes) else json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def hang_up(self) -> None:
+        self.leave()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+        self.tries: Counter[int] = Counter()
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+        self.models = ["glm"]
+        self.get_status = 200
+        self.behave: Behaviour = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *_: object) -> None:
+        pass  # a client that hung up is none
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def describer(server: Server, **options: Any) -> ServerDescriber:
+    quick = {"first_backoff_seconds": 0.01, "timeout_seconds": 5.0, **options}
+    return ServerDescriber(url=server.url, model="glm", **quick)
+
+
+def make_grids(folder: Path, count: int) -> dict[str, str]:
+    """`count` grids of noise → a mapping that tells each one's number to the model."""
+    rng = np.random.default_rng(0)
+    facts = Facts(grid=GRID, source="c", times_seconds=(0.0, 0.1, 0.2, 0.3), fps=10.0, num_frames=4)
+    mapping = {}
+    for number in range(count):
+        picture = rng.integers(0, 256, (64, 64, 3), np.uint8)
+        save_grid(picture, folder / f"vid{number}.png", facts)
+        mapping[f"vid{number}"] = f"clip {number}"
+    return mapping
+
+
+def captions(folder: Path) -> dict[int, str]:
+    return {int(path.stem[3:]): path.read_text("utf-8") for path in folder.glob("vid*.txt")}
+
+
+def expected(number: int) -> str:
+    return f"{OPENING} Clip {number} runs.\n"
+
+
+def test_a_request_is_what_openai_s_api_has(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 1)
+    model = describer(server, key=KEY, max_tokens=77, request={"temperature": 0.2})
+    result = caption([tmp_path], mapping=mapping, describer=model)
+    assert captions(tmp_path) == {0: expected(0)}
+    assert len(result.written) == 1
+    ((path, headers, body),) = server.requests
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert {k: v for k, v in body.items() if k != "messages"} == {
+        "model": "glm",
+        "max_tokens": 77,
+        "temperature": 0.2,
+    }
+    ((picture, text),) = [message["content"] for message in body["messages"]]
+    assert text["type"] == "text"
+    assert "The subject is: clip 0." in text["text"]
+    kind, _, data = picture["image_url"]["url"].partition(";base64,")
+    assert kind == "data:image/jpeg"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert image.size == (64, 64)
+    line = json.loads((tmp_path / "metadata.jsonl").read_text())
+    assert (line["caption_backend"], line["caption_model"]) == ("server", "glm")
+    assert line["caption_prompt"] == text["text"]
+
+
+def test_frames_travel_one_by_one_and_the_newer_name_of_a_limit_is_taken(
+    tmp_path: Path, server: Server
+) -> None:
+    mapping = make_grids(tmp_path, 1)
+    model = describer(server, request={"max_completion_tokens": 9})
+    caption([tmp_path], mapping=mapping, describer=model, asking=Asking(view="frames"))
+    ((_, headers, body),) = server.requests
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url"] * 4 + ["text"]
+    assert "max_tokens" not in body
+    assert "Authorization" not in headers
+
+
+def misbehave(handler: Handler, number: int, attempt: int) -> None:
+    """Something else goes wrong with the first two tries for each grid; then it answers."""
+    if attempt >= 2:
+        handler.answer(f"Clip {number} runs.")
+        return
+    wrong = (number + 3 * attempt) % 10
+    if wrong == 0:
+        handler.leave()
+        time.sleep(2.5)  # longer than the client waits
+        handler.answer("too late")
+    elif wrong == 1:
+        handler.reply(429, {"error": {"message": "slow down"}}, Retry_After="0.02")
+    elif wrong == 2:
+        handler.reply(500, b"<html>Internal Server Error</html>")
+    elif wrong == 3:
+        handler.reply(200, b'{"choices": [{"mess')
+    elif wrong == 4:
+        handler.hang_up()
+    elif wrong == 5:  # hangs up in the middle of an answer
+        handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"choices": [')
+        handler.hang_up()
+    elif wrong == 6:
+        handler.reply(200, {"error": {"message": "overloaded"}})
+    elif wrong == 7:
+        handler.reply(503, b"", Retry_After="0")
+    elif wrong == 8:
+        handler.reply(200, {"choices": []})
+    else:
+        handler.wfile.write(b"this is no HTTP\r\n\r\n")
+        handler.hang_up()
+
+
+def test_no_caption_is_lost_doubled_or_half_written_under_32_requests(
+    tmp_path: Path, server: Server
+) -> None:
+    mapping = make_grids(tmp_path, 160)
+    server.behave = misbehave
+    model = describer(server, concurrency=32, timeout_seconds=1.5)
+    result = caption([tmp_path], mapping=mapping, describer=model)
+    assert result.failed == ()
+    assert captions(tmp_path) == {number: expected(number) for number in range(160)}
+    assert len(result.written) == len(set(result.written)) == 160
+    assert min(server.tries.values()) == 3
+    assert server.most <= 32
+    lines = (tmp_path / "metadata.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["text"] for line in lines) == sorted(
+        expected(number).strip() for number in range(160)
+    )
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_32_requests_are_on_their_way_at_once(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 64)
+    together = threading.Barrier(32)  # nobody is answered before 32 have asked
+
+    def wait(handler: Handler, number: int, _: int) -> None:
+        together.wait(timeout=20)
+        handler.answer(f"Clip {number} runs.")
+
+    server.behave = wait
+    result = caption([tmp_path], mapping=mapping, describer=describer(server, concurrency=32))
+    assert len(result.written) == 64
+    assert server.most == 32
+
+
+def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
+    tmp_path: Path, server: Server
+) -> None:
+    mapping = make_grids(tmp_path, 8)
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        {
+            0: lambda: handler.reply(500, {"error": {"message": f"no memory for {KEY}\nhere"}}),
+            1: lambda: handler.answer(""),
+            2: lambda: handler.answer("I'm sorry, I can't help with that."),
+            3: lambda: handler.answer(None, refusal="no people"),
+            4: lambda: handler.answer("A", finish="content_filter"),
+            5: lambda: handler.reply(400, {"error": {"message": "too many pixels"}}),
+            6: lambda: handler.answer([{"type": "text", "text": "Clip 6 runs."}]),  # type: ignore[arg-type]
+            7: lambda: handler.answer("Clip 7 runs. It", finish="length"),
+        }[number]()
+
+    server.behave = behave
+    result = caption([tmp_path], mapping=mapping, describer=describer(server, retries=1, key=KEY))
+    assert captions(tmp_path) == {6: expected(6), 7: expected(7)}
+    reasons = [failure.reason for failure in result.failed]
+    words = ["after 2 tries", "empty", "refuses", "no people", "content filter", "too many pixels"]
+    assert all(word in reason for word, reason in zip(words, reasons, strict=True))
+    assert all(len(reason.splitlines()) == 1 and KEY not in reason for reason in reasons)
+    assert server.tries == {0: 2, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1}
+    server.behave = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
+    server.tries.clear()
+    again = caption([tmp_path], mapping=mapping, describer=describer(server))
+    assert (len(again.written), len(again.skipped)) == (6, 2)
+    assert set(server.tries) == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "word"),
+    [
+        (401, "bad key sk-very-secret", "refuses the key"),
+        (403, "not you", "refuses the key"),
+        (404, "no model glm", "no such model"),
+        (429, "insufficient_quota", "no quota left"),
+        (307, "", "has moved to http://other/v1"),
+    ],
+)
+def test_what_is_wrong_for_all_ends_the_run_at_once(
+    tmp_path: Path, server: Server, status: int, error: str, word: str
+) -> None:
+    mapping = make_grids(tmp_path, 12)
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        if number == 0:
+            handler.answer("Clip 0 runs.")
+        else:
+            location = "http://other/v1"
+            handler.reply(status, {"error": {"message": error}}, Location=location)
+
+    server.behave = behave
+    model = describer(server, key=KEY, concurrency=1)
+    with pytest.raises(GridctlError, match=word) as caught:
+        caption([tmp_path], mapping=mapping, describer=model)
+    assert KEY not in str(caught.value)
+    assert len(server.requests) <= 3
+    assert set(captions(tmp_path)) <= {0}  # whichever thread came first
+    if captions(tmp_path):
+        assert expected(0).strip() in (tmp_path / "metadata.jsonl").read_text()
+
+
+def test_a_server_that_is_not_there_is_told_once(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 5)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    gone = ServerDescriber(
+        url=f"http://127.0.0.1:{port}", model="m", retries=2, first_backoff_seconds=0.01
+    )
+    with pytest.raises(GridctlError, match="cannot be reached after 3 tries"):
+        caption([tmp_path], mapping=mapping, describer=gone)
+    assert not captions(tmp_path)
+
+
+def test_retry_after_holds_all_requests_for_as_long_as_it_says(
+    tmp_path: Path, server: Server
+) -> None:
+    mapping = make_grids(tmp_path, 12)
+    moments: list[float] = []
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        moments.append(time.monotonic())
+        if len(moments) == 1:
+            handler.reply(429, {}, Retry_After="1")
+        else:
+            handler.answer(f"Clip {number} runs.")
+
+    server.behave = behave
+    result = caption([tmp_path], mapping=mapping, describer=describer(server, concurrency=1))
+    assert len(result.written) == 12
+    assert moments[1] - moments[0] >= 1
+
+
+def test_a_rest_of_hours_is_not_waited_for(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 1)
+    server.behave = lambda handler, *_: handler.reply(429, {}, Retry_After="7200")
+    with pytest.raises(GridctlError, match=r"no request for 2\.0 hours"):
+        caption([tmp_path], mapping=mapping, describer=describer(server))
+
+
+def test_the_rate_is_kept(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 6)
+    moments: list[float] = []
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        moments.append(time.monotonic())
+        handler.answer(f"Clip {number} runs.")
+
+    server.behave = behave
+    model = describer(server, rate_per_minute=1200)
+    start = time.monotonic()
+    assert len(caption([tmp_path], mapping=mapping, describer=model).written) == 6
+    assert max(moments) - start >= 5 * 0.05
+
+
+def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
+    tmp_path: Path, server: Server
+) -> None:
+    mapping = make_grids(tmp_path / "vidgrid", 24)
+    lines = "".join(f'"{name}" = "{text}"\n' for name, text in mapping.items())
+    (tmp_path / "map.toml").write_text(lines)
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        if len(captions(tmp_path / "vidgrid")) >= 8:
+            time.sleep(60)  # the rest is answered to nobody
+        handler.answer(f"Clip {number} runs.")
+
+    server.behave = behave
+    command = [sys.executable, "-m", "gridctl", "caption", "vidgrid", "--mapping", "map.toml"]
+    command += ["--server", server.url, "--model", "glm"]
+    root = str(Path(gridctl_package.__file__).parent.parent)
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
+    while len(captions(tmp_path / "vidgrid")) < 8:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = captions(tmp_path / "vidgrid")
+    assert kept == {number: expected(number) for number in kept}
+    server.tries.clear()
+    server.behave = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
+    caption([tmp_path / "vidgrid"], mapping=mapping, describer=describer(server))
+    assert captions(tmp_path / "vidgrid") == {number: expected(number) for number in range(24)}
+    assert set(server.tries) == set(range(24)) - set(kept)
+    entries = (tmp_path / "vidgrid" / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(entry)["caption_model"] for entry in entries] == ["glm"] * 24
+
+
+def test_whatever_stops_a_run_nothing_more_is_asked(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 40)
+
+    def stop(done: int, total: int, text: str) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    server.behave = lambda handler, number, _: (
+        time.sleep(0.1),  # type: ignore[func-returns-value]
+        handler.answer(f"Clip {number} runs."),
+    )[1]
+    with pytest.raises(KeyboardInterrupt):
+        caption([tmp_path], mapping=mapping, describer=describer(server), progress=stop)
+    asked = len(server.requests)
+    assert asked < 40
+    time.sleep(0.5)
+    assert len(server.requests) <= asked + 8  # those that were on their way
+
+
+def test_a_picture_is_encoded_once_however_often_it_is_sent(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gridctl.caption.question import Question
+
+    mapping = make_grids(tmp_path, 10)
+    encoded: list[Path] = []
+    encode = Question.encoded
+    monkeypatch.setattr(
+        Question, "encoded", lambda self: encoded.append(self.image) or encode(self)
+    )
+    server.behave = misbehave
+    caption([tmp_path], mapping=mapping, describer=describer(server, timeout_seconds=1.5))
+    assert min(server.tries.values()) == 3
+    assert sorted(encoded) == sorted(tmp_path.glob("*.png"))
+
+
+def test_a_broken_image_costs_no_request(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 3)
+    whole = (tmp_path / "vid1.png").read_bytes()
+    (tmp_path / "vid1.png").write_bytes(whole[: len(whole) // 2])
+    result = caption([tmp_path], mapping=mapping, describer=describer(server))
+    assert [failure.path.name for failure in result.failed] == ["vid1.png"]
+    assert set(server.tries) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("https://api.host/v1/", "https://api.host/v1"),
+        ("https://host/openai/v2/chat/completions", "https://host/openai/v2"),
+        ("http://[::1]:80/v1", "http://[::1]:80/v1"),
+    ],
+)
+def test_an_address_is_said_in_several_ways(said: str, meant: str) -> None:
+    assert base_url(said) == meant
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("localhost:8000", "ftp://h/v1", "http://", "http://h:99999", "http://h/v1?key=x", ""),
+        "http://a..b/v1",
+    ],
+)
+def test_what_is_no_address_is_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        ServerDescriber(url=wrong, model="m")
+
+
+def test_the_key_shows_nowhere() -> None:
+    assert KEY not in repr(ServerDescriber(url="http://h", model="m", key=KEY))
+    with pytest.raises(UsageError) as caught:
+        base_url(f"http://me:{KEY}@h/v1")
+    assert KEY not in str(caught.value)
+
+
+def test_a_server_s_only_model_needs_no_name(server: Server) -> None:
+    assert only_model(server.url) == "glm"
+    server.models = ["a", "b"]
+    with pytest.raises(UsageError, match=r"2 models \(a, b\); choose one"):
+        only_model(server.url)
+    server.models = []
+    with pytest.raises(UsageError, match="0 models"):
+        only_model(server.url)
+    with pytest.raises(GridctlError, match="cannot be reached"):
+        only_model("http://127.0.0.1:1")
+    server.get_status = 404
+    with pytest.raises(GridctlError, match="does not say which models"):
+        only_model(server.url)
+    server.get_status = 401
+    with pytest.raises(GridctlError, match=r"refuses the key .* into the environment") as caught:
+        only_model(server.url, key=KEY)
+    assert KEY not in str(caught.value)
+    with pytest.raises(GridctlError, match="without a key"):
+        only_model(server.url)
+
+
+def test_https_where_the_server_speaks_http_is_told_at_once(tmp_path: Path, server: Server) -> None:
+    mapping = make_grids(tmp_path, 3)
+    address = server.url.replace("http:", "https:")
+    model = ServerDescriber(url=address, model="m", first_backoff_seconds=60)
+    with pytest.raises(GridctlError, match="speaks http, not https"):
+        caption([tmp_path], mapping=mapping, describer=model)
+    with pytest.raises(GridctlError, match="speaks http, not https"):
+        only_model(address)
+
+
+@pytest.mark.parametrize("key", ["sk-a\nb", "sk-…", "sk-é"])
+def test_what_cannot_be_a_key_is_told_but_not_shown(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    values = {"caption.backend": "server", "caption.server": "http://h/v1", "caption.model": "m"}
+    with pytest.raises(UsageError, match=r"\$OPENAI_API_KEY") as caught:
+        open_describer(load_profile(None, values).profile)
+    assert key not in str(caught.value)
+
+
+def test_the_command_line_takes_the_key_from_the_environment_alone(
+    tmp_path: Path,
+    server: Server,
+    gridctl: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_grids(tmp_path, 4)
+    monkeypatch.setenv("MY_KEY", KEY)
+    profile = tmp_path / "mine.toml"
+    profile.write_text(
+        f'[caption]\nkey_variable = "MY_KEY"\nserver = "{server.url}"\nretries = 0\n'
+    )
+    (tmp_path / "map.toml").write_text("".join(f'vid{k} = "clip {k}"\n' for k in range(4)))
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        handler.answer("" if number == 2 else f"Clip {number} runs.")
+
+    server.behave = behave
+    flags = ["--profile", profile, "--backend", "server", "--mapping", tmp_path / "map.toml"]
+    assert gridctl("caption", tmp_path, *flags) == 3
+    output = capsys.readouterr()
+    assert "vid2.png: the model's answer is empty" in output.err
+    assert "1 of 4 could not be captioned" in output.err
+    assert "3 captions in" in output.err
+    assert "a second" in output.err
+    assert KEY not in output.err + output.out
+    assert {headers["Authorization"] for _, headers, _ in server.requests} == {f"Bearer {KEY}"}
+    assert set(captions(tmp_path)) == {0, 1, 3}
