@@ -50,6 +50,12 @@ _COLLAGES = (
     "{count} pictures in a collage: {contents}",
     "a collage with {contents}, {count} pictures",
 )
+_SHEETS = (
+    "{count} pictures of {thing} {on}",
+    "a sheet of {count} pictures, {thing} {on}",
+    "{on}, a sheet of {count} pictures of {thing}",
+    "a sheet with {thing} {on}, {count} pictures",
+)
 _ON = ("on a {background} background", "in front of a {background} background", "on {background}")
 _MOTIONS = {
     "moving right": ("moving right", "moving to the right", "going right", "sliding right"),
@@ -99,6 +105,11 @@ def collage_caption(scenes: Sequence[Scene], rng: np.random.Generator) -> str:
     contents = [_fill("{thing} on {background}", scene, rng) for scene in scenes[:_LISTED]]
     listed = ", ".join(contents)
     return _pick(_COLLAGES, rng).format(count=len(scenes), contents=listed)
+
+
+def sheet_caption(scene: Scene, count: int, rng: np.random.Generator) -> str:
+    """A wording of `count` unrelated pictures of one kind of thing in one image."""
+    return _fill(_pick(_SHEETS, rng).replace("{count}", str(count)), scene, rng)
 
 
 def _fill(template: str, scene: Scene, rng: np.random.Generator | None) -> str:

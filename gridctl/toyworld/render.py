@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from gridctl.toyworld.scene import BACKGROUNDS, BOUNCE_HEIGHT, COLORS, Scene
+from gridctl.toyworld.scene import BACKGROUNDS, BOUNCE_HEIGHT, COLORS, RGB, Scene
 
 Floats = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.uint8]
@@ -49,10 +49,30 @@ def render_clip(scene: Scene, num_frames: int, size: tuple[int, int]) -> Frames:
 
 def render_frame(scene: Scene, t: float, size: tuple[int, int]) -> Frames:
     """The frame at time `t` in 0..1, (H, W, 3) uint8, for `size` (width, height) in pixels."""
+    paints = [BACKGROUNDS[scene.background], COLORS[scene.color], mark_color(scene.color)]
+    return np.rint(_paint(scene, t, size, np.array(paints, np.float32))).astype(np.uint8)
+
+
+def render_layers(scene: Scene, t: float, size: tuple[int, int]) -> Floats:
+    """How much of background, colour and mark each pixel has, (H, W, 3), shading included.
+
+    `render_layers(...) @ [background, colour, mark]` (RGB each) is the frame before rounding,
+    in any colours.
+    """
+    return _paint(scene, t, size, np.eye(3, dtype=np.float32))
+
+
+def mark_color(color: str) -> RGB:
+    """Of the mark on a solid of that colour: dark on a light solid, light on a dark one."""
+    light = np.dot(COLORS[color], [0.3, 0.6, 0.1]) > 120
+    return (30, 30, 30) if light else (245, 245, 245)
+
+
+def _paint(scene: Scene, t: float, size: tuple[int, int], paints: Floats) -> Floats:
+    """The frame in these `paints` (3 channels each) for background, colour and mark."""
     width, height = size
-    background = np.array(BACKGROUNDS[scene.background], np.float32)
-    frame = np.empty((height, width, 3), np.uint8)
-    frame[:] = BACKGROUNDS[scene.background]
+    frame = np.empty((height, width, 3), np.float32)
+    frame[:] = paints[0]
     side = min(width, height)
     x, y, radius = pose(scene, t)
     center_x, center_y = x * side + (width - side) / 2, y * side + (height - side) / 2
@@ -65,11 +85,11 @@ def render_frame(scene: Scene, t: float, size: tuple[int, int]) -> Frames:
     columns = (_centers(left, right, samples) - center_x)[None, :] / unit
     rows = (_centers(top, bottom, samples) - center_y)[:, None] / unit
     if scene.kind == "solid":
-        fine = _solid(scene, 2 * math.pi * t, columns, rows, background)
+        fine = _solid(scene.shape, 2 * math.pi * t, columns, rows, paints)
         window = fine.reshape(bottom - top, samples, right - left, samples, 3).mean((1, 3))
     else:
-        window = _shape(scene, columns, rows, 1 / unit, background)
-    frame[top:bottom, left:right] = np.rint(window)
+        window = _shape(scene, columns, rows, 1 / unit, paints)
+    frame[top:bottom, left:right] = window
     return frame
 
 
@@ -110,9 +130,9 @@ def _centers(start: int, stop: int, samples: int) -> Floats:
 # --- flat shapes: x right, y down, in units of the radius -----------------------------------
 
 
-def _shape(scene: Scene, x: Floats, y: Floats, pixel: float, background: Floats) -> Floats:
+def _shape(scene: Scene, x: Floats, y: Floats, pixel: float, paints: Floats) -> Floats:
     """The shape in its style on the background, (H, W, 3), for pixels of that side."""
-    color = np.array(COLORS[scene.color], np.float32)
+    background, color, _ = paints
     if scene.style == "sketch":
         # The hand is unsteady: bend the plane before anything is drawn in it.
         turn = 2 * math.pi * scene.phase
@@ -229,15 +249,15 @@ def _mix(under: Floats, over: Floats, coverage: Floats) -> Floats:
 # --- solids: the world has x right, y away from the camera, z up ----------------------------
 
 
-def _solid(scene: Scene, azimuth: float, x: Floats, y: Floats, background: Floats) -> Floats:
+def _solid(solid: str, azimuth: float, x: Floats, y: Floats, paints: Floats) -> Floats:
     """The turned solid on the background, (H, W, 3), lit by a light that stays with the camera."""
     x, y = np.broadcast_arrays(x, y)
     cos, sin = math.cos(ELEVATION), math.sin(ELEVATION)
     forward = np.array([0, cos, -sin], np.float32)
     origin = np.stack([x, -sin * y, -cos * y], -1) - 2 * forward  # (H, W, 3), where rays start
-    if scene.shape in ("cube", "pyramid"):
-        hit, depth, normal = _cast_planes(_planes(scene.shape, azimuth), origin, forward)
-    elif scene.shape == "cylinder":
+    if solid in ("cube", "pyramid"):
+        hit, depth, normal = _cast_planes(_planes(solid, azimuth), origin, forward)
+    elif solid == "cylinder":
         hit, depth, normal = _cast_cylinder(origin, forward)
     else:
         hit, depth, normal = _cast_torus(origin, forward)
@@ -247,11 +267,11 @@ def _solid(scene: Scene, azimuth: float, x: Floats, y: Floats, background: Float
     own_x = cos * point[..., 0] + sin * point[..., 1]
     own_y = cos * point[..., 1] - sin * point[..., 0]
     marked = (np.abs(own_x) < MARK) & (own_y < 0)
-    color = np.array(COLORS[scene.color], np.float32)
-    mark = np.float32(30 if color @ [0.3, 0.6, 0.1] > 120 else 245)
+    background, color, mark = paints
     shade = AMBIENT + (1 - AMBIENT) * np.maximum(normal @ np.array(LIGHT, np.float32), 0)
     surface = np.where(marked[..., None], mark, color) * shade[..., None]
-    return np.where(hit[..., None], surface, background)
+    seen: Floats = np.where(hit[..., None], surface, background)
+    return seen
 
 
 def _planes(solid: str, azimuth: float) -> list[tuple[Floats, float]]:

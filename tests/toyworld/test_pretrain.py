@@ -8,28 +8,29 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
 
 from gridctl.flux.base import open_base
 from gridctl.generate import draw, prepare
 from gridctl.toyworld.pretrain import __main__ as recipe
-from gridctl.toyworld.pretrain import base as base_recipe
-from gridctl.toyworld.pretrain import pictures, vae, words
-from gridctl.toyworld.pretrain.model import build_vae
+from gridctl.toyworld.pretrain import batches, hints, vae, words
+from gridctl.toyworld.pretrain.codec import prepare_vae
+from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_vae
+from gridctl.toyworld.pretrain.muon import Muon
+from gridctl.toyworld.pretrain.pictures import picture_pool, to_pixels
 from gridctl.toyworld.pretrain.words import build_clip_tokenizer, build_t5_tokenizer, world_words
+from gridctl.toyworld.scene import Scene
+from gridctl.train.checkpoint import load_optimizer, optimizer_tensors
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few pictures where the recipe has thousands."""
-    pool = pictures.picture_pool
-
-    def few(path: Path, *, count: int, seed: int) -> Any:
-        return pool(path, count=min(count, 12), seed=seed)
-
-    monkeypatch.setattr(pictures, "picture_pool", few)
-    monkeypatch.setattr(vae, "picture_pool", few)
-    monkeypatch.setattr(base_recipe, "PICTURES", {64: 6, 96: 2})
-    monkeypatch.setattr(base_recipe, "MAX_BATCH", 2)
+    for name in ("POOL", "CODED", "FRESH"):
+        monkeypatch.setattr(recipe, name, 12)
+    monkeypatch.setattr(batches, "PICTURES", {64: 6, 96: 2, 128: 2})
+    monkeypatch.setattr(batches, "TOKENS_PER_STEP", 2 * (384 + TEXT_TOKENS))
     monkeypatch.setattr(words, "SCENES", 300)
 
 
@@ -72,19 +73,105 @@ def test_every_word_of_the_world_is_one_token() -> None:
     assert clip("red").input_ids[-1] == clip.eos_token_id
 
 
-def test_a_step_is_a_function_of_seed_and_step(small: None, tmp_path: Path) -> None:
-    torch.manual_seed(0)
+def test_the_encoder_is_the_linear_code() -> None:
+    pictures = to_pixels(picture_pool(40, seed=3))
     model = build_vae()
-    model.register_to_config(shift_factor=0.0, scaling_factor=1.0)
-    some = base_recipe.encode_pictures(tmp_path, model, seed=1)
-    again = base_recipe.encode_pictures(tmp_path, model, seed=1)
-    kinds = set()
+    code = prepare_vae(model, pictures)
+    coded = code.encode(pictures)
+    with torch.no_grad():
+        encoded = model.encode(pictures).latent_dist
+        mean_color = F.avg_pool2d(pictures, 8)
+        drawn = F.avg_pool2d(model.decode(coded).sample, 8)
+    assert torch.allclose(encoded.mode(), coded, atol=2e-3)
+    assert encoded.std.unique().numel() == 1  # a constant posterior
+    assert coded.mean().item() == pytest.approx(0, abs=1e-3)
+    assert coded.square().mean().item() == pytest.approx(1, abs=1e-2)
+    spread = coded.square().mean((0, 2, 3))
+    assert (spread.diff() < 1e-3).all()  # the most important first
+    # The decoder starts with the mean colours (of the code's best guess of them).
+    assert (drawn - mean_color).square().mean() < 0.01
+    assert torch.equal(prepare_vae(build_vae(), pictures).weight, code.weight)
+
+
+def test_training_the_decoder_leaves_the_encoder_alone(tmp_path: Path) -> None:
+    pool = picture_pool(8, seed=3)
+    model = build_vae()
+    prepare_vae(model, to_pixels(pool))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    vae.train_decoder(tmp_path, model, pool, steps=2, seed=1, device="cpu", log=lambda _: None)
+    changed = {name.split(".")[0] for name, tensor in model.state_dict().items()
+               if not torch.equal(tensor, before[name])}  # fmt: skip
+    assert changed == {"decoder"}
+    assert torch.equal(model.decoder.conv_in.bias[:2], before["decoder.conv_in.bias"][:2])
+
+
+def test_a_step_is_a_function_of_seed_and_step(small: None) -> None:
+    code = prepare_vae(build_vae(), to_pixels(picture_pool(4, seed=3)))
+    some, again = (batches.draw_pictures(code, seed=1) for _ in range(2))
+    sizes = set()
     for step in range(20):
-        latents, captions = base_recipe.draw_batch(some, seed=1, step=step)
-        others, words_ = base_recipe.draw_batch(again, seed=1, step=step)
-        assert torch.equal(latents, others)
-        assert captions == words_
-        assert len(latents) == len(captions) <= 2
-        assert latents.shape[1] == 16
-        kinds.add(tuple(latents.shape[2:]))
-    assert len(kinds) > 2  # single pictures and collages of several sizes
+        batch, same = (
+            batches.draw_batch(pictures, seed=1, step=step, only_singles=step < 5)
+            for pictures in (some, again)
+        )
+        assert torch.equal(batch.latents, same.latents)
+        assert batch.captions == same.captions
+        count, channels, height, width = batch.latents.shape
+        tokens = height * width // 4
+        assert (len(batch.captions), channels) == (count, 16)
+        assert count * (tokens + TEXT_TOKENS) <= 2 * (384 + TEXT_TOKENS)
+        assert batch.hints.shape == (count, tokens, hints.WIDTH)
+        if step < 5:
+            assert (height, width) in {(8, 8), (12, 12), (16, 16)}
+        sizes.add((height, width))
+    assert len(sizes) > 4  # single pictures and collages of several sizes
+
+
+def test_hints_say_what_is_drawn_and_where_from_each_token() -> None:
+    scene = Scene(
+        kind="shape", shape="star", color="blue", background="gray", motion="standing still",
+        x=0.25, y=0.75, size=0.3,
+    )  # fmt: skip
+    whole = torch.tensor([hints.picture_hints(scene, 0.5)])
+    assert whole[0, :27].sum() == 4  # one shape, one colour, one background, one style
+    tokens = hints.token_hints(whole, 4)
+    assert tokens.shape == (1, 4, 4, hints.WIDTH)
+    assert torch.equal(tokens[0, 0, 0, :27], whole[0, :27])
+    x, y, radius = tokens[0, 3, 1, 27:30].tolist()  # the token around (0.375, 0.875)
+    assert (x, y) == pytest.approx(((0.25 - 0.375) * 3, (0.75 - 0.875) * 3), abs=1e-6)
+    assert radius == pytest.approx((0.3 - 0.22) * 8)
+    solid = Scene(
+        kind="solid", shape="cube", color="red", background="black", motion="turning", size=0.3
+    )
+    assert hints.picture_hints(solid, 0.25)[-2:] == pytest.approx([0, 1], abs=1e-9)
+
+
+def test_muon_steps_are_orthogonal_whatever_the_gradient() -> None:
+    torch.manual_seed(0)
+    for shape in ((6, 6), (4, 9), (9, 4)):
+        weight = nn.Parameter(torch.zeros(shape))
+        optimizer = Muon([weight], lr=0.1, weight_decay=0.0)
+        weight.grad = torch.randn(shape) * 1e-3
+        optimizer.step()
+        values = torch.linalg.svdvals(weight.detach()) / (0.1 * max(1, shape[0] / shape[1]) ** 0.5)
+        assert 0.5 < values.min() <= values.max() < 1.3
+        agreement = (weight.detach() * weight.grad).sum()
+        assert agreement < 0  # downhill
+
+
+def test_what_muon_remembers_survives_a_checkpoint(tmp_path: Path) -> None:
+    """Steps taken before and after a stop are those without one."""
+    torch.manual_seed(0)
+    gradients = torch.randn(4, 5, 3)
+    whole, halves = nn.Parameter(torch.ones(5, 3)), nn.Parameter(torch.ones(5, 3))
+    optimizer = Muon([whole], lr=0.1)
+    first = Muon([halves], lr=0.1)
+    for index, gradient in enumerate(gradients):
+        whole.grad = halves.grad = gradient
+        optimizer.step()
+        if index == 2:
+            kept = optimizer_tensors(first)
+            first = Muon([halves], lr=0.1)
+            load_optimizer(first, kept)
+        first.step()
+    assert torch.equal(whole, halves)

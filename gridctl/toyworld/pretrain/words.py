@@ -16,7 +16,12 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 from gridctl.geometry import Grid, Order
 from gridctl.prompt import LAYOUTS, layout_prompt
-from gridctl.toyworld.captions import clip_caption, collage_caption, still_caption
+from gridctl.toyworld.captions import (
+    clip_caption,
+    collage_caption,
+    sheet_caption,
+    still_caption,
+)
 from gridctl.toyworld.pretrain.model import CLIP_TOKENS, TEXT_TOKENS
 from gridctl.toyworld.scene import sample_scene
 
@@ -29,7 +34,7 @@ def world_words() -> list[str]:
     texts = [
         layout_prompt(Grid(rows=4, cols=6, cell=(16, 16), order=order), template)
         for order in get_args(Order)
-        for template in LAYOUTS.values()
+        for template in (LAYOUTS["video"], LAYOUTS["turn"])  # what the toy world has
     ]
     for _ in range(SCENES):
         scene = sample_scene(rng, held_out=None)
@@ -37,6 +42,7 @@ def world_words() -> list[str]:
             clip_caption(scene, rng),
             still_caption(scene, rng),
             collage_caption([scene], rng),
+            sheet_caption(scene, 2, rng),
         ]
     words = {word.strip(string.punctuation) for text in texts for word in text.lower().split()}
     return sorted(word for word in words if word and not word[0].isdigit())

@@ -1,0 +1,119 @@
+"""The batches of the base: single pictures, collages of unrelated ones, sheets of one kind.
+
+None shows two moments of one scene: what a grid in time is, only an adapter can teach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from gridctl.flux.latents import join_cells
+from gridctl.geometry import Grid
+from gridctl.toyworld.captions import collage_caption, sheet_caption, still_caption
+from gridctl.toyworld.pretrain.codec import Code
+from gridctl.toyworld.pretrain.hints import picture_hints, token_hints
+from gridctl.toyworld.pretrain.model import TEXT_TOKENS
+from gridctl.toyworld.pretrain.pictures import draw_picture, to_pixels
+from gridctl.toyworld.scene import Scene
+
+PICTURES = {64: 48_000, 96: 6_000, 128: 6_000}  # side in pixels → how many are drawn
+CELL = 64  # side of a cell in collages and sheets
+SINGLES = (64, 64, 96, 128)  # sides of single pictures, by lot
+SHARES = {"sheet": 0.4, "collage": 0.2, "single": 0.4}  # of the steps after the first ones
+TOKENS_PER_STEP = 3 * (384 + TEXT_TOKENS)  # image and text, so that all sizes cost about the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """By side in pixels: scenes, latents (N, 16, side/8, side/8) and hints (N, hints.WIDTH)."""
+
+    scenes: dict[int, list[Scene]]
+    latents: dict[int, Tensor]
+    hints: dict[int, Tensor]
+
+    @cached_property
+    def kinds(self) -> list[npt.NDArray[np.int64]]:
+        """Of the cells, those that show one kind of thing, kind by kind."""
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for index, scene in enumerate(self.scenes[CELL]):
+            look = (scene.shape, scene.color, scene.background, scene.style)
+            kinds.setdefault(look, []).append(index)
+        return [np.array(indices) for indices in kinds.values()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Latents (B, 16, H, W), as many captions, and hints (B, image tokens, hints.WIDTH)."""
+
+    latents: Tensor
+    captions: list[str]
+    hints: Tensor
+
+
+def draw_pictures(code: Code, *, seed: int) -> Pictures:
+    """Draw and encode all that training sees: the same for the same seed."""
+    scenes: dict[int, list[Scene]] = {}
+    latents: dict[int, Tensor] = {}
+    hints: dict[int, Tensor] = {}
+    for side, count in PICTURES.items():
+        rng = np.random.default_rng([seed, side])
+        drawn = [draw_picture(rng, side) for _ in range(count)]
+        scenes[side] = [scene for scene, _, _ in drawn]
+        hints[side] = torch.tensor([picture_hints(scene, t) for scene, t, _ in drawn])
+        pixels = torch.from_numpy(np.stack([picture for _, _, picture in drawn]))
+        latents[side] = torch.cat([code.encode(to_pixels(part)) for part in pixels.split(1000)])
+    return Pictures(scenes=scenes, latents=latents, hints=hints)
+
+
+def draw_batch(pictures: Pictures, *, seed: int, step: int, only_singles: bool) -> Batch:
+    """The batch of one step: a pure function of its arguments."""
+    rng = np.random.default_rng([seed, step])
+    what = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    if only_singles or what == "single":
+        return _draw_singles(pictures, rng)
+    rows, cols = int(rng.integers(1, 5)), int(rng.integers(2, 7))
+    grid = Grid(rows=rows, cols=cols, cell=(CELL, CELL))
+    batch, scenes = _batch_size(grid.num_tokens), pictures.scenes[CELL]
+    if what == "sheet":
+        drawn = [_draw_kind(pictures, grid.num_frames, rng) for _ in range(batch)]
+        indices = np.stack(drawn)
+        captions = [sheet_caption(scenes[row[0]], grid.num_frames, rng) for row in indices]
+    else:
+        indices = rng.integers(0, PICTURES[CELL], (batch, grid.num_frames))
+        captions = [collage_caption([scenes[i] for i in row], rng) for row in indices]
+    cells = torch.from_numpy(indices)
+    hints = token_hints(pictures.hints[CELL][cells], CELL // 16)
+    return Batch(
+        latents=join_cells(pictures.latents[CELL][cells], grid),
+        captions=captions,
+        hints=rearrange(hints, "b (rows cols) h w k -> b (rows h cols w) k", rows=rows),
+    )
+
+
+def _draw_singles(pictures: Pictures, rng: np.random.Generator) -> Batch:
+    side = int(rng.choice(SINGLES))
+    count = _batch_size(Grid(rows=1, cols=1, cell=(side, side)).num_tokens)
+    indices = rng.integers(0, PICTURES[side], count)
+    chosen = torch.from_numpy(indices)
+    return Batch(
+        latents=pictures.latents[side][chosen],
+        captions=[still_caption(pictures.scenes[side][i], rng) for i in indices],
+        hints=token_hints(pictures.hints[side][chosen], side // 16).flatten(1, 2),
+    )
+
+
+def _draw_kind(pictures: Pictures, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(count,) pictures of one kind, each once where there are enough."""
+    kind = pictures.kinds[int(rng.integers(len(pictures.kinds)))]
+    return rng.choice(kind, count, replace=len(kind) < count)
+
+
+def _batch_size(image_tokens: int) -> int:
+    return TOKENS_PER_STEP // (image_tokens + TEXT_TOKENS)

@@ -1,0 +1,70 @@
+"""What each image token should know of the picture it belongs to: hints for pretraining.
+
+Half-way through the transformer, a small head has to tell from each noisy token what is drawn
+there and where its centre is. That is the whole content of a picture, so what the head can read
+the second half can draw. It is representation alignment (REPA, arXiv 2410.06940) with the
+renderer's own knowledge in the place of another network's; the head is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from gridctl.toyworld.render import pose
+from gridctl.toyworld.scene import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES, Scene
+
+_NAMES = (*SHAPES, *SOLIDS), tuple(COLORS), tuple(BACKGROUNDS), STYLES
+_NAMED = sum(len(names) for names in _NAMES)
+WIDTH = _NAMED + 5  # and x, y, radius, and a solid's angle as cosine and sine
+_POSITION = 3.0  # scales that give places and sizes a spread of about 1
+_RADIUS, _RADIUS_SCALE = 0.22, 8.0
+
+
+def picture_hints(scene: Scene, t: float) -> list[float]:
+    """(WIDTH,) for the frame of `scene` at time `t`: names as 0 or 1, then pose and angle."""
+    looks = (scene.shape, scene.color, scene.background, scene.style)
+    named = [
+        float(look == name) for look, names in zip(looks, _NAMES, strict=True) for name in names
+    ]
+    angle = 2 * math.pi * t
+    turned = [math.cos(angle), math.sin(angle)] if scene.kind == "solid" else [0.0, 0.0]
+    return [*named, *pose(scene, t), *turned]
+
+
+def token_hints(pictures: Tensor, tokens: int) -> Tensor:
+    """Hints (..., WIDTH) of square pictures of tokens x tokens → (..., tokens, tokens, WIDTH).
+
+    Places become distances from the token's own centre, in sides of the picture.
+    """
+    centers = (torch.arange(tokens) + 0.5) / tokens
+    hints = pictures[..., None, None, :].repeat(*[1] * (pictures.ndim - 1), tokens, tokens, 1)
+    x, y, radius = (hints[..., _NAMED + k] for k in range(3))
+    x.sub_(centers[None, :]).mul_(_POSITION)
+    y.sub_(centers[:, None]).mul_(_POSITION)
+    radius.sub_(_RADIUS).mul_(_RADIUS_SCALE)
+    return hints
+
+
+class HintHead(nn.Module):
+    """Reads hints off the image tokens that a block of a FLUX transformer puts out."""
+
+    def __init__(self, block: nn.Module, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, WIDTH)
+        )
+        self._seen: list[Tensor] = []
+        block.register_forward_hook(self._see)
+
+    def _see(self, _module: nn.Module, _inputs: object, output: Sequence[Tensor]) -> None:
+        self._seen = [output[1]]  # text comes first, in both kinds of block
+
+    def loss(self, hints: Tensor) -> Tensor:
+        """Mean squared error against hints (B, tokens, WIDTH) of the last forward pass."""
+        (states,) = self._seen
+        return F.mse_loss(self.layers(states), hints)
