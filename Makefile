@@ -12,6 +12,7 @@ help: ## list the tasks
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e . --group dev
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/vlm --group vlm
 	@touch $@
 
 demo: .venv/.installed ## clips, grids, captions, an adapter and a generated clip in demo/
@@ -26,10 +27,12 @@ test: check ## the checks and the tests: under ten minutes on two cores
 	$(BIN)/python -m pytest
 
 test-all: check ## the slow tests as well
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --group slow
 	$(BIN)/python -m pytest -m ''
 
 bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack
+	$(BIN)/gridctl bench caption
 	$(BIN)/gridctl bench startup
 
 clean: ## remove the environment and the demo

@@ -6,7 +6,7 @@ A task is a plan and a layout prompt; everything after that is shared.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,8 @@ from gridctl.progress import Progress, silent
 from gridctl.prompt import grid_prompt, layout_template
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from gridctl.flux.base import BaseModel
@@ -105,7 +107,7 @@ def prepare(
         adapter = find_adapter(profile)
         facts = read_adapter_facts(adapter) if adapter else None
         grid, layout, known_fps = _geometry(profile, facts, adapter, insist=insist or {})
-        texts = [grid_prompt(grid, prompt, layout) for prompt in prompts]
+        texts = [grid_prompt(grid, prompt, layout, fps=known_fps) for prompt in prompts]
     outputs = _outputs(task, prompts, output, many=many)
     jobs = tuple(
         Job(prompt=text, seed=settings.seed + index, output=path)
@@ -131,32 +133,54 @@ def draw(
     """
     from PIL import Image
 
-    from gridctl.flux.base import open_base
-    from gridctl.flux.flow import default_mu, schedule
-    from gridctl.flux.latents import decode_frames, split_cells
-    from gridctl.flux.sampler import draw_noise, sample
-
-    progress = progress or silent
-    profile, grid = drawing.profile, drawing.plan.grid
     if not drawing.many:
         refuse_overwrite(drawing.jobs[0].output, force=force)
     jobs = [job for job in drawing.jobs if force or not job.output.exists()]
     for job in jobs:
         refuse_to_lose(job.output)
     skipped = tuple(job.output for job in drawing.jobs if job not in jobs)
-    if not jobs:
-        return GenerateResult(written=(), skipped=skipped, notes=())
-    base = open_base(profile)
-    encoded, notes = _encode(base, jobs, profile.model.text_tokens)
+    notes: list[str] = []
+    for job, frames in render(replace(drawing, jobs=tuple(jobs)), notes, progress=progress):
+        if drawing.task == "image":
+            with atomic_file(job.output, force=force) as temporary:
+                Image.fromarray(frames[0]).save(temporary)
+        else:
+            write_clip(frames, job.output, fps=drawing.fps, force=force)
+    return GenerateResult(
+        written=tuple(job.output for job in jobs), skipped=skipped, notes=tuple(notes)
+    )
+
+
+def render(
+    drawing: Drawing, notes: list[str] | None = None, *, progress: Progress | None = None
+) -> Iterator[tuple[Job, npt.NDArray[np.uint8]]]:
+    """Each job of `drawing` with its frames, (F, H, W, 3); nothing is written.
+
+    The parts of the model are loaded one after the other, once for all jobs, when the first
+    frames are asked for. Remarks on prompts are added to `notes`.
+    """
+    from gridctl.flux.base import open_base
+    from gridctl.flux.flow import default_mu, schedule
+    from gridctl.flux.latents import decode_frames, split_cells
+    from gridctl.flux.sampler import draw_noise, sample
+
+    if not drawing.jobs:
+        return
+    progress = progress or silent
+    profile, grid = drawing.profile, drawing.plan.grid
     settings = profile.generate
+    base = open_base(profile)
+    encoded, remarks = _encode(base, drawing.jobs, profile.model.text_tokens)
+    if notes is not None:
+        notes += remarks
     transformer = base.load_transformer()
     if drawing.adapter:
         apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
     mu = default_mu(base.scheduler_config, grid.num_tokens, max_mu=settings.max_mu)
     sigmas = schedule(settings.steps, mu)
-    total = len(jobs) * settings.steps
+    total = len(drawing.jobs) * settings.steps
     with base.vae() as vae:
-        for index, (job, (embeds, pooled)) in enumerate(zip(jobs, encoded, strict=True)):
+        for index, (job, (embeds, pooled)) in enumerate(zip(drawing.jobs, encoded, strict=True)):
             latents = sample(
                 transformer,
                 drawing.plan,
@@ -169,17 +193,8 @@ def draw(
                     done + step, total, "sampling"
                 ),
             )
-            frames = decode_frames(
-                vae, split_cells(latents, grid)[0], batch=profile.memory.decode_batch
-            )
-            if drawing.task == "image":
-                with atomic_file(job.output, force=force) as temporary:
-                    Image.fromarray(frames[0]).save(temporary)
-            else:
-                write_clip(frames, job.output, fps=drawing.fps, force=force)
-    return GenerateResult(
-        written=tuple(job.output for job in jobs), skipped=skipped, notes=tuple(notes)
-    )
+            frames = split_cells(latents, grid)[0]
+            yield job, decode_frames(vae, frames, batch=profile.memory.decode_batch)
 
 
 def _encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,12 +16,13 @@ bench_app = typer.Typer(
 )
 
 
-@bench_app.command("pack", epilog="Example: gridctl bench pack --clips 8 --frames 390")
+@bench_app.command("pack", epilog="Example: gridctl bench pack --clips 2 --minutes 1")
 @with_shell
 def pack(
     shell: Shell,
-    clips: Annotated[int, typer.Option(min=1, help="720p clips to make and pack.")] = 4,
-    frames: Annotated[int, typer.Option(min=24, help="Frames of each clip.")] = 120,
+    clips: Annotated[int, typer.Option(min=1, help="720p clips to make and pack.")] = 8,
+    frames: Annotated[int, typer.Option(min=24, help="Frames of each clip.")] = 390,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Of the long clip.")] = 40.0,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Rounds; the median counts.", show_default="5")
     ] = None,
@@ -28,8 +30,9 @@ def pack(
         str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
     ] = None,
 ) -> None:
-    """Time packing beside decoding alone, and beside an ffmpeg loop if ffmpeg is
-    there.
+    """Time packing beside decoding alone, an ffmpeg loop, and PNG frames tiled with OpenCV.
+
+    ffmpeg and OpenCV are used by this benchmark only, if they are there.
     """
     from dataclasses import asdict
 
@@ -42,14 +45,20 @@ def pack(
         result = bench_pack(
             clips=clips,
             frames=frames,
+            minutes=minutes,
             repeats=loaded.profile.bench.repeats,
             progress=progress,
         )
     for note in result.notes:
         shell.note(note)
-    lines = [result.about, f"{'work':<42}{'seconds':>9}{'gridctl / this':>16}"]
-    for row in result.measurements:
-        lines.append(f"{row.work:<42}{row.seconds:>9.3f}{row.ratio:>16.2f}")
+    lines = [result.about]
+    for title, rows in (("the clips", result.windows), ("the long clip", result.uniform)):
+        lines.append(f"{title:<34}{'seconds':>10}{'gridctl / this':>17}{'aim':>8}")
+        for row in rows:
+            aim = "" if row.limit is None else f"{row.limit:.2f}"
+            lines.append(f"{row.work:<34}{row.seconds:>10.3f}{row.ratio:>17.2f}{aim:>8}")
+    lines.append("peak memory, by length of the clip")
+    lines.extend(f"{p.clip_seconds:>10.1f} s{p.megabytes:>10.1f} MB" for p in result.memory)
     shell.results(lines, asdict(result))
 
 
@@ -73,3 +82,93 @@ def startup(
             f"{row.ratio:>8.2f}"
         )
     shell.results(lines, [{**asdict(row), "ratio": row.ratio} for row in results])
+
+
+@bench_app.command("caption", epilog="Example: gridctl bench caption --grids 200")
+@with_shell
+def caption(
+    shell: Shell,
+    grids: Annotated[int, typer.Option(min=1, help="Grids to make and caption.")] = 1000,
+    answer_seconds: Annotated[
+        float, typer.Option(min=0.001, help="What the server takes for an answer.")
+    ] = 0.2,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
+) -> None:
+    """Time captioning through a server that only sleeps, beside what it sleeps."""
+    from dataclasses import asdict
+
+    from gridctl.bench.caption import bench_caption
+
+    with shell.progress("bench") as progress:
+        result = bench_caption(
+            grids=grids,
+            answer_seconds=answer_seconds,
+            concurrency=concurrency,
+            progress=progress,
+        )
+    lines = [
+        result.about,
+        f"{'gridctl caption':<24}{result.seconds:>9.2f} s",
+        f"{'the server alone':<24}{result.ideal_seconds:>9.2f} s",
+        f"{'ratio':<24}{result.ratio:>9.2f}",
+    ]
+    shell.results(lines, {**asdict(result), "ratio": result.ratio})
+
+
+@bench_app.command("quality", epilog="Example: gridctl bench quality --count 100 -o quality")
+@with_shell
+def quality(
+    shell: Shell,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the report and its pictures.")
+    ] = Path("quality"),
+    count: Annotated[int, typer.Option(min=1, help="Prompts of each part.")] = 550,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="t2v, turn, base, image, image+adapter or vae; may be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Adapter to measure.", show_default="the profile's")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the sampler.", show_default="the profile's")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of prompts and noise.", show_default="the profile's")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
+    ] = None,
+) -> None:
+    """Score what is drawn from prompts of the toy world, as its judge reads it."""
+    from gridctl.bench.quality import PARTS, bench_quality, quality_data
+    from gridctl.errors import UsageError
+    from gridctl.profile import resolve_profile
+
+    for part in only or ():
+        if part not in PARTS:
+            raise UsageError(f"{part!r} is no part; choose {', '.join(PARTS)}.")
+    overrides = {"model.adapter": adapter, "generate.steps": steps, "generate.seed": seed}
+    loaded = resolve_profile(profile, fallback="tiny", overrides=overrides)
+    shell.detail(loaded.choice)
+    with shell.progress("bench") as progress:
+        result = bench_quality(
+            loaded.profile,
+            output,
+            count=count,
+            parts=[part for part in PARTS if not only or part in only],
+            force=force,
+            progress=progress,
+        )
+    lines = [result.about, f"{'part':<15}{'what':<13}{'right':>7}{'95 % interval':>17}"]
+    for score in result.scores:
+        low, high = score.interval
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        lines.append(f"{score.part:<15}{score.what:<13}{100 * score.rate:>6.1f}%{interval:>17}")
+    lines += [f"{name:<28}{value:>7.2f}" for name, value in result.figures.items()]
+    shell.results([*lines, result.folder], quality_data(result))

@@ -109,7 +109,11 @@ class BaseModel:
             )
         options: dict[str, Any] = {"torch_dtype": self.dtype, "use_safetensors": True}
         if self.quantize != "none":
-            options["quantization_config"] = _quantization(self.quantize, self.dtype)
+            from diffusers import BitsAndBytesConfig
+
+            options["quantization_config"] = quantization_config(
+                BitsAndBytesConfig, self.quantize, self.dtype
+            )
         with _loading(self.name):
             transformer = FluxTransformer2DModel.from_pretrained(
                 self.folder / "transformer", **options
@@ -158,7 +162,7 @@ def open_base(profile: Profile) -> BaseModel:
     """
     quiet_libraries()
     name, memory = profile.model.base, profile.memory
-    device = _device(memory.device)
+    device = pick_device(memory.device)
     dtype = profile.model.dtype
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "bfloat16"
@@ -172,7 +176,8 @@ def open_base(profile: Profile) -> BaseModel:
     )
 
 
-def _device(wanted: str) -> torch.device:
+def pick_device(wanted: str) -> torch.device:
+    """ "auto", "cpu" or "cuda" → a device; UsageError for a GPU that is not there."""
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise UsageError(
@@ -243,7 +248,11 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _quantization(kind: str, dtype: torch.dtype) -> Any:
+def quantization_config(config: Any, kind: str, dtype: torch.dtype) -> Any:
+    """`kind` ("nf4" or "int8") as a `config`: diffusers and transformers have a class each.
+
+    Raises UsageError without bitsandbytes.
+    """
     from importlib.util import find_spec
 
     if find_spec("bitsandbytes") is None:
@@ -251,13 +260,9 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
             f'memory.quantize = "{kind}" needs bitsandbytes, which is not installed; '
             "pip install 'gridctl[quant]', or set it to \"none\"."
         )
-    from diffusers import BitsAndBytesConfig
-
     if kind == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-    )
+        return config(load_in_8bit=True)
+    return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 @contextmanager

@@ -14,7 +14,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid, Order, parse_size
-from gridctl.prompt import layout_template
+from gridctl.prompt import (
+    DEFAULT_QUESTION,
+    LAYOUT_FIELDS,
+    LAYOUTS,
+    View,
+    check_question,
+    layout_template,
+)
+
+DEFAULT_VLM = "zai-org/GLM-4.1V-9B-Thinking"  # of the kind that the method's authors caption with
 
 
 def _parse_cell(value: object) -> tuple[int, int]:
@@ -32,6 +41,11 @@ def _parse_cell(value: object) -> tuple[int, int]:
 
 def _parse_layout(value: str) -> str:
     _as_value_error(layout_template, value)
+    return value
+
+
+def _parse_question(value: str) -> str:
+    _as_value_error(check_question, value)
     return value
 
 
@@ -123,15 +137,36 @@ class MemorySection(Section):
 class PackSection(Section):
     """Videos and frame folders to grid images."""
 
-    sample: Literal["uniform"] = Field(
-        default="uniform", description="Which frames: uniform spreads them over the whole clip."
+    sample: str = Field(
+        default="uniform",
+        pattern=r"^(uniform|windows|scenes|fps=\d+(\.\d+)?)$",
+        description="Which frames: uniform spreads one grid's over the whole clip, windows fills "
+        "grid after grid, fps=8 does so at 8 frames a second, scenes crosses no cut.",
     )
-    fit: Literal["crop"] = Field(
-        default="crop", description="How a frame meets its cell: crop fills it and cuts the rest."
+    stride: Positive = Field(default=1, description="Windows take every n-th frame.")
+    overlap: NotNegative = Field(
+        default=0, description="Frames that a window shares with the one before."
     )
-    tail: Literal["pad", "error"] = Field(
-        default="error",
-        description="A clip shorter than the grid: repeat its last frame, or refuse it.",
+    start: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Seconds of each clip to leave out at its beginning."
+    )
+    end: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Second of each clip to stop at; its end if unset."
+    )
+    max_grids: Positive | None = Field(
+        default=None, description="Of each clip; as many as it fills if unset."
+    )
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        default="crop",
+        description="How a frame meets its cell: crop fills it and cuts the rest, pad adds bars.",
+    )
+    background: str = Field(
+        default="black", description="Colour of bars and under transparent pixels; a name or #rgb."
+    )
+    tail: Literal["drop", "pad", "error"] = Field(
+        default="drop",
+        description="Frames that fill no grid: leave them out and say so, repeat the last one, or "
+        "refuse the clip.",
     )
     format: Literal["jpg", "png", "webp"] = Field(
         default="jpg", description="Of the grid images; png and webp are lossless."
@@ -139,20 +174,71 @@ class PackSection(Section):
     quality: Annotated[int, Field(ge=1, le=100)] = Field(
         default=95, description="Of JPEG, 1 to 100."
     )
+    workers: Positive | None = Field(
+        default=None, description="Processes that work at once; one for each core if unset."
+    )
 
 
 class CaptionSection(Section):
     """Grid images to captions."""
 
-    backend: Literal["template"] = Field(
-        default="template", description="What writes the content: template takes the subject."
+    backend: Literal["template", "vlm", "server"] = Field(
+        default="template",
+        description="What writes the content: the words that are there, a model here, or a server.",
     )
     layout: Annotated[str, AfterValidator(_parse_layout)] = Field(
         default="video",
-        description="Layout prompt: video, turn, or a sentence with {rows}, {cols}, {frames}.",
+        description=f"Layout prompt: {', '.join(LAYOUTS)}, or a sentence with {LAYOUT_FIELDS}.",
     )
     subject: str | None = Field(
-        default=None, description="Content, where no text came with the clip."
+        default=None, description="Content, where no text came with the clip; models are told it."
+    )
+    mapping: FilePath | None = Field(
+        default=None, description="CSV or JSONL with file_name and text, or TOML: name = text."
+    )
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description=f"Of vlm: a Hub id or folder, {DEFAULT_VLM} if unset; of server: its name.",
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of vlm's model.")
+    server: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL of an OpenAI-compatible server, such as http://localhost:8000/v1.",
+    )
+    prompt: Annotated[str, AfterValidator(_parse_question)] = Field(
+        default=DEFAULT_QUESTION,
+        description="What models are asked; {shown} and {task} word the view and the layout.",
+    )
+    view: View = Field(
+        default="grid", description="What models see: the grid, key frames, or frame by frame."
+    )
+    keyframes: Positive = Field(default=4, description="Of the view keyframes.")
+    image_side: Annotated[int, Field(ge=16)] = Field(
+        default=1536, description="Pictures for models are scaled down to this longer side."
+    )
+    max_tokens: Positive = Field(
+        default=1024, description="Of an answer, what a model thinks aloud included."
+    )
+    batch: Positive = Field(default=4, description="Grids that vlm describes at once.")
+    concurrency: Positive = Field(default=8, description="Requests to the server at once.")
+    rate: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Requests per minute, at most; no limit if unset."
+    )
+    retries: NotNegative = Field(
+        default=6, description="Of a request that failed for a reason that may pass."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=120.0, description="Silence of the server after which a request is tried again."
+    )
+    key_variable: str = Field(
+        default="OPENAI_API_KEY",
+        min_length=1,
+        description="Environment variable with the server's key; the key itself is never written.",
+    )
+    request: dict[str, Any] = Field(
+        default={}, description="More of the request to the server: { temperature = 0.2 }."
     )
 
 
@@ -162,7 +248,10 @@ class StageSection(Section):
     data: FilePath | None = Field(default=None, description="Dataset folder of this stage.")
     steps: Positive | None = Field(default=None, description="Steps of this stage.")
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Learning rate of this stage."
+        default=None, description="Learning rate at the start of this stage."
+    )
+    learning_rate_end: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Learning rate at its end, reached in a straight line."
     )
     temporal_weight: Annotated[float, Field(ge=0)] | None = Field(
         default=None, description="Temporal weight at the start of this stage."

@@ -88,8 +88,9 @@ def _step(run: Run, step: int, *, log: bool) -> None:
     stage = run.stages[stage_index]
     weight = stage.temporal_weight(stage_step)
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    learning_rate = stage.learning_rate(stage_step) * warm
     for group in run.optimizer.param_groups:
-        group["lr"] = stage.learning_rate * warm
+        group["lr"] = learning_rate
     slots = settings.batch_size * settings.accumulate
     chosen = slot_samples(
         run.samples[stage_index], seed=settings.seed, first=stage_step * slots, count=slots
@@ -121,7 +122,7 @@ def _step(run: Run, step: int, *, log: bool) -> None:
                 "base": base_loss,
                 "temporal": temporal_loss,
                 "ratio": temporal_loss / max(base_loss, 1e-12),
-                "learning_rate": stage.learning_rate * warm,
+                "learning_rate": learning_rate,
                 "seconds": time.monotonic() - started,
             }
         )

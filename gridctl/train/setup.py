@@ -175,7 +175,7 @@ def _fingerprint(
     model = [profile.model.base, weights, memory.quantize, memory.optimizer, max_mu]
     last = stages[-1]
     fixed = [stage.steps for stage in stages[:-1]]
-    fixed += [last.steps] if last.start_weight != last.end_weight else []
+    fixed += [last.steps] if last.has_ramp else []
     content = [settings, str(cache.grid), cache.vae_hash, cache.text_hash, model, data, fixed]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -11,18 +11,28 @@ from gridctl.profile import StageSection, TrainSection
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One part of a run; the temporal weight goes from `start_weight` to `end_weight`."""
+    """One part of a run; learning rate and temporal weight are (start, end) of straight lines."""
 
     data: Path
     steps: int
-    learning_rate: float
-    start_weight: float
-    end_weight: float
+    learning_rates: tuple[float, float]
+    temporal_weights: tuple[float, float]
+
+    @property
+    def has_ramp(self) -> bool:
+        """Whether a step's values depend on how long the stage is."""
+        return any(start != end for start, end in (self.learning_rates, self.temporal_weights))
+
+    def learning_rate(self, step: int) -> float:
+        """At `step` of this stage, counted from 0."""
+        return self._between(self.learning_rates, step)
 
     def temporal_weight(self, step: int) -> float:
-        """At `step` of this stage, in a straight line from the first to the last."""
-        way = step / max(1, self.steps - 1)
-        return self.start_weight + (self.end_weight - self.start_weight) * way
+        """At `step` of this stage, counted from 0."""
+        return self._between(self.temporal_weights, step)
+
+    def _between(self, ends: tuple[float, float], step: int) -> float:
+        return ends[0] + (ends[1] - ends[0]) * step / max(1, self.steps - 1)
 
 
 def resolve_stages(train: TrainSection) -> list[Stage]:
@@ -39,13 +49,13 @@ def _resolve(train: TrainSection, stage: StageSection) -> Stage:
         raise UsageError(
             "train.data is not set; name the dataset folder in the profile, or with --data."
         )
-    start = _first_set(stage.temporal_weight, train.temporal_weight)
+    rate = stage.learning_rate or train.learning_rate
+    weight = _first_set(stage.temporal_weight, train.temporal_weight)
     return Stage(
         data=data,
         steps=stage.steps or train.steps,
-        learning_rate=stage.learning_rate or train.learning_rate,
-        start_weight=start,
-        end_weight=_first_set(stage.temporal_weight_end, start),
+        learning_rates=(rate, _first_set(stage.learning_rate_end, rate)),
+        temporal_weights=(weight, _first_set(stage.temporal_weight_end, weight)),
     )
 
 

@@ -73,11 +73,11 @@ def export_run(run: Run, path: Path) -> None:
     settings = run.profile.train
     samples = [sample for stage in run.samples for sample in stage]
     template = layout_template(run.profile.caption.layout)
-    opening = layout_prompt(run.grid, template)
-    if not any(sample.caption.startswith(opening) for sample in samples):
-        template = ""  # captions from elsewhere: prompts are taken as they are
     packed = [load_facts(sample.image) for sample in samples[:100]]
     known = [facts.fps for facts in packed if facts]
+    openings = {layout_prompt(run.grid, template, fps=fps) for fps in (*known, 1.0)}
+    if not any(sample.caption.startswith(tuple(openings)) for sample in samples):
+        template = ""  # captions from elsewhere: prompts are taken as they are
     header = AdapterFacts(
         grid=run.grid,
         layout=template,

@@ -153,7 +153,7 @@ def test_all_faults_of_the_chain_come_at_once_under_their_file(tmp_path: Path) -
 )
 def test_any_unknown_key_is_reported(folder: Path, section: str, name: str) -> None:
     known = {key.rpartition(".")[2] for key in KEYS} | set(TrainSection.model_fields)
-    known |= {"temporal_weight_end"}
+    known |= {"temporal_weight_end", "learning_rate_end"}
     head = "[[train.stage]]" if section == "train.stage" else f"[{section}]"
     path = write(folder / "unknown.toml", f"{head}\n{name} = 1\n")
     if name in known:

@@ -221,14 +221,21 @@ def test_stages_have_their_own_data_rate_and_ramp(
     stages = [
         StageSection(steps=2, temporal_weight=0.0),
         StageSection(
-            data=few, steps=3, learning_rate=5e-4, temporal_weight=0.0, temporal_weight_end=0.4
+            data=few,
+            steps=3,
+            learning_rate=5e-4,
+            learning_rate_end=1e-4,
+            temporal_weight=0.0,
+            temporal_weight_end=0.4,
         ),
     ]
     tables = [stage.model_dump(exclude_none=True) for stage in stages]
     profile = make_profile(train__output=path, train__stage=tables)
     assert train(profile).steps == 5
     log = log_of(path)
-    assert [entry["learning_rate"] for entry in log] == [2e-3, 2e-3, 5e-4, 5e-4, 5e-4]
+    assert [entry["learning_rate"] for entry in log] == pytest.approx(
+        [2e-3, 2e-3, 5e-4, 3e-4, 1e-4]
+    )
     weights = [(entry["loss"] - entry["base"]) / entry["temporal"] for entry in log]
     assert weights == pytest.approx([0, 0, 0, 0.2, 0.4], abs=1e-5)
 

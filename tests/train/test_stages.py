@@ -14,21 +14,29 @@ def section(*stages: StageSection, **values: object) -> TrainSection:
 
 def test_a_run_without_stages_is_one() -> None:
     (stage,) = resolve_stages(section())
-    assert (stage.data, stage.steps, stage.learning_rate) == (Path("all"), 10, 0.5)
+    assert (stage.data, stage.steps, stage.learning_rate(0)) == (Path("all"), 10, 0.5)
     assert {stage.temporal_weight(step) for step in range(10)} == {0.1}
+    assert {stage.learning_rate(step) for step in range(10)} == {0.5}
+    assert not stage.has_ramp
 
 
 def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
     first, second = resolve_stages(
         section(
             StageSection(steps=3, temporal_weight=0.0, temporal_weight_end=0.4),
-            StageSection(data=Path("few"), learning_rate=0.25, temporal_weight_end=0.3),
+            StageSection(
+                data=Path("few"),
+                learning_rate=0.25,
+                learning_rate_end=0.0,
+                temporal_weight_end=0.3,
+            ),
         )
     )
-    assert (first.data, first.steps, first.learning_rate) == (Path("all"), 3, 0.5)
-    assert (second.data, second.steps, second.learning_rate) == (Path("few"), 10, 0.25)
+    assert (first.data, first.steps, first.learning_rate(2)) == (Path("all"), 3, 0.5)
+    assert (second.data, second.steps, second.learning_rate(0)) == (Path("few"), 10, 0.25)
     assert [first.temporal_weight(k) for k in range(3)] == pytest.approx([0.0, 0.2, 0.4])
     assert [second.temporal_weight(k) for k in (0, 9)] == pytest.approx([0.1, 0.3])
+    assert [second.learning_rate(k) for k in (0, 3, 9)] == pytest.approx([0.25, 0.25 * 2 / 3, 0])
 
 
 def test_a_ramp_of_one_step_has_no_slope() -> None:
