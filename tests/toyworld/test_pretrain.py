@@ -14,7 +14,7 @@ from torch import nn
 from gridctl.flux.base import open_base
 from gridctl.generate import draw, prepare
 from gridctl.toyworld.pretrain import __main__ as recipe
-from gridctl.toyworld.pretrain import batches, hints, vae, words
+from gridctl.toyworld.pretrain import base, batches, hints, vae, words
 from gridctl.toyworld.pretrain.codec import prepare_vae
 from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_vae
 from gridctl.toyworld.pretrain.muon import Muon
@@ -30,7 +30,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POOL", "CODED", "FRESH"):
         monkeypatch.setattr(recipe, name, 12)
     monkeypatch.setattr(batches, "PICTURES", {64: 6, 96: 2, 128: 2})
-    monkeypatch.setattr(batches, "TOKENS_PER_STEP", 2 * (384 + TEXT_TOKENS))
+    monkeypatch.setattr(base, "TOKENS_PER_STEP", 384 + TEXT_TOKENS)
     monkeypatch.setattr(words, "SCENES", 300)
 
 
@@ -111,7 +111,7 @@ def test_a_step_is_a_function_of_seed_and_step(small: None) -> None:
     sizes = set()
     for step in range(20):
         batch, same = (
-            batches.draw_batch(pictures, seed=1, step=step, only_singles=step < 5)
+            batches.draw_batch(pictures, seed=1, step=step, only_singles=step < 5, tokens=1000)
             for pictures in (some, again)
         )
         assert torch.equal(batch.latents, same.latents)
@@ -119,7 +119,8 @@ def test_a_step_is_a_function_of_seed_and_step(small: None) -> None:
         count, channels, height, width = batch.latents.shape
         tokens = height * width // 4
         assert (len(batch.captions), channels) == (count, 16)
-        assert count * (tokens + TEXT_TOKENS) <= 2 * (384 + TEXT_TOKENS)
+        text = TEXT_TOKENS if batch.is_padded or tokens > 64 else 16
+        assert count * (tokens + text) <= 1000
         assert batch.hints.shape == (count, tokens, hints.WIDTH)
         if step < 5:
             assert (height, width) in {(8, 8), (12, 12), (16, 16)}

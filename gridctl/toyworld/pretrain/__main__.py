@@ -19,8 +19,8 @@ FRESH = 500  # cells that measure the VAE
 
 def pretrain(
     folder: Annotated[Path, typer.Argument(help="Where checkpoints and the result go.")],
-    vae_steps: Annotated[int, typer.Option(help="Of the VAE's decoder.")] = 9_000,
-    base_steps: Annotated[int, typer.Option(help="Of transformer and text encoders.")] = 10_000,
+    vae_steps: Annotated[int, typer.Option(help="Of the VAE's decoder.")] = 12_000,
+    base_steps: Annotated[int, typer.Option(help="Of transformer and text encoders.")] = 18_000,
     seed: Annotated[int, typer.Option(help="Of everything drawn by lot.")] = 1,
     only: Annotated[str, typer.Option(help="vae or base: train this one, export nothing.")] = "",
 ) -> None:

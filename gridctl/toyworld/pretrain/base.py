@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gridctl.flux.base import has_fast_bfloat16
 from gridctl.flux.flow import add_noise, default_mu, draw_sigmas, velocity
 from gridctl.flux.latents import predict_velocity
 from gridctl.flux.text import TextEncoders
 from gridctl.toyworld.pretrain.batches import Batch, draw_batch, draw_pictures
 from gridctl.toyworld.pretrain.codec import Code
 from gridctl.toyworld.pretrain.hints import HintHead
-from gridctl.toyworld.pretrain.model import build_scheduler, build_transformer
+from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_scheduler, build_transformer
 from gridctl.toyworld.pretrain.muon import Muon
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -36,7 +38,11 @@ from gridctl.train.checkpoint import (
 MUON_RATE = 0.02  # for the matrices of the transformer's blocks
 ADAM_RATE = 2e-3  # for all else
 WARMUP = 50
-CONSTANT_SHARE = 0.6  # of the steps at full rates; then they fall to 0 in a straight line
+TOKENS_PER_STEP = 3 * (384 + TEXT_TOKENS)
+# Of the steps at full rates. Then they fall to 0 in a straight line, and batches are larger:
+# the noise of small ones no longer pays for more steps.
+CONSTANT_SHARE = 0.6
+LARGER = 3
 SINGLES_SHARE = 0.3  # of the steps, the first ones, with single pictures only
 HINT_WEIGHT = 2.0
 CHECKPOINT_EVERY = 250
@@ -62,7 +68,7 @@ def train_base(
     head = HintHead(layers[len(layers) // 2 - 1], transformer.inner_dim)
     modules = {"transformer": transformer, "clip": text.clip, "t5": text.t5, "head": head}
     model = nn.ModuleDict(modules).to(device).train()
-    dtype = _fast_dtype(device)
+    dtype = torch.bfloat16 if has_fast_bfloat16(torch.device(device)) else torch.float32
     log(f"base: matrices are multiplied in {str(dtype).removeprefix('torch.')}")
     optimizers = _optimizers(model, dtype)
     step = 0
@@ -79,7 +85,11 @@ def train_base(
         for name, optimizer in optimizers.items():
             optimizer.param_groups[0]["lr"] = full_rates[name] * min(1.0, warm, fall)
         batch = draw_batch(
-            pictures, seed=seed, step=step, only_singles=step < SINGLES_SHARE * steps
+            pictures,
+            seed=seed,
+            step=step,
+            only_singles=step < SINGLES_SHARE * steps,
+            tokens=TOKENS_PER_STEP * (LARGER if step >= CONSTANT_SHARE * steps else 1),
         )
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         with _fast_math(dtype, device):
@@ -116,6 +126,9 @@ def _flow_loss(
     # Never distilled, so any scale has to mean the same.
     guidance = 1 + 4 * float(torch.rand((), generator=generator))
     latents, noise, sigma = (x.to(transformer.device) for x in (latents, noise, sigma))
+    if not batch.is_padded:
+        longest = max(len(ids) for ids in text.t5_tokenizer(batch.captions).input_ids)
+        text = replace(text, text_tokens=min(longest, text.text_tokens))
     embeds, pooled = text(batch.captions)
     predicted = predict_velocity(
         transformer,
@@ -126,12 +139,6 @@ def _flow_loss(
         guidance=guidance,
     )
     return F.mse_loss(predicted, velocity(latents, noise))
-
-
-def _fast_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the machine multiplies it faster than float32."""
-    is_fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported()  # there is no public way
-    return torch.bfloat16 if is_fast else torch.float32
 
 
 def _fast_math(dtype: torch.dtype, device: str) -> ExitStack:

@@ -27,7 +27,8 @@ PICTURES = {64: 48_000, 96: 6_000, 128: 6_000}  # side in pixels → how many ar
 CELL = 64  # side of a cell in collages and sheets
 SINGLES = (64, 64, 96, 128)  # sides of single pictures, by lot
 SHARES = {"sheet": 0.4, "collage": 0.2, "single": 0.4}  # of the steps after the first ones
-TOKENS_PER_STEP = 3 * (384 + TEXT_TOKENS)  # image and text, so that all sizes cost about the same
+PROMPT_TOKENS = 16  # of most prompts of a single picture
+PADDED_SHARE = 0.25  # of the batches, whose prompts are as long as in generating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,16 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Latents (B, 16, H, W), as many captions, and hints (B, image tokens, hints.WIDTH)."""
+    """Latents (B, 16, H, W), as many captions, and hints (B, image tokens, hints.WIDTH).
+
+    Most of the text of a short prompt is padding. Where not `is_padded` it is left out, which
+    makes small pictures twice as fast; the others teach what padding is.
+    """
 
     latents: Tensor
     captions: list[str]
     hints: Tensor
+    is_padded: bool
 
 
 def draw_pictures(code: Code, *, seed: int) -> Pictures:
@@ -72,15 +78,21 @@ def draw_pictures(code: Code, *, seed: int) -> Pictures:
     return Pictures(scenes=scenes, latents=latents, hints=hints)
 
 
-def draw_batch(pictures: Pictures, *, seed: int, step: int, only_singles: bool) -> Batch:
-    """The batch of one step: a pure function of its arguments."""
+def draw_batch(
+    pictures: Pictures, *, seed: int, step: int, only_singles: bool, tokens: int
+) -> Batch:
+    """The batch of one step, of about `tokens` of image and text, so that all cost the same.
+
+    It is a pure function of the arguments.
+    """
     rng = np.random.default_rng([seed, step])
+    is_padded = bool(rng.random() < PADDED_SHARE)
     what = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     if only_singles or what == "single":
-        return _draw_singles(pictures, rng)
+        return _draw_singles(pictures, rng, tokens, is_padded=is_padded)
     rows, cols = int(rng.integers(1, 5)), int(rng.integers(2, 7))
     grid = Grid(rows=rows, cols=cols, cell=(CELL, CELL))
-    batch, scenes = _batch_size(grid.num_tokens), pictures.scenes[CELL]
+    batch, scenes = tokens // (grid.num_tokens + TEXT_TOKENS), pictures.scenes[CELL]
     if what == "sheet":
         drawn = [_draw_kind(pictures, grid.num_frames, rng) for _ in range(batch)]
         indices = np.stack(drawn)
@@ -94,18 +106,23 @@ def draw_batch(pictures: Pictures, *, seed: int, step: int, only_singles: bool) 
         latents=join_cells(pictures.latents[CELL][cells], grid),
         captions=captions,
         hints=rearrange(hints, "b (rows cols) h w k -> b (rows h cols w) k", rows=rows),
+        is_padded=is_padded,
     )
 
 
-def _draw_singles(pictures: Pictures, rng: np.random.Generator) -> Batch:
+def _draw_singles(
+    pictures: Pictures, rng: np.random.Generator, tokens: int, *, is_padded: bool
+) -> Batch:
     side = int(rng.choice(SINGLES))
-    count = _batch_size(Grid(rows=1, cols=1, cell=(side, side)).num_tokens)
+    text = TEXT_TOKENS if is_padded else PROMPT_TOKENS
+    count = tokens // (Grid(rows=1, cols=1, cell=(side, side)).num_tokens + text)
     indices = rng.integers(0, PICTURES[side], count)
     chosen = torch.from_numpy(indices)
     return Batch(
         latents=pictures.latents[side][chosen],
         captions=[still_caption(pictures.scenes[side][i], rng) for i in indices],
         hints=token_hints(pictures.hints[side][chosen], side // 16).flatten(1, 2),
+        is_padded=is_padded,
     )
 
 
@@ -113,7 +130,3 @@ def _draw_kind(pictures: Pictures, count: int, rng: np.random.Generator) -> npt.
     """(count,) pictures of one kind, each once where there are enough."""
     kind = pictures.kinds[int(rng.integers(len(pictures.kinds)))]
     return rng.choice(kind, count, replace=len(kind) < count)
-
-
-def _batch_size(image_tokens: int) -> int:
-    return TOKENS_PER_STEP // (image_tokens + TEXT_TOKENS)
