@@ -1,0 +1,64 @@
+"""What is claimed of the weights that ship; `gridctl bench quality` measures it in full."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gridctl.bench.quality import QualityBench, bench_quality
+from gridctl.flux.built_in import BUILT_IN, WEIGHTS
+from gridctl.generate import find_adapter, prepare, render
+from gridctl.profile import Profile, load_profile
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Profile:
+    return load_profile("tiny").profile
+
+
+def rates(result: QualityBench) -> dict[str, float]:
+    return {score.what: score.rate for score in result.scores}
+
+
+def test_all_that_ships_is_within_16_megabytes() -> None:
+    size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
+    assert size <= 16e6
+
+
+def test_provenance_says_how_the_weights_came_about() -> None:
+    provenance = json.loads((WEIGHTS / BUILT_IN / "provenance.json").read_text())
+    assert {"commit", "base_steps", "vae_steps", "base_loss", "quality"} <= provenance.keys()
+
+
+def test_the_vae_loses_next_to_nothing(tiny: Profile, tmp_path: Path) -> None:
+    figures = bench_quality(tiny, tmp_path / "report", count=8, parts=["vae"]).figures
+    assert figures["vae PSNR dB"] > 32
+
+
+def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:
+    rate = rates(bench_quality(tiny, tmp_path / "report", count=12, parts=["t2v"]))
+    assert rate["background"] > 0.8
+    assert rate["color"] > 0.7
+
+
+def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
+    drawing = prepare("image", ["a red circle on a black background"], Path("x.png"), profile=tiny)
+    model = tiny.model.model_copy(update={"adapter_scale": 0.0})
+    off = replace(
+        drawing, adapter=find_adapter(tiny), profile=tiny.model_copy(update={"model": model})
+    )
+    on = replace(drawing, adapter=find_adapter(tiny))
+    plain, off_frames, on_frames = (next(render(made))[1] for made in (drawing, off, on))
+    assert np.array_equal(plain, off_frames)
+    assert not np.array_equal(plain, on_frames)
+
+
+@pytest.mark.slow
+def test_time_is_the_adapters_alone(tiny: Profile, tmp_path: Path) -> None:
+    """Ten motions: the base guesses, as well as chance would."""
+    base = rates(bench_quality(tiny, tmp_path / "base", count=100, parts=["base"]))
+    clips = rates(bench_quality(tiny, tmp_path / "t2v", count=100, parts=["t2v"]))
+    assert base["motion"] < 0.2
+    assert clips["motion"] > 2 * base["motion"]
