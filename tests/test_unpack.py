@@ -139,6 +139,31 @@ def test_the_grids_of_one_clip_are_joined_in_order(tmp_path: Path) -> None:
         assert "made of 2 of the" in some.notes[0]
 
 
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_frames_that_a_rate_repeats_are_not_taken_for_shared_ones(
+    tmp_path: Path, overlap: int
+) -> None:
+    from tests.media.clips import counted, make_clip, numbers
+
+    clip = make_clip(tmp_path / "clip.mp4", counted(24), fps=12)
+    grid = Grid(rows=1, cols=3, cell=(32, 16))
+    options = {"sample": "fps=16", "overlap": overlap, "tail": "pad", "format": "png"}
+    made = pack([clip], tmp_path / "out", grid=grid, **options).written
+    unpack(made, tmp_path / "frames")
+    ticks = [int(tick * 12 / 16) for tick in range(32)]
+    assert numbers(read_folder(tmp_path / "frames")) == ticks
+
+
+def test_grids_that_are_missing_in_between_do_not_repeat_frames(tmp_path: Path) -> None:
+    from tests.media.clips import counted, make_clip, numbers
+
+    clip = make_clip(tmp_path / "clip.mp4", counted(12))
+    options = {"sample": "windows", "overlap": 4, "format": "png"}
+    made = pack([clip], tmp_path / "out", grid=GRID, **options).written
+    unpack([made[0], made[2]], tmp_path / "frames")
+    assert numbers(read_folder(tmp_path / "frames")) == list(range(10))
+
+
 def test_a_video_of_grids_that_are_joined_keeps_its_rate(tmp_path: Path) -> None:
     from tests.media.clips import counted, make_clip, numbers
 

@@ -19,6 +19,8 @@ class Plan:
     """The frames of each grid (at most as many as it has cells), and how many were left over."""
 
     windows: tuple[Ordinals, ...]
+    shared: tuple[int, ...]
+    """How many of each window's first frames are also the last of the window before."""
     dropped: int
     fps: float
     """What the frames of these grids play at."""
@@ -39,7 +41,7 @@ def plan_clip(
         if len(picks) < size and options.tail != "pad":
             raise too_short(len(chosen), options.grid)
         fps = _rate(times_seconds[picks], len(chosen), rate)
-        return Plan(windows=(picks,), dropped=0, fps=fps)
+        return Plan(windows=(picks,), shared=(0,), dropped=0, fps=fps)
     if options.fps is not None:
         fps, chosen = options.fps, resample(times_seconds, chosen, rate, options.fps)
         scenes = [chosen]
@@ -47,10 +49,12 @@ def plan_clip(
         fps = _rate(times_seconds[chosen], len(chosen), rate)
         scenes = np.split(chosen, np.searchsorted(chosen, np.asarray(cuts, np.int64)))
     windows: list[Ordinals] = []
+    shared: list[int] = []
     dropped = 0
     for scene in scenes:
         full, left = cut_windows(scene, options)
         windows.extend(full)
+        shared.extend(options.overlap if number else 0 for number in range(len(full)))
         dropped += left
     if not windows:
         raise too_short(len(chosen[:: options.stride]), options.grid, scenes=len(scenes))
@@ -61,7 +65,12 @@ def plan_clip(
         )
     if options.max_grids is not None and len(windows) > options.max_grids:
         windows, dropped = windows[: options.max_grids], 0  # nobody asked for what follows
-    return Plan(windows=tuple(windows), dropped=dropped, fps=round(fps / options.stride, 6))
+    return Plan(
+        windows=tuple(windows),
+        shared=tuple(shared[: len(windows)]),
+        dropped=dropped,
+        fps=round(fps / options.stride, 6),
+    )
 
 
 def select(times_seconds: Seconds, options: PackOptions) -> Ordinals:
