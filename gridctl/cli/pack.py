@@ -169,7 +169,10 @@ def _from_stdin(sources: list[Path]) -> list[Path]:
             found.append(source)
             continue
         text = os.fsdecode(sys.stdin.buffer.read())
-        names = text.split("\0") if "\0" in text else text.splitlines()
+        if "\0" in text:
+            names = text.split("\0")
+        else:  # splitlines() would split names that hold a form feed or a Unicode separator
+            names = [line.removesuffix("\r") for line in text.split("\n")]
         if not any(names):
             raise UsageError("stdin holds no path; pipe some in, such as find . -name '*.mp4'.")
         found.extend(Path(name) for name in names if name)

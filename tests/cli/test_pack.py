@@ -141,9 +141,9 @@ def feed(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
 
 
-@pytest.mark.parametrize("end", ["\n", "\0"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
 def test_paths_on_stdin(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["a b.mp4", "c.mp4"] if end == "\n" else ["a\nb.mp4", "c.mp4"]
+    names = ["a\nb.mp4", "c.mp4"] if end == "\0" else ["a b.mp4", "c\u2028d\f.mp4"]
     for name in names:
         make_clip(name)
     feed("".join(f"videos/{name}{end}" for name in names).encode(), monkeypatch)
