@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -196,6 +198,13 @@ def test_codec_and_quality(tmp_path: Path) -> None:
             unpack([grid], tmp_path / "z.mp4", **wrong)
     with pytest.raises(UsageError, match="takes no codec"):
         unpack([grid], tmp_path / "z.gif", crf=3)
+
+
+def test_an_encoder_does_not_talk_on_stderr(tmp_path: Path) -> None:
+    grid = make_grid(tmp_path / "vid1.png")
+    command = [sys.executable, "-m", "gridctl", "unpack", grid, "-o", tmp_path / "clip.mp4"]
+    told = subprocess.run([*command, "--codec", "av1"], capture_output=True, check=True)
+    assert told.stderr == b""
 
 
 @pytest.mark.parametrize("name", ["clip.webp", "clip.apng"])

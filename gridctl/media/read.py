@@ -21,10 +21,11 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 IMAGE_SEQUENCE_FPS = 24.0  # a folder of images does not tell its rate
 
 
-def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts frame_2 before frame_10."""
+def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """A sort key that puts frame_2 before frame_10, and A.png before a.png on every machine."""
     parts = re.split(r"(\d+)", path.name)
-    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p)
+    key = tuple((0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p)
+    return key, path.name
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -114,6 +114,7 @@ def test_a_name_with_a_line_break_is_still_one_line(capsys: pytest.CaptureFixtur
         (["--rows", "0"], "rows"),
         (["--tail", "keep"], "tail"),
         (["--sample", "fps=0"], "sample"),
+        (["--sample", "windos"], "choose uniform, windows, scenes, or fps=8"),
         (["--shard", "3/2"], "shard"),
         (["--start", "1:x"], "time"),
         (["--overlap", "24"], "overlap"),
