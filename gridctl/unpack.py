@@ -11,7 +11,7 @@ from typing import get_args
 
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.files import refuse_overwrite
-from gridctl.geometry import Grid, Order
+from gridctl.geometry import CELL_MULTIPLE, Grid, Order
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import list_grids
 from gridctl.media.facts import Facts
@@ -248,4 +248,10 @@ class _Reader:
                 f"{path} is {width}x{height} pixels, which {rows} rows and {cols} columns do not "
                 "divide; say the grid's own --rows and --cols."
             )
-        return Grid(rows=rows, cols=cols, cell=(width // cols, height // rows), order=self._order)
+        cell = width // cols, height // rows
+        if cell[0] % CELL_MULTIPLE or cell[1] % CELL_MULTIPLE:
+            raise InputError(
+                f"{path} would have cells of {cell[0]}x{cell[1]} pixels, not multiples of "
+                f"{CELL_MULTIPLE}; say other --rows and --cols, or scale the image first."
+            )
+        return Grid(rows=rows, cols=cols, cell=cell, order=self._order)

@@ -114,6 +114,8 @@ def test_an_image_without_facts_takes_its_grid_from_the_caller(tmp_path: Path) -
     failed = unpack([path], tmp_path / "frames").failed
     assert "--rows" in failed[0].reason
     assert "divide" in unpack([path], tmp_path / "frames", rows=5, cols=3).failed[0].reason
+    odd = unpack([path], tmp_path / "frames", rows=4, cols=3).failed[0].reason
+    assert "foreign.png would have cells of 32x8 pixels" in odd
     assert not (tmp_path / "frames").exists()
     unpack([path], tmp_path / "frames", rows=2, cols=3, order="serpentine")
     assert np.array_equal(read_folder(tmp_path / "frames"), FRAMES)

@@ -81,8 +81,8 @@ def pack_clip(
     notes = [f"{job.source} {note}" for note in clip.notes()]
     if plan.dropped:
         notes.append(
-            f"{job.source} has {plan.dropped} of {len(clip.times_seconds)} frames left over that "
-            "fill no grid; they are left out (--tail pad keeps them)"
+            f"{job.source} has {plan.dropped} of {plan.count} frames left over that fill no grid; "
+            "they are left out (--tail pad keeps them)"
         )
     return Packed(
         written=tuple(names),

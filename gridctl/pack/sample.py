@@ -21,6 +21,8 @@ class Plan:
     windows: tuple[Ordinals, ...]
     shared: tuple[int, ...]
     """How many of each window's first frames are also the last of the window before."""
+    count: int
+    """How many frames there were to choose from, at the stride or the rate asked for."""
     dropped: int
     fps: float
     """What the frames of these grids play at."""
@@ -41,7 +43,7 @@ def plan_clip(
         if len(picks) < size and options.tail != "pad":
             raise too_short(len(chosen), options.grid)
         fps = _rate(times_seconds[picks], len(chosen), rate)
-        return Plan(windows=(picks,), shared=(0,), dropped=0, fps=fps)
+        return Plan(windows=(picks,), shared=(0,), count=len(chosen), dropped=0, fps=fps)
     if options.fps is not None:
         fps, chosen = options.fps, resample(times_seconds, chosen, rate, options.fps)
         scenes = [chosen]
@@ -68,6 +70,7 @@ def plan_clip(
     return Plan(
         windows=tuple(windows),
         shared=tuple(shared[: len(windows)]),
+        count=sum(len(scene[:: options.stride]) for scene in scenes),
         dropped=dropped,
         fps=round(fps / options.stride, 6),
     )
