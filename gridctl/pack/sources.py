@@ -122,7 +122,8 @@ def _is_clip(path: Path) -> bool:
 def _names(clip: Path) -> Iterator[str]:
     """Names for the clip's grid, best first: vid1, then vid1-avi, then vid1-avi-2 ..."""
     if clip.is_dir():
-        name = distinct = clip.resolve().name or "frames"
+        own = clip.absolute().name  # a link's own name, not that of the folder it leads to
+        name = distinct = (clip.resolve().name if own == ".." else own) or "frames"
     else:
         name, distinct = clip.stem, f"{clip.stem}-{clip.suffix[1:].lower()}"
     # A grid whose name begins with a dot would be hidden from whoever reads the dataset.

@@ -78,6 +78,19 @@ def test_a_hidden_name_is_not_hidden_in_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_a_linked_folder_of_frames_has_the_name_of_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = touch(tmp_path / "archive" / "0001" / "frame_1.png").parent
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "bear").symlink_to(folder, target_is_directory=True)
+    assert names([tmp_path / "train"], tmp_path / "out") == ["bear"]
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert names([Path("..")], tmp_path / "out") == ["0001"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
 def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
     touch(tmp_path / "a" / "b" / "vid.mp4")
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a", target_is_directory=True)
