@@ -60,13 +60,13 @@ def plan_clip(
         dropped += left
     if not windows:
         raise too_short(len(chosen[:: options.stride]), options.grid, scenes=len(scenes))
+    if options.max_grids is not None and len(windows) > options.max_grids:
+        windows, dropped = windows[: options.max_grids], 0  # nobody asked for what follows
     if dropped and options.tail == "error":
         raise InputError(
             f"has {dropped} frames left over that fill no grid; "
             "use --tail drop to leave them out, or --tail pad."
         )
-    if options.max_grids is not None and len(windows) > options.max_grids:
-        windows, dropped = windows[: options.max_grids], 0  # nobody asked for what follows
     return Plan(
         windows=tuple(windows),
         shared=tuple(shared[: len(windows)]),

@@ -126,3 +126,4 @@ def test_start_and_end_choose_a_part() -> None:
 def test_max_grids_ends_without_counting_what_nobody_asked_for() -> None:
     made = plan(30, sample="windows", max_grids=2)
     assert (len(made.windows), made.dropped) == (2, 0)
+    assert windows(plan(30, sample="windows", max_grids=2, tail="error")) == windows(made)
