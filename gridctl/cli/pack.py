@@ -22,6 +22,7 @@ def pack(
             help="Videos, animations, images, folders of frames, or folders of any of them; "
             "- reads paths from stdin.",
             show_default=False,
+            readable=False,  # one that is not has its own line, and the others are done
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder.")] = Path(

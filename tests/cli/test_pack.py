@@ -92,6 +92,18 @@ def test_some_failures_end_with_3_and_a_line_each(capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in Path("vidgrid").iterdir()) == ["good.jpg", "metadata.jsonl"]
 
 
+def test_a_file_without_rights_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    clips = [make_clip("vid1.mp4"), make_clip("vid2.mp4")]
+    # As it looks to who is not root; Typer asks before the command does.
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: Path(path) != clips[1])
+    assert gridctl("pack", *map(str, clips), *SMALL) in (0, 3)
+    assert Path("vidgrid/vid1.jpg").exists()
+    assert gridctl("unpack", "vidgrid/vid1.jpg", *map(str, clips[1:]), "-o", "out") == 3
+    assert Path("out/vid1.mp4").exists()
+
+
 def test_only_failures_end_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert gridctl("pack", "missing.mp4") == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
