@@ -11,7 +11,7 @@ from typing import get_args
 
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.files import refuse_overwrite
-from gridctl.geometry import Grid, Order
+from gridctl.geometry import CELL_MULTIPLE, Grid, Order
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import list_grids
 from gridctl.media.facts import Facts
@@ -208,7 +208,7 @@ class _Reader:
         return itertools.chain([first], pictures)
 
     def _join(self, sources: Sequence[Source]) -> Iterator[Picture]:
-        last = -1.0
+        before, last = 0, -1.0  # the number of the grid before, and its last frame's time
         for grid in sources:
             if grid.fault is not None:
                 raise InputError(grid.fault)
@@ -217,11 +217,15 @@ class _Reader:
                 yield from split(image, self._told(image, grid.path))
                 continue
             frames = split(image, facts.grid)
-            repeats = len(set(facts.times_seconds)) < facts.num_frames  # fps above the clip's
-            for frame, seconds in zip(frames, facts.times_seconds, strict=False):
-                if seconds > last or repeats:
+            number, size = facts.part[0] if facts.part else 1, facts.grid.num_frames
+            # A frame may be there twice by itself, at a rate above the clip's: its time does not
+            # tell. Where grids between these two are missing, fewer frames are shared.
+            shared = size - (number - before) * (size - facts.shared)
+            real = zip(itertools.count(), frames, facts.times_seconds, strict=False)
+            for place, frame, seconds in real:
+                if place >= shared or seconds > last:
                     yield frame
-            last = max(last, facts.times_seconds[-1])
+            before, last = number, facts.times_seconds[-1]
 
     def _told(self, image: Picture, path: Path) -> Grid:
         """The grid of an image without facts."""
@@ -244,4 +248,10 @@ class _Reader:
                 f"{path} is {width}x{height} pixels, which {rows} rows and {cols} columns do not "
                 "divide; say the grid's own --rows and --cols."
             )
-        return Grid(rows=rows, cols=cols, cell=(width // cols, height // rows), order=self._order)
+        cell = width // cols, height // rows
+        if cell[0] % CELL_MULTIPLE or cell[1] % CELL_MULTIPLE:
+            raise InputError(
+                f"{path} would have cells of {cell[0]}x{cell[1]} pixels, not multiples of "
+                f"{CELL_MULTIPLE}; say other --rows and --cols, or scale the image first."
+            )
+        return Grid(rows=rows, cols=cols, cell=cell, order=self._order)

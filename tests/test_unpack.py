@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -112,6 +114,8 @@ def test_an_image_without_facts_takes_its_grid_from_the_caller(tmp_path: Path) -
     failed = unpack([path], tmp_path / "frames").failed
     assert "--rows" in failed[0].reason
     assert "divide" in unpack([path], tmp_path / "frames", rows=5, cols=3).failed[0].reason
+    odd = unpack([path], tmp_path / "frames", rows=4, cols=3).failed[0].reason
+    assert "foreign.png would have cells of 32x8 pixels" in odd
     assert not (tmp_path / "frames").exists()
     unpack([path], tmp_path / "frames", rows=2, cols=3, order="serpentine")
     assert np.array_equal(read_folder(tmp_path / "frames"), FRAMES)
@@ -137,6 +141,31 @@ def test_the_grids_of_one_clip_are_joined_in_order(tmp_path: Path) -> None:
         ]
         some = unpack([made[0], made[2]], output / "some")
         assert "made of 2 of the" in some.notes[0]
+
+
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_frames_that_a_rate_repeats_are_not_taken_for_shared_ones(
+    tmp_path: Path, overlap: int
+) -> None:
+    from tests.media.clips import counted, make_clip, numbers
+
+    clip = make_clip(tmp_path / "clip.mp4", counted(24), fps=12)
+    grid = Grid(rows=1, cols=3, cell=(32, 16))
+    options = {"sample": "fps=16", "overlap": overlap, "tail": "pad", "format": "png"}
+    made = pack([clip], tmp_path / "out", grid=grid, **options).written
+    unpack(made, tmp_path / "frames")
+    ticks = [int(tick * 12 / 16) for tick in range(32)]
+    assert numbers(read_folder(tmp_path / "frames")) == ticks
+
+
+def test_grids_that_are_missing_in_between_do_not_repeat_frames(tmp_path: Path) -> None:
+    from tests.media.clips import counted, make_clip, numbers
+
+    clip = make_clip(tmp_path / "clip.mp4", counted(12))
+    options = {"sample": "windows", "overlap": 4, "format": "png"}
+    made = pack([clip], tmp_path / "out", grid=GRID, **options).written
+    unpack([made[0], made[2]], tmp_path / "frames")
+    assert numbers(read_folder(tmp_path / "frames")) == list(range(10))
 
 
 def test_a_video_of_grids_that_are_joined_keeps_its_rate(tmp_path: Path) -> None:
@@ -171,6 +200,13 @@ def test_codec_and_quality(tmp_path: Path) -> None:
             unpack([grid], tmp_path / "z.mp4", **wrong)
     with pytest.raises(UsageError, match="takes no codec"):
         unpack([grid], tmp_path / "z.gif", crf=3)
+
+
+def test_an_encoder_does_not_talk_on_stderr(tmp_path: Path) -> None:
+    grid = make_grid(tmp_path / "vid1.png")
+    command = [sys.executable, "-m", "gridctl", "unpack", grid, "-o", tmp_path / "clip.mp4"]
+    told = subprocess.run([*command, "--codec", "av1"], capture_output=True, check=True)
+    assert told.stderr == b""
 
 
 @pytest.mark.parametrize("name", ["clip.webp", "clip.apng"])

@@ -22,7 +22,11 @@ def caption(
     shell: Shell,
     sources: Annotated[
         list[Path],
-        typer.Argument(help="Dataset folders, or grid images.", show_default=False),
+        typer.Argument(
+            help="Dataset folders, or grid images.",
+            show_default=False,
+            readable=False,  # one that is not has its own line, and the others are done
+        ),
     ],
     backend: Annotated[
         str | None,

@@ -22,6 +22,7 @@ def pack(
             help="Videos, animations, images, folders of frames, or folders of any of them; "
             "- reads paths from stdin.",
             show_default=False,
+            readable=False,  # one that is not has its own line, and the others are done
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder.")] = Path(
@@ -169,7 +170,10 @@ def _from_stdin(sources: list[Path]) -> list[Path]:
             found.append(source)
             continue
         text = os.fsdecode(sys.stdin.buffer.read())
-        names = text.split("\0") if "\0" in text else text.splitlines()
+        if "\0" in text:
+            names = text.split("\0")
+        else:  # splitlines() would split names that hold a form feed or a Unicode separator
+            names = [line.removesuffix("\r") for line in text.split("\n")]
         if not any(names):
             raise UsageError("stdin holds no path; pipe some in, such as find . -name '*.mp4'.")
         found.extend(Path(name) for name in names if name)

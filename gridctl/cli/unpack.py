@@ -15,7 +15,11 @@ def unpack(
     shell: Shell,
     sources: Annotated[
         list[Path],
-        typer.Argument(help="Grid images, or folders of them.", show_default=False),
+        typer.Argument(
+            help="Grid images, or folders of them.",
+            show_default=False,
+            readable=False,  # one that is not has its own line, and the others are done
+        ),
     ],
     output: Annotated[
         str,

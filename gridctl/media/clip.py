@@ -55,7 +55,7 @@ class Clip(Protocol):
 def open_clip(
     source: Path, *, decode: bool = False, threads: int = 1, tick: Tick = no_tick
 ) -> Clip:
-    """Open a video, an animated GIF, WebP or APNG, an image, or a folder of images.
+    """Open a video, an animated GIF, WebP, APNG or AVIF, an image, or a folder of images.
 
     `decode` finds a video's frames by decoding all of it, which is slow and always right.
     Raises InputError for a source that is missing, broken or no clip.

@@ -84,7 +84,10 @@ class Converter:
         lines = (frame.height + 1) // 2 if interlaced else frame.height
         size = frame.width, lines
         aspect = self._pixel_aspect * lines / frame.height
-        visible, inner = fit.visible(size, aspect), fit.inner(size, aspect)
+        # A flat cell may show less than a line of the frame; a crop keeps whole chroma samples.
+        width, height = fit.visible(size, aspect)
+        visible = min(size[0], max(4, width)), min(size[1], max(4, height))
+        inner = fit.inner(size, aspect)
         steps = []
         if interlaced:  # one field: no comb, no neighbour needed, always the same moment
             steps.append(("field", "type=top"))

@@ -21,8 +21,9 @@ class Facts:
     `times_seconds` are the real frames' times from the clip's start. `fps` plays the
     packed frames in the clip's own duration. `num_frames` counts the real frames; the
     cells after them are padding. `text` is the content that lay beside the source. `part`
-    is (number from 1 on, how many) among the grids of one clip, and `made_from` tells the
-    state of the source and the options, so that a later run knows what is done.
+    is (number from 1 on, how many) among the grids of one clip, whose first `shared` frames
+    are also the last of the grid before. `made_from` tells the state of the source and the
+    options, so that a later run knows what is done.
 
     Raises InputError for facts that contradict each other.
     """
@@ -34,6 +35,7 @@ class Facts:
     num_frames: int
     text: str | None = None
     part: tuple[int, int] | None = None
+    shared: int = 0
     made_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -50,6 +52,8 @@ class Facts:
             raise InputError(f"fps is {self.fps}; it is a number above 0.")
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
             raise InputError(f"part is {self.part[0]} of {self.part[1]}.")
+        if not 0 <= self.shared < self.num_frames:
+            raise InputError(f"shared is {self.shared} of {self.num_frames} frames.")
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON values; the names are `metadata.jsonl`'s."""
@@ -65,6 +69,7 @@ class Facts:
             "num_frames": self.num_frames,
             "text": self.text,
             "part": None if self.part is None else list(self.part),
+            "shared": self.shared,
             "made_from": self.made_from,
         }
 
@@ -89,6 +94,7 @@ class Facts:
                 num_frames=int(data["num_frames"]),
                 text=None if text is None else str(text),
                 part=None if part is None else (int(part[0]), int(part[1])),
+                shared=int(data.get("shared", 0)),
                 made_from=None if made_from is None else str(made_from),
             )
         except KeyError as error:

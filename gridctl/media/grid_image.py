@@ -17,6 +17,9 @@ from gridctl.media.fit import Fit
 from gridctl.media.read import Frames, Picture, open_image
 
 GridFormat = Literal["jpg", "png", "webp"]
+# Pixels: the longest side that a format has, and the largest image that Pillow reads again.
+MAX_SIDES: dict[GridFormat, int] = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
+MAX_PIXELS = 178_956_970
 GRID_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 # EXIF lies in JPEG, PNG and WebP alike. Its description is ASCII by specification, and

@@ -38,7 +38,10 @@ def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) ->
 
 
 def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:
-    """(file name, text) → FIELDS, from metadata.jsonl and the journal; the latest word wins."""
+    """(file name, text) → FIELDS, from metadata.jsonl and the journal; the latest word wins.
+
+    Raises InputError for a file that cannot be read.
+    """
     known: dict[tuple[str, str], dict[str, str | None]] = {}
     for name in (METADATA, JOURNAL):
         for entry in _lines(folder / name):
@@ -58,6 +61,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
     for line in lines:
         try:
             entry = json.loads(line)

@@ -21,10 +21,11 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 IMAGE_SEQUENCE_FPS = 24.0  # a folder of images does not tell its rate
 
 
-def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts frame_2 before frame_10."""
+def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """A sort key that puts frame_2 before frame_10, and A.png before a.png on every machine."""
     parts = re.split(r"(\d+)", path.name)
-    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p)
+    key = tuple((0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p)
+    return key, path.name
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -64,7 +65,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a GIF, WebP or PNG holds an animation; read from its first bytes.
+    """Whether a GIF, WebP, PNG or AVIF holds an animation; read from its first bytes.
 
     A file that cannot be read is not: whoever reads it will say why.
     """
@@ -77,6 +78,8 @@ def is_animated(path: Path) -> bool:
         return True
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         return bool(head[20] & 0x02) if len(head) > 20 else False
+    if head[4:12] == b"ftypavis":
+        return True
     if head[:8] == b"\x89PNG\r\n\x1a\n":  # APNG's acTL stands before the first IDAT
         return 0 <= head.find(b"acTL") < (head.find(b"IDAT") % 64_001)
     return False

@@ -33,7 +33,7 @@ _MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
 _OPTIONS = {
     "libx264": {"preset": "medium"},
     "libx265": {"preset": "medium", "x265-params": "log-level=none"},
-    "libsvtav1": {"preset": "8", "svtav1-params": "log-level=0"},
+    "libsvtav1": {"preset": "8"},
     "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4"},
 }
 
@@ -133,6 +133,7 @@ def _write_video(
     options = {"movflags": "+faststart"} if kind == "mp4" else {}  # plays while it downloads
     pictures = iter(frames)
     first = _even(next(pictures))
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes to stderr by itself; errors only
     with av.open(f"file:{path}", "w", format=kind, options=options) as container:
         try:
             stream = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(10_010))

@@ -81,8 +81,8 @@ def pack_clip(
     notes = [f"{job.source} {note}" for note in clip.notes()]
     if plan.dropped:
         notes.append(
-            f"{job.source} has {plan.dropped} of {len(clip.times_seconds)} frames left over that "
-            "fill no grid; they are left out (--tail pad keeps them)"
+            f"{job.source} has {plan.dropped} of {plan.count} frames left over that fill no grid; "
+            "they are left out (--tail pad keeps them)"
         )
     return Packed(
         written=tuple(names),
@@ -174,7 +174,7 @@ def _facts(
     clip: Clip, plan: Plan, job: Job, options: PackOptions, text: str | None, made_from: str
 ) -> Iterator[Facts]:
     """The facts of each grid, made as they are asked for: a long clip has many grids."""
-    for number, window in enumerate(plan.windows, start=1):
+    for number, (window, shared) in enumerate(zip(plan.windows, plan.shared, strict=True), 1):
         yield Facts(
             grid=options.grid,
             source=source_name(job.source),
@@ -183,6 +183,7 @@ def _facts(
             num_frames=len(window),
             text=text,
             part=(number, len(plan.windows)),
+            shared=shared,
             made_from=made_from,
         )
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.media.fit import Fit, FitMode, parse_colour
-from gridctl.media.grid_image import GridFormat, check_format
+from gridctl.media.grid_image import MAX_PIXELS, MAX_SIDES, GridFormat, check_format
 
 Tail = Literal["drop", "pad", "error"]
 Mode = Literal["uniform", "windows", "fps", "scenes"]
@@ -42,6 +42,13 @@ class PackOptions:
 
     def __post_init__(self) -> None:
         check_format(self.format)
+        width, height = self.grid.image_size
+        if max(width, height) > MAX_SIDES[self.format] or width * height > MAX_PIXELS:
+            raise UsageError(
+                f"a grid of {self.grid} is an image of {width}x{height} pixels; "
+                f"{self.format} takes {MAX_SIDES[self.format]} a side, and gridctl "
+                f"{MAX_PIXELS // 1_000_000} megapixels. Use smaller cells, or fewer of them."
+            )
         self.frame_fit()
         if self.mode not in get_args(Mode) or (self.mode == "fps") != (self.fps is not None):
             raise UsageError(
@@ -52,6 +59,11 @@ class PackOptions:
             raise UsageError(f"tail {self.tail!r} is unknown; choose drop, pad or error.")
         if self.stride < 1:
             raise UsageError(f"stride is {self.stride}; it takes every 1st, 2nd ... frame.")
+        if self.mode == "uniform" and (self.stride > 1 or self.overlap > 0):
+            raise UsageError(
+                f"stride is {self.stride} and overlap {self.overlap}, but sample uniform spreads "
+                "its frames by itself; use --sample windows, or leave both out."
+            )
         if not 0 <= self.overlap < self.grid.num_frames:
             raise UsageError(
                 f"overlap is {self.overlap}; a grid of {self.grid.num_frames} frames can share "

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridctl.errors import GridctlError
+from gridctl.errors import GridctlError, InputError
 from gridctl.files import sweep_temporaries
 from gridctl.geometry import Grid
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import write_metadata
 from gridctl.media.fit import FitMode
 from gridctl.media.grid_image import GridFormat, load_facts
+from gridctl.media.provenance import METADATA
 from gridctl.pack.clip import Packed, first_name, pack_clip
 from gridctl.pack.options import PackOptions, Tail
 from gridctl.pack.sources import Job, plan_jobs, source_name
@@ -147,7 +148,11 @@ def _sum_up(jobs: Sequence[Job], outcomes: Sequence[Packed | str], *, write: boo
     if write:
         ours = {source_name(job.source) for job in jobs}
         for folder in sorted({path.parent for path in (*written, *skipped)}):
-            images = write_metadata(folder, entries)
+            try:
+                images = write_metadata(folder, entries)
+            except InputError as error:  # a full disk; the clips are told of all the same
+                failed.append(Failure(path=folder / METADATA, reason=str(error)))
+                continue
             if stale := [path for path in images if path not in entries and _source(path) in ours]:
                 notes.append(
                     f"{folder} also holds {len(stale)} grids of these sources by other options, "

@@ -19,6 +19,10 @@ class Plan:
     """The frames of each grid (at most as many as it has cells), and how many were left over."""
 
     windows: tuple[Ordinals, ...]
+    shared: tuple[int, ...]
+    """How many of each window's first frames are also the last of the window before."""
+    count: int
+    """How many frames there were to choose from, at the stride or the rate asked for."""
     dropped: int
     fps: float
     """What the frames of these grids play at."""
@@ -39,7 +43,7 @@ def plan_clip(
         if len(picks) < size and options.tail != "pad":
             raise too_short(len(chosen), options.grid)
         fps = _rate(times_seconds[picks], len(chosen), rate)
-        return Plan(windows=(picks,), dropped=0, fps=fps)
+        return Plan(windows=(picks,), shared=(0,), count=len(chosen), dropped=0, fps=fps)
     if options.fps is not None:
         fps, chosen = options.fps, resample(times_seconds, chosen, rate, options.fps)
         scenes = [chosen]
@@ -47,21 +51,29 @@ def plan_clip(
         fps = _rate(times_seconds[chosen], len(chosen), rate)
         scenes = np.split(chosen, np.searchsorted(chosen, np.asarray(cuts, np.int64)))
     windows: list[Ordinals] = []
+    shared: list[int] = []
     dropped = 0
     for scene in scenes:
         full, left = cut_windows(scene, options)
         windows.extend(full)
+        shared.extend(options.overlap if number else 0 for number in range(len(full)))
         dropped += left
     if not windows:
         raise too_short(len(chosen[:: options.stride]), options.grid, scenes=len(scenes))
+    if options.max_grids is not None and len(windows) > options.max_grids:
+        windows, dropped = windows[: options.max_grids], 0  # nobody asked for what follows
     if dropped and options.tail == "error":
         raise InputError(
             f"has {dropped} frames left over that fill no grid; "
             "use --tail drop to leave them out, or --tail pad."
         )
-    if options.max_grids is not None and len(windows) > options.max_grids:
-        windows, dropped = windows[: options.max_grids], 0  # nobody asked for what follows
-    return Plan(windows=tuple(windows), dropped=dropped, fps=round(fps / options.stride, 6))
+    return Plan(
+        windows=tuple(windows),
+        shared=tuple(shared[: len(windows)]),
+        count=sum(len(scene[:: options.stride]) for scene in scenes),
+        dropped=dropped,
+        fps=round(fps / options.stride, 6),
+    )
 
 
 def select(times_seconds: Seconds, options: PackOptions) -> Ordinals:

@@ -31,13 +31,17 @@ def cut_positions(changes: npt.NDArray[np.float32]) -> list[int]:
     """Where `changes` from frame to frame stand out from those around them.
 
     A pan or a shaking camera changes much in every frame, a cut in one only; a flash
-    changes two in a row and is no cut.
+    changes two in a row and is no cut. Shots can be of a few frames: a cut that is known, a
+    larger one, does not count as around another, unless right beside it.
     """
-    cuts = []
-    for at in np.flatnonzero(changes >= _LEAST_CHANGE):
-        around = np.concatenate(
-            [changes[max(0, at - _REACH) : at], changes[at + 1 : at + 1 + _REACH]]
-        )
-        if not len(around) or changes[at] >= _TIMES_ITS_NEIGHBOURS * around.max():
-            cuts.append(int(at))
-    return cuts
+    cuts: set[int] = set()
+    candidates = np.flatnonzero(changes >= _LEAST_CHANGE)
+    for at in map(int, candidates[np.argsort(-changes[candidates], kind="stable")]):
+        around = [
+            changes[near]
+            for near in range(max(0, at - _REACH), min(len(changes), at + _REACH + 1))
+            if near != at and (near not in cuts or abs(near - at) == 1)
+        ]
+        if changes[at] >= _TIMES_ITS_NEIGHBOURS * max(around, default=0.0):
+            cuts.add(at)
+    return sorted(cuts)

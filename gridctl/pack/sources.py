@@ -13,10 +13,10 @@ from gridctl.media.read import IMAGE_SUFFIXES, image_files, is_animated, natural
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".apng", ".asf", ".avi", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc",
-    ".ivf", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mpeg",
-    ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm",
-    ".wmv", ".y4m",
+    ".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif",
+    ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mk3d",
+    ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt",
+    ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 })
 # fmt: on
 
@@ -40,8 +40,9 @@ def plan_jobs(
     """A job for every clip in `sources`; no two share a name, nor do those of earlier runs.
 
     `first_name` is what a clip named {} calls its first grid, such as "{}.jpg". `shard`
-    (i, n) takes every n-th clip from the i-th on, into sub-folders of its own. A source that
-    turns out to be no clip is a job too: it fails with its own line.
+    (i, n) takes every n-th clip from the i-th on, into sub-folders of its own. A clip that is
+    named twice counts once. A source that turns out to be no clip is a job too: it fails with
+    its own line.
 
     Raises UsageError for a shard that cannot be.
     """
@@ -49,8 +50,11 @@ def plan_jobs(
         raise UsageError(f"shard {shard[0]}/{shard[1]} is out of range; write 1/8 to 8/8.")
     jobs: list[Job] = []
     taken: set[str] = set()
-    clips = [found for source in sources for found in _clips_of(source, output)]
-    for number, (clip, below) in enumerate(clips):
+    clips: dict[Path, tuple[Path, Path]] = {}
+    for source in sources:
+        for clip, below in _clips_of(source, output):
+            clips.setdefault(clip.absolute(), (clip, below))
+    for number, (clip, below) in enumerate(clips.values()):
         folder = output / below
         if shard is not None:
             if number % shard[1] != shard[0] - 1:
@@ -93,13 +97,12 @@ def _clips(source: Path, below: Path, parents: tuple[Path, ...] = ()) -> list[tu
         entries = [entry for entry in entries if not entry.name.startswith(".")]
         clips = [entry for entry in entries if not entry.is_dir() and _is_clip(entry)]
         folders = [entry for entry in entries if entry.is_dir()]
-        if not clips and image_files(source):  # beside videos, images are thumbnails
-            return [(source, below.parent)]
+        is_sequence = not clips and bool(image_files(source))  # beside videos: thumbnails
         parents = (*parents, source.resolve())
         loops = [folder for folder in folders if folder.resolve() in parents]
     except (OSError, InputError, RuntimeError):  # RuntimeError: links in a circle, Python < 3.13
         return [(source, below.parent)]  # reading it will fail, and say why
-    found: list[tuple[Path, Path]] = []
+    found = [(source, below.parent)] if is_sequence else []
     for entry in entries:
         if entry in loops:  # a link that leads back up would never end
             continue
@@ -119,7 +122,8 @@ def _is_clip(path: Path) -> bool:
 def _names(clip: Path) -> Iterator[str]:
     """Names for the clip's grid, best first: vid1, then vid1-avi, then vid1-avi-2 ..."""
     if clip.is_dir():
-        name = distinct = clip.resolve().name or "frames"
+        own = clip.absolute().name  # a link's own name, not that of the folder it leads to
+        name = distinct = (clip.resolve().name if own == ".." else own) or "frames"
     else:
         name, distinct = clip.stem, f"{clip.stem}-{clip.suffix[1:].lower()}"
     # A grid whose name begins with a dot would be hidden from whoever reads the dataset.

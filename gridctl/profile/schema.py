@@ -7,6 +7,7 @@ number. Paths in a profile are relative to the current folder, as they are in fl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,12 @@ def _parse_cell(value: object) -> tuple[int, int]:
             _as_value_error(lambda cell: Grid(rows=1, cols=1, cell=cell), (width, height))
             return width, height
     raise ValueError('a cell is "WxH" in pixels; write "256x256", 256 or [256, 256].')
+
+
+def _parse_sample(value: str) -> str:
+    if not re.fullmatch(r"uniform|windows|scenes|fps=\d+(\.\d+)?", value):
+        raise ValueError(f'"{value}" is not known; choose uniform, windows, scenes, or fps=8.')
+    return value
 
 
 def _parse_layout(value: str) -> str:
@@ -139,9 +146,8 @@ class MemorySection(Section):
 class PackSection(Section):
     """Videos and frame folders to grid images."""
 
-    sample: str = Field(
+    sample: Annotated[str, AfterValidator(_parse_sample)] = Field(
         default="uniform",
-        pattern=r"^(uniform|windows|scenes|fps=\d+(\.\d+)?)$",
         description="Which frames: uniform spreads one grid's over the whole clip, windows fills "
         "grid after grid, fps=8 does so at 8 frames a second, scenes crosses no cut.",
     )

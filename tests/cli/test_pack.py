@@ -92,6 +92,18 @@ def test_some_failures_end_with_3_and_a_line_each(capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in Path("vidgrid").iterdir()) == ["good.jpg", "metadata.jsonl"]
 
 
+def test_a_file_without_rights_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    clips = [make_clip("vid1.mp4"), make_clip("vid2.mp4")]
+    # As it looks to who is not root; Typer asks before the command does.
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: Path(path) != clips[1])
+    assert gridctl("pack", *map(str, clips), *SMALL) in (0, 3)
+    assert Path("vidgrid/vid1.jpg").exists()
+    assert gridctl("unpack", "vidgrid/vid1.jpg", *map(str, clips[1:]), "-o", "out") == 3
+    assert Path("out/vid1.mp4").exists()
+
+
 def test_only_failures_end_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert gridctl("pack", "missing.mp4") == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -114,9 +126,14 @@ def test_a_name_with_a_line_break_is_still_one_line(capsys: pytest.CaptureFixtur
         (["--rows", "0"], "rows"),
         (["--tail", "keep"], "tail"),
         (["--sample", "fps=0"], "sample"),
+        (["--sample", "windos"], "choose uniform, windows, scenes, or fps=8"),
         (["--shard", "3/2"], "shard"),
         (["--start", "1:x"], "time"),
-        (["--overlap", "24"], "overlap"),
+        (["--overlap", "24", "--sample", "windows"], "share 0 to 23"),
+        (["--overlap", "2"], "--sample windows"),
+        (["--stride", "4"], "--sample windows"),
+        (["--rows", "100000", "--cols", "100000"], "megapixels"),
+        (["--cols", "70", "--format", "webp"], "webp takes 16383"),
         (["--fit", "fill"], "fit"),
         (["--background", "nocolour"], "colour"),
         (["--format", "bmp"], "format"),
@@ -141,9 +158,9 @@ def feed(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
 
 
-@pytest.mark.parametrize("end", ["\n", "\0"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
 def test_paths_on_stdin(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["a b.mp4", "c.mp4"] if end == "\n" else ["a\nb.mp4", "c.mp4"]
+    names = ["a\nb.mp4", "c.mp4"] if end == "\0" else ["a b.mp4", "c\u2028d\f.mp4"]
     for name in names:
         make_clip(name)
     feed("".join(f"videos/{name}{end}" for name in names).encode(), monkeypatch)

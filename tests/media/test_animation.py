@@ -2,11 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gridctl.errors import InputError
 from gridctl.media.clip import open_clip
 from tests.media.clips import cells_of, counted, numbers
+
+needs_avif = pytest.mark.skipif(
+    "avif" not in features.modules or not features.check("avif"),
+    reason="this Pillow lacks AVIF",
+)
+AVIF = pytest.param("avif", marks=needs_avif)
 
 
 def save(path: Path, frames: list[Image.Image], **options: object) -> Path:
@@ -14,7 +20,7 @@ def save(path: Path, frames: list[Image.Image], **options: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", ["gif", "webp", "apng", "png"])
+@pytest.mark.parametrize("suffix", ["gif", "webp", "apng", "png", AVIF])
 def test_every_frame_and_its_time(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(picture) for picture in counted(5)]
     durations = [100, 200, 50, 300, 100]
@@ -50,7 +56,7 @@ def test_what_is_transparent_shows_the_background(tmp_path: Path, suffix: str) -
     assert [tuple(second[8, x]) for x in (4, 28)] == [(0, 0, 255), (255, 0, 0)]
 
 
-@pytest.mark.parametrize("suffix", ["gif", "webp", "apng"])
+@pytest.mark.parametrize("suffix", ["gif", "webp", "apng", AVIF])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
 def test_a_cut_off_animation_is_told(tmp_path: Path, suffix: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)

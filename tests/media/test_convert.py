@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from gridctl.media.clip import open_clip
+from gridctl.media.fit import FitMode
 from tests.media.clips import cells_of, counted, make_clip, write
 
 CLEAN = {"crf": "1"}
@@ -95,6 +96,18 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     assert row[10:22].min() > 215
     square = cells_of(open_clip(path), (16, 16))[0, 8, :, 0]  # its middle half, all bright
     assert square.min() > 200
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("cell", [(2048, 16), (16, 2048)])
+def test_cells_of_another_shape_altogether(
+    tmp_path: Path, mode: FitMode, cell: tuple[int, int]
+) -> None:
+    path = make_clip(tmp_path / "clip.mp4", counted(2, size=(48, 32)))
+    picture = cells_of(open_clip(path), cell, mode=mode)[0]
+    middle = picture[cell[1] // 2, cell[0] // 2]
+    assert picture.shape == (cell[1], cell[0], 3)
+    assert abs(middle.astype(int) - 20).max() < 4
 
 
 @pytest.mark.parametrize("full", [False, True])

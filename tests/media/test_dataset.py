@@ -82,6 +82,7 @@ def test_metadata_is_of_the_images_in_one_folder(tmp_path: Path) -> None:
         "fps": 4.0,
         "num_frames": 1,
         "part": None,
+        "shared": 0,
     }
     assert not (tmp_path / "val" / "metadata.jsonl").exists()
 

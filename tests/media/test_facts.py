@@ -31,6 +31,7 @@ def test_json_round_trip() -> None:
         {"times_seconds": (0.0,)},
         {"fps": 0.0},
         {"fps": float("nan")},
+        {"shared": 3},
     ],
 )
 def test_contradictions_are_refused(change: dict[str, object]) -> None:

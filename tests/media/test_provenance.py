@@ -41,5 +41,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         note_provenance(tmp_path / "a.jpg", "x", MADE)
 
 
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").mkdir()
+    with pytest.raises(InputError, match="cannot be read"):
+        read_provenance(tmp_path)
+
+
 def test_a_new_folder_knows_nothing(tmp_path: Path) -> None:
     assert read_provenance(tmp_path) == {}

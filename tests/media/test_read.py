@@ -18,6 +18,8 @@ def test_natural_order(tmp_path: Path) -> None:
         "frame_2.png",
         "frame_10.png",
     ]
+    for alike in (["A.png", "a.png"], ["a.png", "A.png"]):  # shards must agree on the order
+        assert sorted(map(Path, alike), key=natural_key) == [Path("A.png"), Path("a.png")]
     for name in [*names, ".hidden.png"]:
         (tmp_path / name).touch()
     assert [path.name for path in image_files(tmp_path)][:2] == ["9.png", "10.png"]

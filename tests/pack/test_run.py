@@ -216,6 +216,15 @@ def test_an_unwritable_output_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in result.failed[0].reason
 
 
+def test_metadata_that_cannot_be_written_hides_nothing_else(tmp_path: Path) -> None:
+    clips = [make_clip(tmp_path / "vid1.mp4"), make_clip(tmp_path / "vid2.mp4", count=2)]
+    output = tmp_path / "out"
+    (output / "metadata.jsonl").mkdir(parents=True)
+    result = pack(clips, output, grid=GRID)
+    assert result.written == (output / "vid1.jpg",)
+    assert [failure.path.name for failure in result.failed] == ["vid2.mp4", "metadata.jsonl"]
+
+
 def test_wrong_options_are_refused_before_any_work(tmp_path: Path) -> None:
     wrong: list[tuple[str, object]] = [
         ("format", "bmp"), ("tail", "keep"), ("sample", "fps=0"), ("sample", "random"),

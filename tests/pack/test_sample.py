@@ -50,6 +50,13 @@ def test_windows_fill_grid_after_grid_and_count_what_is_left() -> None:
     assert plan(8, sample="windows").dropped == 0
 
 
+def test_what_is_left_is_of_the_frames_that_were_asked_for() -> None:
+    chosen = plan(40, fps=10, sample="fps=30", start_seconds=1, end_seconds=2)
+    assert (chosen.dropped, chosen.count) == (2, 30)
+    chosen = plan(40, sample="windows", stride=4)
+    assert (chosen.dropped, chosen.count) == (2, 10)
+
+
 def test_stride_and_overlap() -> None:
     made = plan(16, sample="windows", stride=2, overlap=1)
     assert windows(made) == [[0, 2, 4, 6], [6, 8, 10, 12]]
@@ -119,3 +126,4 @@ def test_start_and_end_choose_a_part() -> None:
 def test_max_grids_ends_without_counting_what_nobody_asked_for() -> None:
     made = plan(30, sample="windows", max_grids=2)
     assert (len(made.windows), made.dropped) == (2, 0)
+    assert windows(plan(30, sample="windows", max_grids=2, tail="error")) == windows(made)

@@ -24,6 +24,22 @@ def test_a_clip_of_one_shot_has_no_cut(tmp_path: Path) -> None:
     assert find_cuts(open_clip(path), np.arange(20)) == []
 
 
+def test_a_shot_of_a_few_frames_ends_with_a_cut() -> None:
+    changes = np.full(30, 2, np.float32)
+    changes[10], changes[13], changes[15] = 200, 60, 15
+    assert cut_positions(changes) == [10, 13, 15]
+    changes[20], changes[21] = 90, 30  # what a fade leaves over is no shot
+    assert cut_positions(changes) == [10, 13, 15, 20]
+
+
+def test_a_drawing_that_moves_in_every_second_frame_has_no_cuts_but_its_own() -> None:
+    changes = np.zeros(30, np.float32)
+    changes[::2] = 20
+    assert cut_positions(changes) == []
+    changes[14] = 100
+    assert cut_positions(changes) == [14]
+
+
 def test_a_flash_and_noise_are_no_cuts() -> None:
     changes = np.full(30, 4, np.float32)
     changes[10] = changes[11] = 80  # there and back

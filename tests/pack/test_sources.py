@@ -47,9 +47,47 @@ def test_animated_images_are_clips_and_still_ones_are_frames(tmp_path: Path) -> 
     assert names([clips], tmp_path / "out") == ["c"]
 
 
+def test_images_do_not_hide_what_lies_below_them(tmp_path: Path) -> None:
+    touch(tmp_path / "videos" / "poster.jpg")
+    touch(tmp_path / "videos" / "train" / "vid1.mp4")
+    touch(tmp_path / "videos" / "train" / "sequence1" / "frame_1.png")
+    touch(tmp_path / "videos" / "train" / "sequence1" / "masks" / "mask_1.png")
+    assert names([tmp_path / "videos"], tmp_path / "out") == [
+        "videos",
+        "train/sequence1",
+        "train/sequence1/masks",
+        "train/vid1",
+    ]
+
+
+def test_a_clip_that_is_named_twice_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = touch(tmp_path / "videos" / "train" / "vid1.mp4")
+    touch(tmp_path / "videos" / "vid2.mp4")
+    monkeypatch.chdir(tmp_path)
+    twice = [tmp_path / "videos", first, Path("videos/vid2.mp4")]
+    assert names(twice, tmp_path / "out") == ["train/vid1", "vid2"]
+    shards = [names(twice, tmp_path / "out", shard=(shard, 2)) for shard in (1, 2)]
+    assert shards == [["train/shard-1-of-2/vid1"], ["shard-2-of-2/vid2"]]
+
+
 def test_a_hidden_name_is_not_hidden_in_the_dataset(tmp_path: Path) -> None:
     source = touch(tmp_path / "..secret.mp4")
     assert names([source], tmp_path / "out") == ["secret"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_a_linked_folder_of_frames_has_the_name_of_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = touch(tmp_path / "archive" / "0001" / "frame_1.png").parent
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "bear").symlink_to(folder, target_is_directory=True)
+    assert names([tmp_path / "train"], tmp_path / "out") == ["bear"]
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert names([Path("..")], tmp_path / "out") == ["0001"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
