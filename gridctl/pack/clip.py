@@ -24,7 +24,7 @@ from gridctl.media.read import Picture, image_files
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sample import Plan, plan_clip, select
 from gridctl.pack.scenes import find_cuts
-from gridctl.pack.sources import Job, sidecar, source_name
+from gridctl.pack.sources import Job, sidecar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def refuse_foreign(names: Sequence[Path], job: Job, *, force: bool) -> None:
         facts = None
         with suppress(GridctlError):
             facts = load_facts(path)
-        if facts is not None and facts.source != source_name(job.source):
+        if facts is not None and facts.source != job.origin:
             raise InputError(
                 f"{path} is the grid of {facts.source} and is not overwritten; use another -o."
             )
@@ -177,7 +177,7 @@ def _facts(
     for number, (window, shared) in enumerate(zip(plan.windows, plan.shared, strict=True), 1):
         yield Facts(
             grid=options.grid,
-            source=source_name(job.source),
+            source=job.origin,
             times_seconds=tuple(round(float(t), 6) for t in clip.times_seconds[window]),
             fps=plan.fps,
             num_frames=len(window),

@@ -19,7 +19,7 @@ from gridctl.media.grid_image import GridFormat, load_facts
 from gridctl.media.provenance import METADATA
 from gridctl.pack.clip import Packed, first_name, pack_clip
 from gridctl.pack.options import PackOptions, Tail
-from gridctl.pack.sources import Job, plan_jobs, source_name
+from gridctl.pack.sources import Job, plan_jobs
 from gridctl.pack.workers import run_jobs
 from gridctl.progress import Progress
 
@@ -146,7 +146,7 @@ def _sum_up(jobs: Sequence[Job], outcomes: Sequence[Packed | str], *, write: boo
         notes.extend(outcome.notes)
         entries.update(zip((*outcome.written, *outcome.skipped), outcome.metadata, strict=False))
     if write:
-        ours = {source_name(job.source) for job in jobs}
+        ours = {job.origin for job in jobs}
         for folder in sorted({path.parent for path in (*written, *skipped)}):
             try:
                 images = write_metadata(folder, entries)

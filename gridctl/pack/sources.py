@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,14 @@ VIDEO_SUFFIXES = frozenset({
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A clip, the folder its grids go into, and their name without number and suffix."""
+    """A clip, the folder its grids go into, and their name without number and suffix.
+
+    `origin` is the clip's path from the dataset folder, as facts hold it: the same from
+    whichever folder gridctl is run.
+    """
 
     source: Path
+    origin: str
     folder: Path
     name: str
 
@@ -55,7 +61,7 @@ def plan_jobs(
         for clip, below in _clips_of(source, output):
             clips.setdefault(clip.absolute(), (clip, below))
     for number, (clip, below) in enumerate(clips.values()):
-        folder = output / below
+        folder, origin = output / below, _origin(clip, output)
         if shard is not None:
             if number % shard[1] != shard[0] - 1:
                 continue
@@ -63,16 +69,11 @@ def plan_jobs(
         for name in _names(clip):
             if (key := str(folder / name).casefold()) in taken:  # macOS and Windows fold case
                 continue
-            if _is_free(folder / first_name.format(name), clip):
+            if _is_free(folder / first_name.format(name), origin):
                 break
         taken.add(key)
-        jobs.append(Job(source=clip, folder=folder, name=name))
+        jobs.append(Job(source=clip, origin=origin, folder=folder, name=name))
     return jobs
-
-
-def source_name(source: Path) -> str:
-    """A source's path as facts hold it."""
-    return _as_unicode(source.as_posix())
 
 
 def sidecar(source: Path) -> Path:
@@ -137,13 +138,21 @@ def _names(clip: Path) -> Iterator[str]:
         number += 1
 
 
-def _is_free(target: Path, source: Path) -> bool:
+def _origin(clip: Path, output: Path) -> str:
+    try:
+        path = Path(os.path.relpath(clip.absolute(), output.absolute()))
+    except ValueError:  # on another drive of Windows
+        path = clip.absolute()
+    return _as_unicode(path.as_posix())
+
+
+def _is_free(target: Path, origin: str) -> bool:
     """Whether a grid's name is not that of another source's grid, of an earlier run."""
     try:
         facts = load_facts(target) if target.exists() else None
     except (GridctlError, OSError):
         return True  # it is nobody's grid; writing it will say what is wrong
-    return facts is None or facts.source == source_name(source)
+    return facts is None or facts.source == origin
 
 
 def _as_unicode(name: str) -> str:

@@ -56,7 +56,7 @@ def test_a_folder_of_videos_becomes_a_dataset_folder(tmp_path: Path) -> None:
     facts = load_facts(output / "vid1.jpg")
     assert facts is not None
     assert (facts.grid, facts.num_frames, facts.text) == (GRID, 6, "ein Bär läuft")
-    assert facts.source == (source / "vid1.mp4").as_posix()
+    assert facts.source == "../videos/vid1.mp4"
     assert facts.num_frames / facts.fps == pytest.approx(11 / 12)
     lines = (output / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["file_name"] for line in lines] == ["vid1.jpg", "vid2.jpg"]
@@ -197,7 +197,26 @@ def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     result = pack([Path(name)], Path("out"), grid=GRID)
     assert [path.stem for path in result.written] == [Path(name).stem]
-    assert json.loads(Path("out/metadata.jsonl").read_text(encoding="utf-8"))["source"] == name
+    assert (
+        json.loads(Path("out/metadata.jsonl").read_text(encoding="utf-8"))["source"] == f"../{name}"
+    )
+
+
+def test_a_clip_is_known_from_wherever_it_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one of the same relative path in another place is another clip."""
+    for place in ("here", "there"):
+        make_clip(tmp_path / place / "clips" / "vid1.mp4", count=len(place) + 8)
+    output = tmp_path / "out"
+    monkeypatch.chdir(tmp_path / "here")
+    assert [path.name for path in pack([Path("clips")], output, grid=GRID).written] == ["vid1.jpg"]
+    monkeypatch.chdir(tmp_path / "there")
+    second = pack([Path("clips")], Path("../out"), grid=GRID).written
+    assert [path.name for path in second] == ["vid1-mp4.jpg"]
+    absolute = pack([tmp_path / "here" / "clips"], output, grid=GRID)
+    assert not absolute.written
+    assert [path.name for path in absolute.skipped] == ["vid1.jpg"]
 
 
 def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
