@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -300,6 +301,8 @@ def quiet_libraries() -> None:
     diffusers_logging.set_verbosity(logging.CRITICAL)  # what it logs as an error it raises, too
     diffusers_logging.disable_progress_bar()
     disable_progress_bars()
+    # diffusers' norms keep float32 weights under autocast, and PyTorch says that it is slower.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
 
 
 def _file_hash(path: Path) -> str:

@@ -149,14 +149,15 @@ def _losses(run: Run, part: list[tuple[int, Sample]], step: int) -> tuple[Tensor
         pooled.append(prompt[1])
     clean, noise = torch.stack(latents).to(device), torch.stack(noises).to(device)
     sigma = torch.cat(sigmas).to(device)
-    predicted = predict_velocity(
-        run.transformer,
-        add_noise(clean, noise, sigma[:, None, None, None]),
-        sigma=sigma,
-        embeds=torch.stack(embeds).to(device),
-        pooled=torch.stack(pooled).to(device),
-        guidance=GUIDANCE,
-    )
+    with torch.autocast(device.type, torch.bfloat16, enabled=run.autocast):
+        predicted = predict_velocity(
+            run.transformer,
+            add_noise(clean, noise, sigma[:, None, None, None]),
+            sigma=sigma,
+            embeds=torch.stack(embeds).to(device),
+            pooled=torch.stack(pooled).to(device),
+            guidance=GUIDANCE,
+        )
     target = velocity(clean, noise)
     return flow_losses(predicted, target, run.grid, row_wraps=settings.row_wraps)
 

@@ -157,6 +157,19 @@ def test_a_finished_run_is_not_trained_again(make_profile: Make, tmp_path: Path)
     assert same_weights(path, first)
 
 
+def test_a_processor_that_multiplies_in_bfloat16_learns_the_same(
+    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, fast = tmp_path / "exact.safetensors", tmp_path / "fast.safetensors"
+    train(make_profile(train__output=exact, train__steps=3))
+    monkeypatch.setattr("gridctl.train.setup.has_fast_bfloat16", lambda device: True)
+    train(make_profile(train__output=fast, train__steps=3))
+    assert not same_weights(exact, fast)
+    assert all(tensor.dtype == torch.float32 for tensor in load_file(fast).values())
+    for mine, theirs in zip(log_of(fast), log_of(exact), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=0.02)
+
+
 def test_passes_of_one_grid_add_up_to_a_batch(make_profile: Make, tmp_path: Path) -> None:
     one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
     train(make_profile(train__output=one, train__steps=2, train__batch_size=2))
