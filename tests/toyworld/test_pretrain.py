@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file
 from torch import nn
 
 from gridctl.flux.base import open_base
@@ -49,6 +50,9 @@ def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
     after = first.fingerprint("transformer"), first.fingerprint("vae")
     assert after[0] != before[0]
     assert after[1] == before[1]  # done already, and the same again
+    loss = json.loads((made / "provenance.json").read_text())["base_loss"]
+    recipe.pretrain(tmp_path, vae_steps=2, base_steps=2, seed=1)  # all done: nothing is lost
+    assert json.loads((made / "provenance.json").read_text())["base_loss"] == loss
     profile = make_profile(
         model__base=str(made), model__adapter="none", generate__steps=1, grid__rows=1
     )
@@ -58,6 +62,20 @@ def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
         embeds, _ = encode(["red circle", "Red circle", "blue circle"])
     assert torch.equal(embeds[0], embeds[1])  # capitals mean the same
     assert not torch.equal(embeds[0], embeds[2])
+
+
+def test_the_recipe_goes_on_from_an_earlier_result(small: None, tmp_path: Path) -> None:
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        return load_file(folder / "tiny" / "transformer" / "diffusion_pytorch_model.safetensors")
+
+    recipe.pretrain(tmp_path / "first", vae_steps=1, base_steps=2, seed=1)
+    start = tmp_path / "first" / "tiny"
+    recipe.pretrain(tmp_path / "more", vae_steps=1, base_steps=1, seed=2, start=start)
+    first, more = weights(tmp_path / "first"), weights(tmp_path / "more")
+    provenance = json.loads((tmp_path / "more" / "tiny" / "provenance.json").read_text())
+    assert provenance["start"] == json.loads((start / "provenance.json").read_text())
+    changed = [(more[name] - first[name]).abs().max().item() for name in first]
+    assert 0 < max(changed) < 0.01  # a step of the warm-up
 
 
 def test_every_word_of_the_world_is_one_token() -> None:

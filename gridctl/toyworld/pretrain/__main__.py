@@ -7,6 +7,7 @@ diffusers folder, FOLDER/tiny, with `provenance.json`: how it was made and how g
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +24,11 @@ def pretrain(
     base_steps: Annotated[int, typer.Option(help="Of transformer and text encoders.")] = 18_000,
     seed: Annotated[int, typer.Option(help="Of everything drawn by lot.")] = 1,
     only: Annotated[str, typer.Option(help="vae or base: train this one, export nothing.")] = "",
+    start: Annotated[
+        Path | None, typer.Option(help="An earlier result, whose transformer goes on learning.")
+    ] = None,
 ) -> None:
-    """Train the built-in base; about two hours on two CPU cores.
+    """Train the built-in base; about two hours on two CPU cores that multiply bfloat16.
 
     The VAE's decoder and the base do not need each other: with --only they train side by side.
     """
@@ -37,13 +41,14 @@ def pretrain(
     from gridctl.toyworld.pretrain.base import train_base
     from gridctl.toyworld.pretrain.codec import prepare_vae
     from gridctl.toyworld.pretrain.export import export_base
-    from gridctl.toyworld.pretrain.model import build_vae
+    from gridctl.toyworld.pretrain.model import build_transformer, build_vae
     from gridctl.toyworld.pretrain.pictures import draw_picture, picture_pool, to_pixels
     from gridctl.toyworld.pretrain.vae import psnr, train_decoder
 
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    log: dict[str, object] = {"vae_steps": vae_steps, "base_steps": base_steps, "seed": seed}
+    log: dict[str, object] = {"commit": _commit(), "seed": seed}
+    log |= {"vae_steps": vae_steps, "base_steps": base_steps}
     torch.manual_seed(seed)
     pool = picture_pool(POOL, seed=seed)
     vae = build_vae()
@@ -56,9 +61,12 @@ def pretrain(
         _say(f"vae PSNR on fresh cells {log['vae_psnr_db']} dB")
     if only != "vae":
         torch.manual_seed(seed)
-        text = _build_text()
-        transformer, log["base_loss"] = train_base(
-            folder, code, text, steps=base_steps, seed=seed, device=device, log=_say
+        transformer, text = build_transformer(), _build_text()
+        if start:
+            _load(start, transformer, text)
+            log["start"] = json.loads((start / "provenance.json").read_text())
+        log["base_loss"] = train_base(
+            folder, code, transformer, text, steps=base_steps, seed=seed, device=device, log=_say
         )
     if not only:
         export_base(folder / "tiny", transformer=transformer, vae=vae, text=text)
@@ -94,6 +102,28 @@ def _build_text() -> Any:
         ),
         text_tokens=TEXT_TOKENS,
     )
+
+
+def _load(folder: Path, transformer: Any, text: Any) -> None:
+    """Give all three the weights of an earlier result."""
+    from safetensors.torch import load_model
+
+    parts = {
+        "transformer/diffusion_pytorch_model": transformer,
+        "text_encoder/model": text.clip,
+        "text_encoder_2/model": text.t5,
+    }
+    for name, model in parts.items():
+        load_model(model, folder / f"{name}.safetensors")
+
+
+def _commit() -> str | None:
+    """Of the code that is running; None outside of a repository."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _say(text: str) -> None:

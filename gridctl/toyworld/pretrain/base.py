@@ -25,7 +25,7 @@ from gridctl.flux.text import TextEncoders
 from gridctl.toyworld.pretrain.batches import Batch, draw_batch, draw_pictures
 from gridctl.toyworld.pretrain.codec import Code
 from gridctl.toyworld.pretrain.hints import HintHead
-from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_scheduler, build_transformer
+from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_scheduler
 from gridctl.toyworld.pretrain.muon import Muon
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -51,19 +51,15 @@ CHECKPOINT_EVERY = 250
 def train_base(
     work: Path,
     code: Code,
+    transformer: Any,
     text: TextEncoders,
     *,
     steps: int,
     seed: int,
     device: str,
     log: Callable[[str], None],
-) -> tuple[Any, float]:
-    """Train for `steps`, or go on where `work` has it; returns transformer and mean loss.
-
-    `text` is trained in place.
-    """
-    torch.manual_seed(seed)
-    transformer = build_transformer()
+) -> float:
+    """Train both in place for `steps`, or go on where `work` has them; returns the mean loss."""
     layers = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     head = HintHead(layers[len(layers) // 2 - 1], transformer.inner_dim)
     modules = {"transformer": transformer, "clip": text.clip, "t5": text.t5, "head": head}
@@ -71,15 +67,16 @@ def train_base(
     dtype = torch.bfloat16 if has_fast_bfloat16(torch.device(device)) else torch.float32
     log(f"base: matrices are multiplied in {str(dtype).removeprefix('torch.')}")
     optimizers = _optimizers(model, dtype)
-    step = 0
+    step, mean_loss = 0, float("nan")
     if saved := list_checkpoints(work / "base"):
-        step, tensors, _ = read_checkpoint(saved[-1])
+        step, tensors, facts = read_checkpoint(saved[-1])
+        mean_loss = float(facts["loss"])
         model.load_state_dict(tensors, strict=False)
         for name, optimizer in optimizers.items():
             load_optimizer(optimizer, _of(name, tensors))
     pictures = draw_pictures(code, seed=seed)
     full_rates = {name: optimizer.defaults["lr"] for name, optimizer in optimizers.items()}
-    started, first, mean_loss = time.monotonic(), step, float("nan")
+    started, first = time.monotonic(), step
     while step < steps:
         warm, fall = (step + 1) / WARMUP, (steps - step) / (steps * (1 - CONSTANT_SHARE))
         for name, optimizer in optimizers.items():
@@ -111,8 +108,8 @@ def train_base(
             tensors = dict(model.named_parameters())
             for name, optimizer in optimizers.items():
                 tensors |= {f"{name}.{k}": v for k, v in optimizer_tensors(optimizer).items()}
-            write_checkpoint(work / "base", step, tensors, facts={}, keep=2)
-    return transformer, mean_loss
+            write_checkpoint(work / "base", step, tensors, facts={"loss": str(mean_loss)}, keep=2)
+    return mean_loss
 
 
 def _flow_loss(
