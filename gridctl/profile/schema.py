@@ -112,7 +112,7 @@ class ModelSection(Section):
     )
     text_tokens: Positive | None = Field(
         default=None,
-        description="T5 tokens of a prompt; the base's own if unset (FLUX.1-dev 512, tiny 64).",
+        description="T5 tokens of a prompt; the base's own if unset (FLUX.1-dev 512, tiny 40).",
     )
 
 
