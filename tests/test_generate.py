@@ -105,7 +105,7 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
         num_inference_steps=3,
         guidance_scale=2.0,
         latents=patchify(noise),
-        max_sequence_length=64,
+        max_sequence_length=40,
         output_type="np",
     ).images[0]
     ours = np.asarray(Image.open(tmp_path / "star.png")).astype(float)
@@ -235,7 +235,7 @@ def test_remarks_on_what_the_model_does_not_read(profile: Any, tmp_path: Path) -
     long = " ".join(["red circle"] * 40) + " green"
     result = draw(prepare("t2v", [long], tmp_path / "b.gif", profile=profile))
     assert len(result.notes) == 1
-    assert "cut after 64 tokens" in result.notes[0]
+    assert "cut after 40 tokens" in result.notes[0]
     assert result.notes[0].endswith(" green")
     assert draw(prepare("t2v", [PROMPT], tmp_path / "c.gif", profile=profile)).notes == ()
 

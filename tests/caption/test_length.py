@@ -23,12 +23,12 @@ def test_the_estimate_is_on_the_safe_side(text: str, at_least: int) -> None:
 
 def test_the_built_in_base_counts_with_its_own_tokenizers() -> None:
     limits = text_limits(BUILT_IN)
-    assert (limits.t5_tokens, limits.clip_tokens) == (64, 77)
+    assert (limits.t5_tokens, limits.clip_tokens) == (40, 77)
     assert limits.count_t5("a red circle") == 4
     assert limits.count_clip("a red circle") == 5
     assert limits.count_t5("circle " * 100) == 101  # the file's own padding and cutting are off
-    assert limits.fits_t5("circle " * 63)
-    assert not limits.fits_t5("circle " * 64)
+    assert limits.fits_t5("circle " * 39)
+    assert not limits.fits_t5("circle " * 40)
 
 
 def test_a_folder_is_a_base_model_too_and_the_profile_s_length_goes_first() -> None:

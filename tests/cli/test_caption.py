@@ -140,7 +140,7 @@ def test_what_tiny_reads_is_counted_only_where_a_profile_chose_it(
     whole = Path("vidgrid/0001.txt").read_text()
     assert "cut" not in capsys.readouterr().err
     assert gridctl("caption", "vidgrid", "--subject", subject, "--profile", "tiny", "--force") == 0
-    assert "2 were cut to the 64 tokens that T5 reads" in capsys.readouterr().err
+    assert "2 were cut to the 40 tokens that T5 reads" in capsys.readouterr().err
     assert whole.startswith(Path("vidgrid/0001.txt").read_text().strip())
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from gridctl.errors import InputError
 from gridctl.flux.adapter import read_adapter_facts
+from gridctl.flux.base import has_fast_bfloat16
 from gridctl.flux.flow import default_mu, draw_sigmas
 from gridctl.flux.latents import predict_velocity, split_cells
 from gridctl.profile import StageSection, profile_toml
@@ -403,8 +404,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     how: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The real executable, stopped in the middle by a signal and by sudden death."""
+    monkeypatch.setattr("gridctl.train.setup.has_fast_bfloat16", has_fast_bfloat16)  # as it has
     path, whole = tmp_path / "a.safetensors", tmp_path / "whole.safetensors"
     options = {"train__steps": STEPS, "train__checkpoint_every": 4}
     train(make_profile(train__output=whole, **options))
