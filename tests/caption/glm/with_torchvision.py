@@ -16,6 +16,7 @@ import sys
 import numpy as np
 import torch
 from PIL import Image
+from torch import library
 
 
 def import_torchvision() -> None:
@@ -27,7 +28,7 @@ def import_torchvision() -> None:
             missing = re.search(r"operator (torchvision::\w+) does not exist", str(error))
             if missing is None:
                 raise
-            torch.library.define(missing[1], "() -> ()")  # raises for one that is defined
+            library.define(missing[1], "() -> ()")  # a second time it raises
         else:
             break
     if not torchvision.extension._has_ops():
