@@ -8,6 +8,13 @@ import sys
 
 def main() -> int:
     """Run the command line; return the exit code."""
+    try:
+        return _main()
+    except KeyboardInterrupt:  # while it imports, too
+        return 130
+
+
+def _main() -> int:
     from gridctl.cli.app import app
     from gridctl.errors import ExitCode, GridctlError
 
@@ -28,8 +35,6 @@ def main() -> int:
         remedy = "take a profile for less memory (gridctl profile list), or a smaller grid or batch"
         print(f"gridctl: the GPU's memory is full; {remedy}.", file=sys.stderr)
         return ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
     return ExitCode.DONE
 
 
