@@ -170,7 +170,7 @@ def render(
     profile, grid = drawing.profile, drawing.plan.grid
     settings = profile.generate
     base = open_base(profile)
-    encoded, remarks = _encode(base, drawing.jobs, profile.model.text_tokens)
+    encoded, empty, remarks = _encode(base, drawing.jobs, profile.model.text_tokens)
     if notes is not None:
         notes += remarks
     transformer = base.load_transformer()
@@ -189,6 +189,8 @@ def render(
                 embeds=embeds,
                 pooled=pooled,
                 guidance=settings.guidance,
+                empty=empty if settings.true_cfg_scale != 1 else None,
+                true_cfg_scale=settings.true_cfg_scale,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"
                 ),
@@ -199,13 +201,13 @@ def render(
 
 def _encode(
     base: BaseModel, jobs: Sequence[Job], text_tokens: int | None
-) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:
-    """Every job's prompt, and remarks on them; when it returns, the encoders are gone."""
+) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor], list[str]]:
+    """Every job's prompt, the empty one, and remarks; when it returns, the encoders are gone."""
     import torch
 
     with base.text_encoders(text_tokens) as encode, torch.inference_mode():
         notes = [note for job in jobs for note in _remarks(encode, job.prompt, base.name)]
-        return [encode([job.prompt]) for job in jobs], notes
+        return [encode([job.prompt]) for job in jobs], encode([""]), notes
 
 
 def find_adapter(profile: Profile) -> Path | None:

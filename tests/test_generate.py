@@ -92,6 +92,7 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
         generate__steps=3,
         generate__size="64x48",
         generate__guidance=2.0,
+        generate__true_cfg_scale=1.5,
         generate__seed=11,
     )
     draw(prepare("image", [prompt], tmp_path / "star.png", profile=profile))
@@ -104,6 +105,8 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
         height=48,
         num_inference_steps=3,
         guidance_scale=2.0,
+        negative_prompt="",
+        true_cfg_scale=1.5,
         latents=patchify(noise),
         max_sequence_length=40,
         output_type="np",

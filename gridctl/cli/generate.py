@@ -37,6 +37,9 @@ Base = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(help="Of the sampler.", show_default="20")]
 Guidance = Annotated[float | None, typer.Option(help="FLUX.1-dev's distilled scale.")]
+TrueCfgScale = Annotated[
+    float | None, typer.Option(help="Led away from an empty prompt, in twice the time; 1 is off.")
+]
 Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="0")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -66,6 +69,7 @@ def t2v(
     order: Annotated[str | None, typer.Option(help="The adapter's, if unset.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    true_cfg_scale: TrueCfgScale = None,
     seed: Seed = None,
     fps: Annotated[float | None, typer.Option(help="The adapter's, if unset.")] = None,
     profile: ProfileFlag = None,
@@ -93,6 +97,7 @@ def t2v(
             "model.base": base,
             "generate.steps": steps,
             "generate.guidance": guidance,
+            "generate.true_cfg_scale": true_cfg_scale,
             "generate.seed": seed,
         },
         insist_on=[field for field, value in grid.items() if value is not None],
@@ -117,6 +122,7 @@ def image(
     ] = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    true_cfg_scale: TrueCfgScale = None,
     seed: Seed = None,
     profile: ProfileFlag = None,
     dry_run: DryRun = False,
@@ -138,6 +144,7 @@ def image(
             "generate.size": size,
             "generate.steps": steps,
             "generate.guidance": guidance,
+            "generate.true_cfg_scale": true_cfg_scale,
             "generate.seed": seed,
         },
         dry_run=dry_run,

@@ -29,6 +29,11 @@ def euler_step(latents: Tensor, velocity: Tensor, sigma: float, next_sigma: floa
     return latents + (next_sigma - sigma) * velocity
 
 
+def guide(velocity: Tensor, empty: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598): on from the empty prompt's velocity."""
+    return empty + scale * (velocity - empty)
+
+
 def shift_sigma(sigma: Tensor, mu: float) -> Tensor:
     """FLUX's time shift, which moves sigmas in (0, 1] towards 1 as `mu` grows.
 

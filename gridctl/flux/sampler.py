@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gridctl.errors import UsageError
-from gridctl.flux.flow import add_noise, euler_step
+from gridctl.flux.flow import add_noise, euler_step, guide
 from gridctl.flux.latents import join_cells, predict_velocity
 from gridctl.flux.plan import KEEP, Plan
 
@@ -32,12 +33,16 @@ def sample(
     embeds: Tensor,
     pooled: Tensor,
     guidance: float,
+    empty: tuple[Tensor, Tensor] | None = None,
+    true_cfg_scale: float = 1.0,
     reference: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
 
-    `sigmas` fall from 1 to 0. `reference` (1, C, H, W) holds the latents of known frames:
+    `sigmas` fall from 1 to 0. `empty` holds the empty prompt's embeds and pooled vector: with
+    it, each step predicts twice, and is led away from it by `true_cfg_scale`, as diffusers'
+    FluxPipeline does. `reference` (1, C, H, W) holds the latents of known frames:
     each follows its reference, re-noised to the current sigma, until the plan releases it.
 
     Raises UsageError if the plan needs a reference and has none.
@@ -50,14 +55,17 @@ def sample(
     steps = len(sigmas) - 1
     for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
         latents = torch.where(release < sigma, add_noise(known, noise, sigma), latents)
-        predicted = predict_velocity(
+        predict = partial(
+            predict_velocity,
             transformer,
             latents,
             sigma=torch.full((1,), sigma, device=noise.device),
-            embeds=embeds,
-            pooled=pooled,
             guidance=guidance,
         )
+        predicted = predict(embeds=embeds, pooled=pooled)
+        if empty:
+            without = predict(embeds=empty[0], pooled=empty[1])
+            predicted = guide(predicted, without, true_cfg_scale)
         latents = euler_step(latents, predicted, sigma, next_sigma)
         if on_step:
             on_step(step + 1, steps)

@@ -340,6 +340,11 @@ class GenerateSection(Section):
     guidance: Annotated[float, Field(ge=0)] = Field(
         default=3.5, description="FLUX.1-dev's distilled guidance scale; schnell takes none."
     )
+    true_cfg_scale: Annotated[float, Field(ge=1)] = Field(
+        default=1.0,
+        description="Classifier-free guidance away from an empty prompt, in twice the time; 1 is "
+        "off. For a base that was not distilled, such as tiny.",
+    )
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: Annotated[float, Field(gt=0)] = Field(
         default=8.0, description="Of the clip, where the adapter does not say."

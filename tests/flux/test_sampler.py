@@ -40,18 +40,23 @@ def sigmas_of(base: Any, steps: int = STEPS) -> list[float]:
     return schedule(steps, default_mu(base.scheduler_config, GRID.num_tokens))
 
 
+@pytest.mark.parametrize("true_cfg_scale", [1.0, 2.5])
 def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
-    base: Any, prompt: dict[str, torch.Tensor]
+    base: Any, prompt: dict[str, torch.Tensor], true_cfg_scale: float
 ) -> None:
     """The whole road: tokenizers, encoders, positions, schedule, guidance, steps."""
     plan = Plan.generate(GRID)
     noise = draw_noise(plan, base.latent_channels, seed=7)
+    with base.text_encoders() as encode, torch.inference_mode():
+        empty = encode([""])
     ours = sample(
         base.load_transformer(),
         plan,
         noise=noise,
         sigmas=sigmas_of(base),
         guidance=3.5,
+        empty=empty if true_cfg_scale > 1 else None,
+        true_cfg_scale=true_cfg_scale,
         **prompt,
     )
     pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
@@ -64,6 +69,8 @@ def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
         num_inference_steps=STEPS,
         sigmas=np.linspace(1.0, 1 / STEPS, STEPS),
         guidance_scale=3.5,
+        negative_prompt="",
+        true_cfg_scale=true_cfg_scale,
         latents=patchify(noise),
         max_sequence_length=40,  # what the built-in base was trained with
         output_type="latent",
