@@ -17,10 +17,10 @@ Floats = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.uint8]
 
 # All in units of the shape's radius, so a growing shape is a zoom of itself. The smallest
-# radius is 0.16 of the side: a stroke of 0.2 is still 2 px wide in a cell of 64.
+# radius is 0.19 of the side: a stroke of 0.2 is still 2.4 px wide in a cell of 64.
 STROKE = 0.24
 STRIPE_PERIOD = 0.6
-HATCH_PERIOD = 0.46
+HATCH_PERIOD = 0.56
 HATCH_STROKE = 0.2
 WOBBLE = 0.028
 DARKER = 0.5  # the second tone of a striped shape, relative to its colour

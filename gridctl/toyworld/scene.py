@@ -48,18 +48,19 @@ TURN = "turning"  # the motion of every solid, and of nothing else
 STYLES = ("flat", "outline", "striped", "sketch")
 
 MARGIN = 0.02  # at least so much background stays between a shape and the frame's edge
-BOUNCE_HEIGHT = 0.5
+BOUNCE_HEIGHT = 0.42
+LEAST_TRAVEL = 0.4
 SOLID_SHARE = 0.2  # of scenes whose kind is left to chance
 
-# Smallest and largest radius (of the circle around a shape) at the start of a motion. A
-# moving shape leaves room to travel half the side; a growing one starts small.
+# Smallest and largest radius (of the circle around a shape) at the start of a motion: as large
+# as leaves room for the way, for a small shape is hard to draw in a cell of 4x4 tokens.
 _RADIUS = {
-    **dict.fromkeys(MOTIONS[:4], (0.16, 0.23)),
-    **dict.fromkeys(MOTIONS[4:6], (0.16, 0.22)),
-    "growing": (0.16, 0.18),
-    "shrinking": (0.36, 0.42),
-    "bouncing": (0.16, 0.22),
-    "standing still": (0.16, 0.3),
+    **dict.fromkeys(MOTIONS[:4], (0.2, 0.27)),
+    **dict.fromkeys(MOTIONS[4:6], (0.2, 0.24)),
+    "growing": (0.2, 0.22),
+    "shrinking": (0.4, 0.46),
+    "bouncing": (0.2, 0.25),
+    "standing still": (0.2, 0.36),
     TURN: (0.3, 0.38),
 }
 
@@ -152,7 +153,7 @@ def _sample(rng: np.random.Generator, kind: Kind | None, fixed: Mapping[str, str
     }
     drawn = {name: values[int(rng.integers(len(values)))] for name, values in choices.items()}
     names = {**drawn, **fixed}
-    size = rng.uniform(*_RADIUS.get(names["motion"], (0.16, 0.3)))
+    size = rng.uniform(*_RADIUS[names["motion"]])
     x, y, speed = _sample_path(rng, names["motion"], size)
     return Scene(kind=kind, **names, x=x, y=y, size=size, speed=speed, phase=rng.random())
 
@@ -162,16 +163,16 @@ def _sample_path(rng: np.random.Generator, motion: str, size: float) -> tuple[fl
     low, high = MARGIN + size, 1 - MARGIN - size
     x, y = rng.uniform(low, high), rng.uniform(low, high)
     if motion in MOTIONS[:4]:
-        travel = rng.uniform(0.5, high - low)
+        travel = rng.uniform(LEAST_TRAVEL, high - low)
         start = {"moving right": low, "moving down": low}.get(motion, low + travel)
         start += rng.uniform(0, high - low - travel)
         return (start, y, travel) if motion in MOTIONS[:2] else (x, start, travel)
     if motion in MOTIONS[4:6]:
-        radius, angle = rng.uniform(0.25, high - 0.5), rng.uniform(0, 2 * math.pi)
+        radius, angle = rng.uniform(0.2, high - 0.5), rng.uniform(0, 2 * math.pi)
         x, y = 0.5 + radius * math.cos(angle), 0.5 + radius * math.sin(angle)
         return x, y, rng.uniform(0.75, 1.0)
     if motion in ("growing", "shrinking"):
-        ratio = rng.uniform(2.1, 2.4)
+        ratio = rng.uniform(1.9, 2.15)
         room = MARGIN + (size * ratio if motion == "growing" else size)
         x, y = rng.uniform(room, 1 - room), rng.uniform(room, 1 - room)
         return x, y, ratio if motion == "growing" else 1 / ratio

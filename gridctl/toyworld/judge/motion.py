@@ -14,11 +14,11 @@ Array = npt.NDArray[np.float64]
 
 # What a motion must at least do to be called one, well below what the world's motions do,
 # and well above what the eye and a measurement take for rest. In cell sides, or turns.
-LEAST_TRAVEL = 0.25  # the world's: 0.5
-LEAST_RATIO = 1.45  # of radii; the world's: 2.1
-LEAST_BOUNCE = 0.25  # the world's: 0.5
+LEAST_TRAVEL = 0.25  # the world's: 0.4
+LEAST_RATIO = 1.45  # of radii; the world's: 1.9
+LEAST_BOUNCE = 0.25  # the world's: 0.42
 LEAST_TURNS = 0.45  # the world's: 0.75
-ORBIT = (0.14, 0.45)  # radius; the world's: 0.25 to 0.3
+ORBIT = (0.14, 0.45)  # radius; the world's: 0.2 to 0.28
 ORBIT_CENTER = 0.15  # farthest from the middle of the frame
 MOST_TILT = math.tan(math.radians(25))  # of a straight way off its axis
 

@@ -22,7 +22,7 @@ _NAMES = (*SHAPES, *SOLIDS), tuple(COLORS), tuple(BACKGROUNDS), STYLES
 _NAMED = sum(len(names) for names in _NAMES)
 WIDTH = _NAMED + 5  # and x, y, radius, and a solid's angle as cosine and sine
 _POSITION = 3.0  # scales that give places and sizes a spread of about 1
-_RADIUS, _RADIUS_SCALE = 0.22, 8.0
+_RADIUS, _RADIUS_SCALE = 0.27, 8.0
 
 
 def picture_hints(scene: Scene, t: float) -> list[float]:
