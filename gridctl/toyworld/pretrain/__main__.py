@@ -25,8 +25,12 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of everything drawn by lot.")] = 1,
     only: Annotated[str, typer.Option(help="vae or base: train this one, export nothing.")] = "",
     start: Annotated[
-        Path | None, typer.Option(help="An earlier result, whose transformer goes on learning.")
+        Path | None,
+        typer.Option(help="An earlier result: its VAE is kept, its transformer goes on learning."),
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="0.7 of the time a step; needs a C++ compiler.")
+    ] = False,
 ) -> None:
     """Train the built-in base; about two hours on two CPU cores that multiply bfloat16.
 
@@ -38,8 +42,10 @@ def pretrain(
     from gridctl.flux.base import quiet_libraries
 
     quiet_libraries()
+    from diffusers import AutoencoderKL
+
     from gridctl.toyworld.pretrain.base import train_base
-    from gridctl.toyworld.pretrain.codec import prepare_vae
+    from gridctl.toyworld.pretrain.codec import prepare_vae, read_code
     from gridctl.toyworld.pretrain.export import export_base
     from gridctl.toyworld.pretrain.model import build_transformer, build_vae
     from gridctl.toyworld.pretrain.pictures import draw_picture, picture_pool, to_pixels
@@ -51,22 +57,37 @@ def pretrain(
     log |= {"vae_steps": vae_steps, "base_steps": base_steps}
     torch.manual_seed(seed)
     pool = picture_pool(POOL, seed=seed)
-    vae = build_vae()
-    code = prepare_vae(vae, to_pixels(pool[:CODED]))
+    if start:
+        vae = AutoencoderKL.from_pretrained(start / "vae")
+        code = read_code(vae)
+    else:
+        vae = build_vae()
+        code = prepare_vae(vae, to_pixels(pool[:CODED]))
     if only != "base":
-        train_decoder(folder, vae, pool, steps=vae_steps, seed=seed, device=device, log=_say)
+        if not start:
+            train_decoder(folder, vae, pool, steps=vae_steps, seed=seed, device=device, log=_say)
         rng = np.random.default_rng(seed + 1)
         cells = torch.from_numpy(np.stack([draw_picture(rng, 64)[2] for _ in range(FRESH)]))
         log["vae_psnr_db"] = round(psnr(vae, cells), 2)
         _say(f"vae PSNR on fresh cells {log['vae_psnr_db']} dB")
     if only != "vae":
         torch.manual_seed(seed)
-        transformer, text = build_transformer(), _build_text()
         if start:
-            _load(start, transformer, text)
+            transformer, text = _load(start)
             log["start"] = json.loads((start / "provenance.json").read_text())
+        else:
+            transformer, text = build_transformer(), _build_text(folder)
         log["base_loss"] = train_base(
-            folder, code, transformer, text, steps=base_steps, seed=seed, device=device, log=_say
+            folder,
+            code,
+            transformer,
+            text,
+            steps=base_steps,
+            seed=seed,
+            device=device,
+            log=_say,
+            is_learned=start is not None,
+            compiled=compiled,
         )
     if not only:
         export_base(folder / "tiny", transformer=transformer, vae=vae, text=text)
@@ -74,8 +95,15 @@ def pretrain(
     _say(json.dumps(log))
 
 
-def _build_text() -> Any:
-    """Both text encoders, untrained, with their tokenizers."""
+def _build_text(folder: Path) -> Any:
+    """Both text encoders, untrained, with their tokenizers.
+
+    CLIP's is built once and kept in `folder`: byte pairs that tie come in another order in each
+    process, and a run that goes on must number its words as it did before.
+    """
+    from transformers import CLIPTokenizer
+
+    from gridctl.files import atomic_folder
     from gridctl.flux.text import TextEncoders
     from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_clip, build_t5
     from gridctl.toyworld.pretrain.words import (
@@ -85,7 +113,11 @@ def _build_text() -> Any:
     )
 
     words = world_words()
-    clip_tokenizer, t5_tokenizer = build_clip_tokenizer(words), build_t5_tokenizer(words)
+    kept = folder / "clip_tokenizer"
+    if not kept.exists():
+        with atomic_folder(kept, force=False) as temporary:
+            build_clip_tokenizer(words).save_pretrained(temporary)
+    clip_tokenizer, t5_tokenizer = CLIPTokenizer.from_pretrained(kept), build_t5_tokenizer(words)
     return TextEncoders(
         clip_tokenizer=clip_tokenizer,
         clip=build_clip(
@@ -104,17 +136,26 @@ def _build_text() -> Any:
     )
 
 
-def _load(folder: Path, transformer: Any, text: Any) -> None:
-    """Give all three the weights of an earlier result."""
-    from safetensors.torch import load_model
+def _load(folder: Path) -> tuple[Any, Any]:
+    """The transformer and the text encoders of an earlier result, in float32."""
+    import torch
+    from diffusers import FluxTransformer2DModel
+    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
-    parts = {
-        "transformer/diffusion_pytorch_model": transformer,
-        "text_encoder/model": text.clip,
-        "text_encoder_2/model": text.t5,
-    }
-    for name, model in parts.items():
-        load_model(model, folder / f"{name}.safetensors")
+    from gridctl.flux.text import TextEncoders
+    from gridctl.toyworld.pretrain.model import TEXT_TOKENS
+
+    transformer = FluxTransformer2DModel.from_pretrained(
+        folder / "transformer", torch_dtype=torch.float32
+    )
+    text = TextEncoders(
+        clip_tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        clip=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+        t5_tokenizer=T5TokenizerFast.from_pretrained(folder / "tokenizer_2"),
+        t5=T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float32),
+        text_tokens=TEXT_TOKENS,
+    )
+    return transformer, text
 
 
 def _commit() -> str | None:

@@ -23,12 +23,15 @@ from gridctl.toyworld.pretrain.model import TEXT_TOKENS
 from gridctl.toyworld.pretrain.pictures import draw_picture, to_pixels
 from gridctl.toyworld.scene import Scene
 
-PICTURES = {64: 48_000, 96: 6_000, 128: 6_000}  # side in pixels → how many are drawn
+PICTURES = {64: 80_000, 96: 8_000, 128: 8_000}  # side in pixels → how many are drawn
 CELL = 64  # side of a cell in collages and sheets
+# Batches have few shapes, because each is compiled for itself.
 SINGLES = (64, 64, 96, 128)  # sides of single pictures, by lot
-SHARES = {"sheet": 0.4, "collage": 0.2, "single": 0.4}  # of the steps after the first ones
-PROMPT_TOKENS = 16  # of most prompts of a single picture
-PADDED_SHARE = 0.25  # of the batches, whose prompts are as long as in generating
+GRIDS = ((2, 3), (3, 4), (4, 6))  # rows and columns of collages and sheets, by lot
+SHARES = {"sheet": 0.3, "collage": 0.1, "single": 0.6}  # of the steps after the first ones
+PROMPT_TOKENS = 16  # of most prompts of a single picture: the longest has no more
+PADDED_SHARE = 0.25  # of the batches of the smallest, whose prompts are as long as in generating
+EMPTY_SHARE = 0.1  # of prompts, which say nothing: what guidance leads away from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +56,14 @@ class Pictures:
 class Batch:
     """Latents (B, 16, H, W), as many captions, and hints (B, image tokens, hints.WIDTH).
 
-    Most of the text of a short prompt is padding. Where not `is_padded` it is left out, which
-    makes small pictures twice as fast; the others teach what padding is.
+    Most of the text of a short prompt is padding. With `text_tokens` below TEXT_TOKENS it is left
+    out, which makes small pictures twice as fast; the others teach what padding is.
     """
 
     latents: Tensor
     captions: list[str]
     hints: Tensor
-    is_padded: bool
+    text_tokens: int
 
 
 def draw_pictures(code: Code, *, seed: int) -> Pictures:
@@ -86,11 +89,10 @@ def draw_batch(
     It is a pure function of the arguments.
     """
     rng = np.random.default_rng([seed, step])
-    is_padded = bool(rng.random() < PADDED_SHARE)
     what = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     if only_singles or what == "single":
-        return _draw_singles(pictures, rng, tokens, is_padded=is_padded)
-    rows, cols = int(rng.integers(1, 5)), int(rng.integers(2, 7))
+        return _draw_singles(pictures, rng, tokens)
+    rows, cols = GRIDS[int(rng.integers(len(GRIDS)))]
     grid = Grid(rows=rows, cols=cols, cell=(CELL, CELL))
     batch, scenes = tokens // (grid.num_tokens + TEXT_TOKENS), pictures.scenes[CELL]
     if what == "sheet":
@@ -104,26 +106,30 @@ def draw_batch(
     hints = token_hints(pictures.hints[CELL][cells], CELL // 16)
     return Batch(
         latents=join_cells(pictures.latents[CELL][cells], grid),
-        captions=captions,
+        captions=_emptied(captions, rng),
         hints=rearrange(hints, "b (rows cols) h w k -> b (rows h cols w) k", rows=rows),
-        is_padded=is_padded,
+        text_tokens=TEXT_TOKENS,
     )
 
 
-def _draw_singles(
-    pictures: Pictures, rng: np.random.Generator, tokens: int, *, is_padded: bool
-) -> Batch:
+def _draw_singles(pictures: Pictures, rng: np.random.Generator, tokens: int) -> Batch:
     side = int(rng.choice(SINGLES))
+    is_padded = side == min(SINGLES) and rng.random() < PADDED_SHARE
     text = TEXT_TOKENS if is_padded else PROMPT_TOKENS
     count = tokens // (Grid(rows=1, cols=1, cell=(side, side)).num_tokens + text)
     indices = rng.integers(0, PICTURES[side], count)
     chosen = torch.from_numpy(indices)
+    captions = [still_caption(pictures.scenes[side][i], rng) for i in indices]
     return Batch(
         latents=pictures.latents[side][chosen],
-        captions=[still_caption(pictures.scenes[side][i], rng) for i in indices],
+        captions=_emptied(captions, rng),
         hints=token_hints(pictures.hints[side][chosen], side // 16).flatten(1, 2),
-        is_padded=is_padded,
+        text_tokens=text,
     )
+
+
+def _emptied(captions: list[str], rng: np.random.Generator) -> list[str]:
+    return ["" if rng.random() < EMPTY_SHARE else caption for caption in captions]
 
 
 def _draw_kind(pictures: Pictures, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

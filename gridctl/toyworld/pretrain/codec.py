@@ -69,6 +69,13 @@ def prepare_vae(vae: AutoencoderKL, pictures: Tensor) -> Code:
     return code
 
 
+def read_code(vae: AutoencoderKL) -> Code:
+    """The code that `prepare_vae` has written into an encoder."""
+    conv = _coding_layer(vae.encoder)
+    weight = rearrange(conv.weight[:CODES, :48, :2, :2], "k c y x -> k (y x c)")
+    return Code(weight=weight.detach().clone(), offset=conv.bias[:CODES].detach().clone())
+
+
 def principal_code(blocks: Tensor) -> Code:
     """The code of blocks (N, 192): mean 0, and a mean square of 1 over all sixteen channels."""
     mean = blocks.double().mean(0)
@@ -100,6 +107,10 @@ def _block_color(blocks: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
     return guess[:, :CODES], guess[:, CODES]
 
 
+def _coding_layer(encoder: Any) -> Any:
+    return encoder.down_blocks[2].downsamplers[0].conv
+
+
 def _write_encoder(encoder: Any, code: Code) -> None:
     """`code` as convolutions: three layers fold 2x2 pixels into channels, the last one codes.
 
@@ -117,7 +128,7 @@ def _write_encoder(encoder: Any, code: Code) -> None:
     if third.resnets[0].conv_shortcut is not None:
         _copy_channels(third.resnets[0].conv_shortcut, 48)
     weight = rearrange(code.weight, "k (y x c) -> k c y x", y=2, x=2)
-    conv = third.downsamplers[0].conv
+    conv = _coding_layer(encoder)
     conv.weight[: 2 * CODES, :48, :2, :2] = torch.cat([weight, -weight])
     conv.bias[: 2 * CODES] = torch.cat([code.offset, -code.offset])
     anchor = STILL * math.sqrt(conv.out_channels / 2)

@@ -22,6 +22,10 @@ def export_base(folder: Path, *, transformer: Any, vae: Any, text: TextEncoders)
         table = text.t5.get_input_embeddings().weight
         for capitalised, lower in lowercase_twins(text.t5_tokenizer):
             table[capitalised] = table[lower]
+    for tokenizer in (text.clip_tokenizer, text.t5_tokenizer):
+        # The length that was asked for last is no part of a tokenizer.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     pipeline = FluxPipeline(
         scheduler=build_scheduler(),
         vae=vae.to(STORED),
