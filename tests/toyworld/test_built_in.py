@@ -40,7 +40,8 @@ def test_the_vae_loses_next_to_nothing(tiny: Profile, tmp_path: Path) -> None:
 def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:
     rate = rates(bench_quality(tiny, tmp_path / "report", count=12, parts=["t2v"]))
     assert rate["background"] > 0.8
-    assert rate["color"] > 0.7
+    assert rate["color"] > 0.8
+    assert rate["shape"] > 0.25
 
 
 def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
@@ -60,10 +61,10 @@ def test_the_base_knows_nothing_of_time(tiny: Profile, tmp_path: Path) -> None:
     """Of ten motions, at most what chance would give."""
     rate = rates(bench_quality(tiny, tmp_path / "report", count=100, parts=["base"]))
     assert rate["motion"] < 0.2
-    assert rate["background"] > 0.9
+    assert rate["background"] > 0.7  # it has never read a layout prompt
 
 
 def test_a_turn_shows_the_solid_that_was_asked_for(tiny: Profile, tmp_path: Path) -> None:
     rate = rates(bench_quality(tiny, tmp_path / "report", count=6, parts=["turn"]))
-    assert rate["shape"] > 0.6
-    assert rate["color"] > 0.6
+    assert rate["shape"] > 0.8
+    assert rate["color"] > 0.8
