@@ -7,6 +7,7 @@ diffusers folder, FOLDER/tiny, with `provenance.json`: how it was made and how g
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,7 @@ def pretrain(
 
     quiet_libraries()
     from diffusers import AutoencoderKL
+    from safetensors.torch import load_model
 
     from gridctl.toyworld.pretrain.base import train_base
     from gridctl.toyworld.pretrain.codec import prepare_vae, read_code
@@ -58,7 +60,8 @@ def pretrain(
     torch.manual_seed(seed)
     pool = picture_pool(POOL, seed=seed)
     if start:
-        vae = AutoencoderKL.from_pretrained(start / "vae")
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(start / "vae"))
+        load_model(vae, start / "vae" / "diffusion_pytorch_model.safetensors")
         code = read_code(vae)
     else:
         vae = build_vae()
@@ -73,7 +76,7 @@ def pretrain(
     if only != "vae":
         torch.manual_seed(seed)
         if start:
-            transformer, text = _load(start)
+            transformer, text = _load(start, folder)
             log["start"] = json.loads((start / "provenance.json").read_text())
         else:
             transformer, text = build_transformer(), _build_text(folder)
@@ -136,25 +139,22 @@ def _build_text(folder: Path) -> Any:
     )
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    """The transformer and the text encoders of an earlier result, in float32."""
-    import torch
-    from diffusers import FluxTransformer2DModel
-    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+def _load(start: Path, folder: Path) -> tuple[Any, Any]:
+    """The transformer and the text encoders of an earlier result."""
+    from safetensors.torch import load_model
 
-    from gridctl.flux.text import TextEncoders
-    from gridctl.toyworld.pretrain.model import TEXT_TOKENS
+    from gridctl.toyworld.pretrain.model import build_transformer
 
-    transformer = FluxTransformer2DModel.from_pretrained(
-        folder / "transformer", torch_dtype=torch.float32
-    )
-    text = TextEncoders(
-        clip_tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        clip=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
-        t5_tokenizer=T5TokenizerFast.from_pretrained(folder / "tokenizer_2"),
-        t5=T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float32),
-        text_tokens=TEXT_TOKENS,
-    )
+    if not (folder / "clip_tokenizer").exists():
+        shutil.copytree(start / "tokenizer", folder / "clip_tokenizer")
+    transformer, text = build_transformer(), _build_text(folder)
+    parts = {
+        "transformer/diffusion_pytorch_model": transformer,
+        "text_encoder/model": text.clip,
+        "text_encoder_2/model": text.t5,
+    }
+    for name, model in parts.items():
+        load_model(model, start / f"{name}.safetensors")
     return transformer, text
 
 
