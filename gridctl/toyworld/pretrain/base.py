@@ -1,6 +1,7 @@
-"""Train the transformer and the text encoders of the built-in base, together, from nothing.
+"""Train the transformer and the text encoders of the built-in base, together.
 
-It becomes an image model: what it sees, `batches` says.
+It becomes an image model: what it sees, `batches` says. The text encoders first learn what words
+mean, from texts alone (`meaning`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gridctl.flux.text import TextEncoders
 from gridctl.toyworld.pretrain.batches import Batch, draw_batch, draw_pictures
 from gridctl.toyworld.pretrain.codec import Code
 from gridctl.toyworld.pretrain.hints import HintHead
+from gridctl.toyworld.pretrain.meaning import LESSON_STEPS, MeaningHead, teach_words
 from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_scheduler
 from gridctl.toyworld.pretrain.muon import Muon
 from gridctl.train.checkpoint import (
@@ -45,6 +47,7 @@ CONSTANT_SHARE = 0.4
 LARGER = 3
 SINGLES_SHARE = 0.3  # of the steps, the first ones, with single pictures only
 HINT_WEIGHT = 2.0
+MEANING_WEIGHT = 0.1
 CHECKPOINT_EVERY = 250
 
 
@@ -68,7 +71,9 @@ def train_base(
     """
     layers = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     head = HintHead(layers[len(layers) // 2 - 1], transformer.inner_dim)
-    modules = {"transformer": transformer, "clip": text.clip, "t5": text.t5, "head": head}
+    meaning = MeaningHead()
+    modules = {"transformer": transformer, "clip": text.clip, "t5": text.t5}
+    modules |= {"head": head, "meaning": meaning}
     model = nn.ModuleDict(modules).to(device).train()
     dtype = torch.bfloat16 if has_fast_bfloat16(torch.device(device)) else torch.float32
     log(f"base: matrices are multiplied in {str(dtype).removeprefix('torch.')}")
@@ -80,6 +85,8 @@ def train_base(
         model.load_state_dict(tensors, strict=False)
         for name, optimizer in optimizers.items():
             load_optimizer(optimizer, _of(name, tensors))
+    else:
+        teach_words(text, meaning, steps=min(LESSON_STEPS, steps), seed=seed, log=log)
     pictures = draw_pictures(code, seed=seed)
     full_rates = {name: optimizer.defaults["lr"] for name, optimizer in optimizers.items()}
     if compiled:
@@ -102,9 +109,10 @@ def train_base(
         with _fast_math(dtype, device, fused=compiled):
             loss = _flow_loss(transformer, text, batch, generator)
             hinted = loss + HINT_WEIGHT * head.loss(batch.hints.to(device))
+            meant = meaning.loss(text, seed=seed, step=step)
         for optimizer in optimizers.values():
             optimizer.zero_grad()
-        hinted.backward()
+        (hinted + MEANING_WEIGHT * meant).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers.values():
             optimizer.step()
@@ -112,7 +120,10 @@ def train_base(
         mean_loss = loss.item() if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * loss.item()
         if step % 50 == 0:
             pace = (time.monotonic() - started) / (step - first)
-            log(f"base step {step}/{steps} loss {mean_loss:.4f} {pace:.2f} s/step")
+            log(
+                f"base step {step}/{steps} loss {mean_loss:.4f}, of words {meant.item():.3f}, "
+                f"{pace:.2f} s/step"
+            )
         if step % CHECKPOINT_EVERY == 0 or step == steps:
             # By parameter: T5 has its embedding under two names.
             tensors = dict(model.named_parameters())

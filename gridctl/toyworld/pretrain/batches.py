@@ -28,7 +28,7 @@ CELL = 64  # side of a cell in collages and sheets
 # Batches have few shapes, because each is compiled for itself.
 SINGLES = (64, 64, 96, 128)  # sides of single pictures, by lot
 GRIDS = ((2, 3), (3, 4), (4, 6))  # rows and columns of collages and sheets, by lot
-SHARES = {"sheet": 0.3, "collage": 0.1, "single": 0.6}  # of the steps after the first ones
+SHARES = {"sheet": 0.45, "collage": 0.1, "single": 0.45}  # of the steps after the first ones
 PROMPT_TOKENS = 16  # of most prompts of a single picture: the longest has no more
 PADDED_SHARE = 0.25  # of the batches of the smallest, whose prompts are as long as in generating
 EMPTY_SHARE = 0.1  # of prompts, which say nothing: what guidance leads away from
