@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
 
 from gridctl.bench.quality import QualityBench, bench_quality
+from gridctl.flux.base import open_base
 from gridctl.flux.built_in import BUILT_IN, WEIGHTS
 from gridctl.generate import find_adapter, prepare, render
 from gridctl.profile import Profile, load_profile
+from gridctl.toyworld.pretrain.meaning import NAMES, draw_prompts
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,23 @@ def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:
     assert rate["background"] > 0.8
     assert rate["color"] > 0.8
     assert rate["shape"] > 0.25
+
+
+@pytest.mark.parametrize("attribute", ["shape", "color", "background", "style", "motion"])
+def test_prompts_can_be_told_apart_by_both_encoders(tiny: Profile, attribute: str) -> None:
+    """What an adapter is to follow, a linear map must be able to read: encoders are frozen then."""
+    names = NAMES[attribute]
+    prompts, scenes = draw_prompts(500, seed=11, step=0)
+    with open_base(tiny).text_encoders() as encode, torch.inference_mode():
+        embeds, pooled = encode(prompts)
+    right = torch.tensor([names.index(getattr(scene, attribute)) for scene in scenes])
+    seen, fresh = slice(None, 350), slice(350, None)
+    for features in (embeds.mean(1), pooled):
+        features = F.pad(features, (0, 1), value=1.0)
+        target = F.one_hot(right[seen], len(names)).float()
+        gram = features[seen].T @ features[seen] + 1e-3 * torch.eye(features.shape[1])
+        fitted = torch.linalg.solve(gram, features[seen].T @ target)
+        assert ((features[fresh] @ fitted).argmax(-1) == right[fresh]).float().mean() > 0.9
 
 
 def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:

@@ -1,5 +1,6 @@
 """The recipe of the built-in base, made small: it runs, goes on, and its result is a base."""
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from gridctl.generate import draw, prepare
 from gridctl.toyworld.pretrain import __main__ as recipe
 from gridctl.toyworld.pretrain import base, batches, hints, vae, words
 from gridctl.toyworld.pretrain.codec import prepare_vae, read_code
+from gridctl.toyworld.pretrain.meaning import MeaningHead, draw_prompts, teach_words
 from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_vae
 from gridctl.toyworld.pretrain.muon import Muon
 from gridctl.toyworld.pretrain.pictures import picture_pool, to_pixels
 from gridctl.toyworld.pretrain.words import build_clip_tokenizer, build_t5_tokenizer, world_words
-from gridctl.toyworld.scene import Scene
+from gridctl.toyworld.scene import Scene, is_held_out
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -91,6 +93,26 @@ def test_the_recipe_goes_on_from_an_earlier_result(small: None, tmp_path: Path) 
     assert 0 < max(changed) < 0.01  # a step of the warm-up
 
 
+def test_prompts_of_the_lesson_are_the_same_for_the_same_step_and_of_nothing_held_out() -> None:
+    prompts, scenes = draw_prompts(40, seed=1, step=3)
+    assert (prompts, scenes) == draw_prompts(40, seed=1, step=3)
+    assert prompts != draw_prompts(40, seed=1, step=4)[0]
+    assert not any(is_held_out(scene) for scene in scenes)
+    assert {"grid", "moving"} <= {word for prompt in prompts for word in prompt.split()}
+
+
+def test_the_lesson_teaches_both_encoders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(words, "SCENES", 300)
+    text, head = recipe._build_text(tmp_path), MeaningHead()
+    before = [copy.deepcopy(model.state_dict()) for model in (text.clip, text.t5)]
+    first = head.loss(text, seed=1, step=0, texts=200).item()
+    teach_words(text, head, steps=60, seed=1, log=lambda _: None)
+    assert head.loss(text, seed=1, step=0, texts=200).item() < 0.75 * first
+    for model, was in zip((text.clip, text.t5), before, strict=True):
+        assert any(not torch.equal(value, was[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.slow
 def test_compiled_blocks_learn_the_same(small: None, tmp_path: Path) -> None:
     losses = []
@@ -115,6 +137,7 @@ def test_every_word_of_the_world_is_one_token() -> None:
 
 
 def test_the_encoder_is_the_linear_code() -> None:
+    torch.manual_seed(0)  # the decoder's other weights are drawn by lot
     pictures = to_pixels(picture_pool(40, seed=3))
     model = build_vae()
     code = prepare_vae(model, pictures)

@@ -143,10 +143,13 @@ def _load(start: Path, folder: Path) -> tuple[Any, Any]:
     """The transformer and the text encoders of an earlier result."""
     from safetensors.torch import load_model
 
+    from gridctl.files import atomic_folder
     from gridctl.toyworld.pretrain.model import build_transformer
 
-    if not (folder / "clip_tokenizer").exists():
-        shutil.copytree(start / "tokenizer", folder / "clip_tokenizer")
+    kept = folder / "clip_tokenizer"
+    if not kept.exists():
+        with atomic_folder(kept, force=False) as temporary:
+            shutil.copytree(start / "tokenizer", temporary, dirs_exist_ok=True)
     transformer, text = build_transformer(), _build_text(folder)
     parts = {
         "transformer/diffusion_pytorch_model": transformer,
