@@ -66,8 +66,9 @@ def train_base(
 ) -> float:
     """Train both in place for `steps`, or go on where `work` has them; returns the mean loss.
 
-    What `is_learned` already gets large batches of all kinds from the first step. `compiled`
-    blocks take 0.7 of the time, after some minutes, and a C++ compiler.
+    What `is_learned` already gets no lesson, which would move the words under a transformer that
+    knows them, and large batches of all kinds from the first step. `compiled` blocks take 0.7 of
+    the time, after some minutes, and a C++ compiler.
     """
     layers = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     head = HintHead(layers[len(layers) // 2 - 1], transformer.inner_dim)
@@ -85,7 +86,7 @@ def train_base(
         model.load_state_dict(tensors, strict=False)
         for name, optimizer in optimizers.items():
             load_optimizer(optimizer, _of(name, tensors))
-    else:
+    elif not is_learned:
         teach_words(text, meaning, steps=min(LESSON_STEPS, steps), seed=seed, log=log)
     pictures = draw_pictures(code, seed=seed)
     full_rates = {name: optimizer.defaults["lr"] for name, optimizer in optimizers.items()}
