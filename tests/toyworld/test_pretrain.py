@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gridctl.flux.base import open_base
+from gridctl.flux.latents import predict_velocity
 from gridctl.generate import draw, prepare
+from gridctl.geometry import Grid
 from gridctl.toyworld.pretrain import __main__ as recipe
 from gridctl.toyworld.pretrain import base, batches, hints, vae, words
 from gridctl.toyworld.pretrain.codec import prepare_vae, read_code
 from gridctl.toyworld.pretrain.meaning import MeaningHead, draw_prompts, teach_words
-from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_vae
+from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_transformer, build_vae
 from gridctl.toyworld.pretrain.muon import Muon
 from gridctl.toyworld.pretrain.pictures import picture_pool, to_pixels
 from gridctl.toyworld.pretrain.words import build_clip_tokenizer, build_t5_tokenizer, world_words
@@ -188,6 +190,7 @@ def test_a_step_is_a_function_of_seed_and_step(small: None) -> None:
         assert batch.text_tokens in ({16, TEXT_TOKENS} if tokens <= 64 else {TEXT_TOKENS})
         assert count * (tokens + batch.text_tokens) <= 1000
         assert batch.hints.shape == (count, tokens, hints.WIDTH)
+        assert batch.grid.num_tokens == tokens
         if step < 5:
             assert (height, width) in {(8, 8), (12, 12), (16, 16)}
         sizes.add((height, width))
@@ -211,6 +214,40 @@ def test_hints_say_what_is_drawn_and_where_from_each_token() -> None:
         kind="solid", shape="cube", color="red", background="black", motion="turning", size=0.3
     )
     assert hints.picture_hints(solid, 0.25)[-2:] == pytest.approx([0, 1], abs=1e-9)
+
+
+def test_places_say_which_cell_a_token_belongs_to() -> None:
+    grid = Grid(rows=2, cols=3, cell=(64, 32))  # 4x12 tokens
+    places = hints.token_places(grid).unflatten(0, (4, 12))
+    assert places.shape == (4, 12, hints.PLACE_WIDTH)
+    shares = places[..., :3] / 3.5 + 0.5
+    assert shares[0, 0].tolist() == pytest.approx([0.5 / 6, 1 / 4, 1 / 6])
+    assert shares[1, 3].tolist() == pytest.approx([0.5 / 6, 1 / 4, 1 / 6])
+    assert shares[2, 4].tolist() == pytest.approx([4.5 / 6, 3 / 4, 3 / 6])
+    assert places[3, 11, 3:].tolist() == pytest.approx([3 / 8, 11 / 8])
+
+
+def test_an_early_block_learns_its_cell() -> None:
+    """From noise, whose tokens look all alike: only positions can tell."""
+    torch.manual_seed(0)
+    transformer, grid = build_transformer(), Grid(rows=2, cols=3, cell=(32, 32))
+    head = hints.place_head(transformer.transformer_blocks[-1], transformer.inner_dim)
+    places = hints.token_places(grid)
+    model = torch.nn.ModuleDict({"transformer": transformer, "head": head})
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    embeds, pooled = torch.randn(1, 4, 128).expand(8, -1, -1), torch.randn(1, 64).expand(8, -1)
+    losses = []
+    for _ in range(60):
+        noise, sigma = torch.randn(8, 16, 8, 12), torch.ones(8)
+        predict_velocity(
+            transformer, noise, sigma=sigma, embeds=embeds, pooled=pooled, guidance=1.0
+        )
+        loss = head.loss(places)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_muon_steps_are_orthogonal_whatever_the_gradient() -> None:

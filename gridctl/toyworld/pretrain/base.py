@@ -25,7 +25,7 @@ from gridctl.flux.latents import predict_velocity
 from gridctl.flux.text import TextEncoders
 from gridctl.toyworld.pretrain.batches import Batch, draw_batch, draw_pictures
 from gridctl.toyworld.pretrain.codec import Code
-from gridctl.toyworld.pretrain.hints import HintHead
+from gridctl.toyworld.pretrain.hints import picture_head, place_head, token_places
 from gridctl.toyworld.pretrain.meaning import LESSON_STEPS, MeaningHead, teach_words
 from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_scheduler
 from gridctl.toyworld.pretrain.muon import Muon
@@ -47,6 +47,7 @@ CONSTANT_SHARE = 0.4
 LARGER = 3
 SINGLES_SHARE = 0.3  # of the steps, the first ones, with single pictures only
 HINT_WEIGHT = 2.0
+PLACE_WEIGHT = 0.5
 MEANING_WEIGHT = 0.1
 CHECKPOINT_EVERY = 250
 
@@ -71,10 +72,11 @@ def train_base(
     the time, after some minutes, and a C++ compiler.
     """
     layers = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
-    head = HintHead(layers[len(layers) // 2 - 1], transformer.inner_dim)
+    head = picture_head(layers[len(layers) // 2 - 1], transformer.inner_dim)
+    place = place_head(transformer.transformer_blocks[-1], transformer.inner_dim)
     meaning = MeaningHead()
     modules = {"transformer": transformer, "clip": text.clip, "t5": text.t5}
-    modules |= {"head": head, "meaning": meaning}
+    modules |= {"head": head, "place": place, "meaning": meaning}
     model = nn.ModuleDict(modules).to(device).train()
     dtype = torch.bfloat16 if has_fast_bfloat16(torch.device(device)) else torch.float32
     log(f"base: matrices are multiplied in {str(dtype).removeprefix('torch.')}")
@@ -109,11 +111,13 @@ def train_base(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         with _fast_math(dtype, device, fused=compiled):
             loss = _flow_loss(transformer, text, batch, generator)
-            hinted = loss + HINT_WEIGHT * head.loss(batch.hints.to(device))
+            hint = head.loss(batch.hints.to(device))
+            placed = place.loss(token_places(batch.grid).to(device))
             meant = meaning.loss(text, seed=seed, step=step)
         for optimizer in optimizers.values():
             optimizer.zero_grad()
-        (hinted + MEANING_WEIGHT * meant).backward()
+        whole = loss + HINT_WEIGHT * hint + PLACE_WEIGHT * placed + MEANING_WEIGHT * meant
+        whole.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers.values():
             optimizer.step()
@@ -122,8 +126,8 @@ def train_base(
         if step % 50 == 0:
             pace = (time.monotonic() - started) / (step - first)
             log(
-                f"base step {step}/{steps} loss {mean_loss:.4f}, of words {meant.item():.3f}, "
-                f"{pace:.2f} s/step"
+                f"base step {step}/{steps} loss {mean_loss:.4f}, of hints {hint.item():.3f}, "
+                f"places {placed.item():.3f}, words {meant.item():.3f}, {pace:.2f} s/step"
             )
         if step % CHECKPOINT_EVERY == 0 or step == steps:
             # By parameter: T5 has its embedding under two names.

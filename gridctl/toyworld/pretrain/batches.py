@@ -58,12 +58,13 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Latents (B, 16, H, W), as many captions, and hints (B, image tokens, hints.WIDTH).
+    """Latents (B, 16, H, W) of grids, as many captions, and hints (B, image tokens, hints.WIDTH).
 
     Most of the text of a short prompt is padding. With `text_tokens` below TEXT_TOKENS it is left
     out, which makes small pictures twice as fast; the others teach what padding is.
     """
 
+    grid: Grid
     latents: Tensor
     captions: list[str]
     hints: Tensor
@@ -114,6 +115,7 @@ def draw_batch(
     cells = torch.from_numpy(indices)
     hints = token_hints(pictures.hints[CELL][cells], CELL // 16)
     return Batch(
+        grid=grid,
         latents=join_cells(pictures.latents[CELL][cells], grid),
         captions=_emptied(captions, rng),
         hints=rearrange(hints, "b (rows cols) h w k -> b (rows h cols w) k", rows=rows),
@@ -126,7 +128,8 @@ def _draw_singles(pictures: Pictures, rng: np.random.Generator, tokens: int) -> 
     is_padded = side == min(SINGLES) and rng.random() < PADDED_SHARE
     text = TEXT_TOKENS if is_padded else PROMPT_TOKENS
     scenes = pictures.scenes[side]
-    count = tokens // (Grid(rows=1, cols=1, cell=(side, side)).num_tokens + text)
+    grid = Grid(rows=1, cols=1, cell=(side, side))
+    count = tokens // (grid.num_tokens + text)
     indices = rng.integers(0, PICTURES[side], count)
     chosen = torch.from_numpy(indices)
     captions = [
@@ -136,6 +139,7 @@ def _draw_singles(pictures: Pictures, rng: np.random.Generator, tokens: int) -> 
         for i in indices
     ]
     return Batch(
+        grid=grid,
         latents=pictures.latents[side][chosen],
         captions=_emptied(captions, rng),
         hints=token_hints(pictures.hints[side][chosen], side // 16).flatten(1, 2),

@@ -4,6 +4,10 @@ Half-way through the transformer, a small head has to tell from each noisy token
 there and where its centre is. That is the whole content of a picture, so what the head can read
 the second half can draw. It is representation alignment (REPA, arXiv 2410.06940) with the
 renderer's own knowledge in the place of another network's; the head is thrown away afterwards.
+
+Another head has to tell, as early as the last double block, which cell of the sheet the token
+belongs to. Pictures of one thing can be drawn without knowing that, a clip cannot: its adapter
+would have to teach a transformer to count cells (docs/lab.md).
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from gridctl.geometry import Grid
 from gridctl.toyworld.render import pose
 from gridctl.toyworld.scene import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES, Scene
 
 _NAMES = (*SHAPES, *SOLIDS), tuple(COLORS), tuple(BACKGROUNDS), STYLES
 _NAMED = sum(len(names) for names in _NAMES)
 WIDTH = _NAMED + 5  # and x, y, radius, and a solid's angle as cosine and sine
+PLACE_WIDTH = 5
 _POSITION = 3.0  # scales that give places and sizes a spread of about 1
 _RADIUS, _RADIUS_SCALE = 0.27, 8.0
 
@@ -50,14 +56,30 @@ def token_hints(pictures: Tensor, tokens: int) -> Tensor:
     return hints
 
 
+def token_places(grid: Grid) -> Tensor:
+    """(image tokens, PLACE_WIDTH): each token's cell and its own place in the image.
+
+    The cell's place in reading order, its row and its column, as shares of the grid with a
+    spread of about 1; then the token's row and column, in eights.
+    """
+    across, down = grid.cell[0] // 16, grid.cell[1] // 16
+    y, x = torch.arange(grid.rows * down), torch.arange(grid.cols * across)
+    y, x = (one.flatten() for one in torch.meshgrid(y, x, indexing="ij"))
+    row, col = y // down, x // across
+    shares = [
+        (row * grid.cols + col + 0.5) / grid.num_frames,
+        (row + 0.5) / grid.rows,
+        (col + 0.5) / grid.cols,
+    ]
+    return torch.stack([*((share - 0.5) * 3.5 for share in shares), y / 8, x / 8], dim=-1)
+
+
 class HintHead(nn.Module):
     """Reads hints off the image tokens that a block of a FLUX transformer puts out."""
 
-    def __init__(self, block: nn.Module, width: int) -> None:
+    def __init__(self, block: nn.Module, layers: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, WIDTH)
-        )
+        self.layers = layers
         self._seen: list[Tensor] = []
         block.register_forward_hook(self._see)
 
@@ -65,6 +87,17 @@ class HintHead(nn.Module):
         self._seen = [output[1]]  # text comes first, in both kinds of block
 
     def loss(self, hints: Tensor) -> Tensor:
-        """Mean squared error against hints (B, tokens, WIDTH) of the last forward pass."""
+        """Mean squared error against hints (B, tokens, N) of the last forward pass."""
         (states,) = self._seen
-        return F.mse_loss(self.layers(states), hints)
+        return F.mse_loss(self.layers(states), hints.expand(len(states), -1, -1))
+
+
+def picture_head(block: nn.Module, width: int) -> HintHead:
+    """For `token_hints`."""
+    layers = nn.Linear(width, width), nn.SiLU(), nn.Linear(width, WIDTH)
+    return HintHead(block, nn.Sequential(nn.LayerNorm(width), *layers))
+
+
+def place_head(block: nn.Module, width: int) -> HintHead:
+    """For `token_places`, which must be there to be read as they are, for LoRA to use."""
+    return HintHead(block, nn.Sequential(nn.LayerNorm(width), nn.Linear(width, PLACE_WIDTH)))
