@@ -27,11 +27,15 @@ class TextEncoders:
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """N prompts → T5's states (N, text_tokens, D) and CLIP's pooled vector (N, P)."""
-        clip_ids = self._ids(self.clip_tokenizer, prompts, self.clip_tokenizer.model_max_length)
         t5_ids = self._ids(self.t5_tokenizer, prompts, self.text_tokens)
-        pooled = self.clip(clip_ids.to(self.clip.device)).pooler_output
         embeds = self.t5(t5_ids.to(self.t5.device)).last_hidden_state
-        return embeds, pooled
+        return embeds, self.vector(prompts)
+
+    def vector(self, prompts: Sequence[str]) -> Tensor:
+        """N prompts → CLIP's pooled vector alone, (N, P)."""
+        ids = self._ids(self.clip_tokenizer, prompts, self.clip_tokenizer.model_max_length)
+        pooled: Tensor = self.clip(ids.to(self.clip.device)).pooler_output
+        return pooled
 
     @staticmethod
     def _ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:

@@ -20,7 +20,12 @@ from gridctl.geometry import Grid
 from gridctl.toyworld.pretrain import __main__ as recipe
 from gridctl.toyworld.pretrain import base, batches, hints, vae, words
 from gridctl.toyworld.pretrain.codec import prepare_vae, read_code
-from gridctl.toyworld.pretrain.meaning import MeaningHead, draw_prompts, teach_words
+from gridctl.toyworld.pretrain.meaning import (
+    MeaningHead,
+    calm_vector,
+    draw_prompts,
+    teach_words,
+)
 from gridctl.toyworld.pretrain.model import TEXT_TOKENS, build_transformer, build_vae
 from gridctl.toyworld.pretrain.muon import Muon
 from gridctl.toyworld.pretrain.pictures import picture_pool, to_pixels
@@ -214,6 +219,24 @@ def test_hints_say_what_is_drawn_and_where_from_each_token() -> None:
         kind="solid", shape="cube", color="red", background="black", motion="turning", size=0.3
     )
     assert hints.picture_hints(solid, 0.25)[-2:] == pytest.approx([0, 1], abs=1e-9)
+
+
+def test_a_layout_no_longer_moves_clips_vector(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(words, "SCENES", 300)
+    text = recipe._build_text(tmp_path)
+    teach_words(text, MeaningHead(), steps=30, seed=1, log=lambda _: None)
+    content = "a red circle moving right on a black background"
+    prompts = [f"4x6 grid of 24 video frames in reading order. {content}", content]
+    with torch.no_grad():
+        before = text.vector(prompts)
+        left = calm_vector(text, steps=60, seed=1, log=lambda _: None)
+        after = text.vector(prompts)
+    assert (after[0] - before[1]).norm() < 0.5 * (before[0] - before[1]).norm()
+    assert (after[1] - before[1]).norm() < 0.5 * (before[0] - before[1]).norm()
+    assert 0 < left < 0.5
 
 
 def test_places_say_which_cell_a_token_belongs_to() -> None:

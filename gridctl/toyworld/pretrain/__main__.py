@@ -49,6 +49,7 @@ def pretrain(
     from gridctl.toyworld.pretrain.base import train_base
     from gridctl.toyworld.pretrain.codec import prepare_vae, read_code
     from gridctl.toyworld.pretrain.export import export_base
+    from gridctl.toyworld.pretrain.meaning import CALM_STEPS, calm_vector
     from gridctl.toyworld.pretrain.model import build_transformer, build_vae
     from gridctl.toyworld.pretrain.pictures import draw_picture, picture_pool, to_pixels
     from gridctl.toyworld.pretrain.vae import psnr, train_decoder
@@ -93,6 +94,9 @@ def pretrain(
             compiled=compiled,
         )
     if not only:
+        log["vector_distance"] = calm_vector(
+            text, steps=min(CALM_STEPS, base_steps), seed=seed, log=_say
+        )
         export_base(folder / "tiny", transformer=transformer, vae=vae, text=text)
         (folder / "tiny" / "provenance.json").write_text(json.dumps(log, indent=2) + "\n")
     _say(json.dumps(log))
