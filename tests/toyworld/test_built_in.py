@@ -14,7 +14,10 @@ from gridctl.flux.base import open_base
 from gridctl.flux.built_in import BUILT_IN, WEIGHTS
 from gridctl.generate import find_adapter, prepare, render
 from gridctl.profile import Profile, load_profile
+from gridctl.prompt import grid_prompt
+from gridctl.toyworld.captions import clip_caption
 from gridctl.toyworld.pretrain.meaning import NAMES, draw_prompts
+from gridctl.toyworld.scene import sample_scene
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,17 @@ def test_prompts_can_be_told_apart_by_both_encoders(tiny: Profile, attribute: st
         gram = features[seen].T @ features[seen] + 1e-3 * torch.eye(features.shape[1])
         fitted = torch.linalg.solve(gram, features[seen].T @ target)
         assert ((features[fresh] @ fitted).argmax(-1) == right[fresh]).float().mean() > 0.9
+
+
+def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
+    """Where such a sentence moves it, the base draws noise: it has met contents alone."""
+    rng = np.random.default_rng(5)
+    contents = [clip_caption(sample_scene(rng, held_out=True), rng) for _ in range(100)]
+    grid = tiny.grid.to_grid()
+    with open_base(tiny).text_encoders() as encode, torch.inference_mode():
+        alone = encode.vector(contents)
+        laid_out = encode.vector([grid_prompt(grid, content) for content in contents])
+    assert F.mse_loss(laid_out, alone) < 0.05 * alone.var(0).mean()
 
 
 def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
