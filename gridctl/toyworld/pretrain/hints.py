@@ -62,16 +62,15 @@ def token_places(grid: Grid) -> Tensor:
     The cell's place in reading order, its row and its column, as shares of the grid with a
     spread of about 1; then the token's row and column, in eights.
     """
-    across, down = grid.cell[0] // 16, grid.cell[1] // 16
-    y, x = torch.arange(grid.rows * down), torch.arange(grid.cols * across)
-    y, x = (one.flatten() for one in torch.meshgrid(y, x, indexing="ij"))
-    row, col = y // down, x // across
-    shares = [
-        (row * grid.cols + col + 0.5) / grid.num_frames,
-        (row + 0.5) / grid.rows,
-        (col + 0.5) / grid.cols,
-    ]
-    return torch.stack([*((share - 0.5) * 3.5 for share in shares), y / 8, x / 8], dim=-1)
+    width, height = grid.size("token")
+    places = torch.empty(height, width, PLACE_WIDTH)
+    for frame, box in enumerate(grid.boxes("token")):
+        row, col = grid.position(frame)
+        shares = (frame + 0.5) / grid.num_frames, (row + 0.5) / grid.rows, (col + 0.5) / grid.cols
+        places[(*box.slices, slice(3))] = (torch.tensor(shares) - 0.5) * 3.5
+    places[..., 3] = torch.arange(height)[:, None] / 8
+    places[..., 4] = torch.arange(width) / 8
+    return places.flatten(0, 1)
 
 
 class HintHead(nn.Module):
