@@ -67,7 +67,7 @@ def token_places(grid: Grid) -> Tensor:
     for frame, box in enumerate(grid.boxes("token")):
         row, col = grid.position(frame)
         shares = (frame + 0.5) / grid.num_frames, (row + 0.5) / grid.rows, (col + 0.5) / grid.cols
-        places[(*box.slices, slice(3))] = (torch.tensor(shares) - 0.5) * 3.5
+        places[box.slices][..., :3] = (torch.tensor(shares) - 0.5) * 3.5
     places[..., 3] = torch.arange(height)[:, None] / 8
     places[..., 4] = torch.arange(width) / 8
     return places.flatten(0, 1)
