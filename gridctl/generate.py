@@ -159,6 +159,8 @@ def render(
     The parts of the model are loaded one after the other, once for all jobs, when the first
     frames are asked for. Remarks on prompts are added to `notes`.
     """
+    import torch
+
     from gridctl.flux.base import open_base
     from gridctl.flux.flow import default_mu, schedule
     from gridctl.flux.latents import decode_frames, split_cells
@@ -181,16 +183,18 @@ def render(
     total = len(drawing.jobs) * settings.steps
     with base.vae() as vae:
         for index, (job, (embeds, pooled)) in enumerate(zip(drawing.jobs, encoded, strict=True)):
+            generator = torch.Generator().manual_seed(job.seed)
             latents = sample(
                 transformer,
                 drawing.plan,
-                noise=draw_noise(drawing.plan, base.latent_channels, seed=job.seed).to(base.device),
+                noise=draw_noise(drawing.plan, base.latent_channels, generator).to(base.device),
                 sigmas=sigmas,
                 embeds=embeds,
                 pooled=pooled,
                 guidance=settings.guidance,
                 empty=empty if settings.true_cfg_scale != 1 else None,
                 true_cfg_scale=settings.true_cfg_scale,
+                generator=generator if settings.stochastic else None,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"
                 ),

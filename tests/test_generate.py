@@ -57,7 +57,7 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
     latents = sample(
         transformer,
         Plan.generate(GRID),
-        noise=draw_noise(Plan.generate(GRID), 16, seed=3),
+        noise=draw_noise(Plan.generate(GRID), 16, torch.Generator().manual_seed(3)),
         sigmas=schedule(2, default_mu(base.scheduler_config, GRID.num_tokens)),
         embeds=embeds,
         pooled=pooled,
@@ -98,7 +98,8 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
     draw(prepare("image", [prompt], tmp_path / "star.png", profile=profile))
     pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    noise = draw_noise(Plan.generate(Grid(rows=1, cols=1, cell=(64, 48))), 16, seed=11)
+    plan = Plan.generate(Grid(rows=1, cols=1, cell=(64, 48)))
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(11))
     theirs = pipeline(
         prompt,
         width=64,
@@ -124,14 +125,24 @@ def test_an_image_in_other_formats(make_profile: Make, tmp_path: Path, suffix: s
         assert image.size == (32, 32)
 
 
-def test_the_seed_decides(profile: Any, make_profile: Make, tmp_path: Path) -> None:
-    def frames(name: str, profile: Any) -> np.ndarray:
-        draw(prepare("t2v", [PROMPT], tmp_path / name, profile=profile))
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_the_seed_decides(profile: Any, tmp_path: Path, stochastic: bool) -> None:
+    def frames(name: str, **settings: Any) -> np.ndarray:
+        generate = profile.generate.model_copy(update={"stochastic": stochastic, **settings})
+        draw(
+            prepare(
+                "t2v",
+                [PROMPT],
+                tmp_path / name,
+                profile=profile.model_copy(update={"generate": generate}),
+            )
+        )
         return frames_of(tmp_path / name)
 
-    other = profile.model_copy(update={"generate": profile.generate.model_copy(update={"seed": 4})})
-    assert np.array_equal(frames("a", profile), frames("b", profile))
-    assert not np.array_equal(frames("c", other), frames("a2", profile))
+    first = frames("a")
+    assert np.array_equal(first, frames("b"))
+    assert not np.array_equal(first, frames("c", seed=4))
+    assert not np.array_equal(first, frames("d", stochastic=not stochastic))
 
 
 def test_a_scale_of_nothing_is_no_adapter(

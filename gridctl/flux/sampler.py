@@ -16,10 +16,9 @@ from gridctl.flux.latents import join_cells, predict_velocity
 from gridctl.flux.plan import KEEP, Plan
 
 
-def draw_noise(plan: Plan, channels: int, *, seed: int) -> Tensor:
+def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
     """(1, C, H, W) on the CPU, so that a seed draws the same clip on every machine."""
     width, height = plan.grid.size("latent")
-    generator = torch.Generator().manual_seed(seed)
     return torch.randn(1, channels, height, width, generator=generator)
 
 
@@ -36,6 +35,7 @@ def sample(
     empty: tuple[Tensor, Tensor] | None = None,
     true_cfg_scale: float = 1.0,
     reference: Tensor | None = None,
+    generator: torch.Generator | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
@@ -44,6 +44,10 @@ def sample(
     it, each step predicts twice, and is led away from it by `true_cfg_scale`, as diffusers'
     FluxPipeline does. `reference` (1, C, H, W) holds the latents of known frames:
     each follows its reference, re-noised to the current sigma, until the plan releases it.
+
+    With a `generator`, of the CPU, each step predicts the image and covers it with noise drawn
+    anew, as diffusers' FlowMatchEulerDiscreteScheduler does with `stochastic_sampling`: what
+    an earlier step got wrong need not stay.
 
     Raises UsageError if the plan needs a reference and has none.
     """
@@ -66,7 +70,11 @@ def sample(
         if empty:
             without = predict(embeds=empty[0], pooled=empty[1])
             predicted = guide(predicted, without, true_cfg_scale)
-        latents = euler_step(latents, predicted, sigma, next_sigma)
+        if generator:
+            noise = torch.randn(noise.shape, generator=generator).to(noise)
+            latents = add_noise(euler_step(latents, predicted, sigma, 0.0), noise, next_sigma)
+        else:
+            latents = euler_step(latents, predicted, sigma, next_sigma)
         if on_step:
             on_step(step + 1, steps)
     return torch.where(release == KEEP, known, latents)

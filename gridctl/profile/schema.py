@@ -345,6 +345,11 @@ class GenerateSection(Section):
         description="Classifier-free guidance away from an empty prompt, in twice the time; 1 is "
         "off. For a base that was not distilled, such as tiny.",
     )
+    stochastic: bool = Field(
+        default=False,
+        description="Noise drawn anew in each step, so that an early error need not stay. For a "
+        "base that makes many, such as tiny.",
+    )
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: Annotated[float, Field(gt=0)] = Field(
         default=8.0, description="Of the clip, where the adapter does not say."

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from gridctl.errors import UsageError
 from gridctl.flux.flow import default_mu, schedule
@@ -46,7 +46,7 @@ def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
 ) -> None:
     """The whole road: tokenizers, encoders, positions, schedule, guidance, steps."""
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, base.latent_channels, seed=7)
+    noise = draw_noise(plan, base.latent_channels, torch.Generator().manual_seed(7))
     with base.text_encoders() as encode, torch.inference_mode():
         empty = encode([""])
     ours = sample(
@@ -91,7 +91,7 @@ def test_kept_frames_end_as_their_reference_and_others_do_not(
     clip = render_clip(scene, GRID.num_frames, GRID.cell)
     with base.vae() as vae:
         reference = join_cells(encode_frames(vae, clip, batch=8), GRID)[None]
-    noise = draw_noise(plan, 16, seed=1)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(1))
     drawn = sample(
         transformer,
         plan,
@@ -116,7 +116,7 @@ def test_the_sampler_is_its_naive_twin(
     release = (0.0, 1.0, 0.6, 0.9, 0.3, 1.0)
     plan = Plan(grid=GRID, release=release)
     reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
-    noise = draw_noise(plan, 16, seed=2)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
     sigmas = sigmas_of(base)
     known, fresh = split_cells(reference, GRID), split_cells(noise, GRID)
     current = fresh.clone()
@@ -148,6 +148,52 @@ def test_the_sampler_is_its_naive_twin(
     assert torch.allclose(ours, join_cells(current, GRID), atol=1e-5)
 
 
+@pytest.mark.parametrize("release", [(1.0,) * 6, (0.0, 1.0, 0.6, 0.9, 0.3, 1.0)])
+def test_stochastic_steps_are_those_of_diffusers_scheduler(
+    base: Any, transformer: Any, prompt: dict[str, torch.Tensor], release: tuple[float, ...]
+) -> None:
+    """Step by step, with the noise that the generator draws after the first."""
+    plan = Plan(grid=GRID, release=release)
+    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
+    first = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(
+        base.scheduler_config, use_dynamic_shifting=False, shift=1.0, stochastic_sampling=True
+    )
+    sigmas = sigmas_of(base)
+    scheduler.set_timesteps(sigmas=sigmas[:-1])
+    assert scheduler.sigmas.tolist() == pytest.approx(sigmas)
+
+    theirs, noise, generator = first, first, torch.Generator().manual_seed(9)
+    with torch.inference_mode():
+        for sigma, timestep in zip(sigmas[:-1], scheduler.timesteps, strict=True):
+            cells = split_cells(theirs, GRID).clone()
+            known = split_cells((1 - sigma) * reference + sigma * noise, GRID)
+            for k in range(GRID.num_frames):
+                if sigma > release[k]:
+                    cells[:, k] = known[:, k]
+            theirs = join_cells(cells, GRID)
+            predicted = predict_velocity(
+                transformer, theirs, sigma=torch.tensor([sigma]), guidance=1.0, **prompt
+            )
+            noise = torch.randn(first.shape, generator=generator.clone_state())
+            theirs = scheduler.step(predicted, timestep, theirs, generator=generator).prev_sample
+    cells, known = split_cells(theirs, GRID).clone(), split_cells(reference, GRID)
+    for k in range(GRID.num_frames):
+        if release[k] == 0:
+            cells[:, k] = known[:, k]
+    ours = sample(
+        transformer,
+        plan,
+        noise=first,
+        sigmas=sigmas,
+        guidance=1.0,
+        reference=reference,
+        generator=torch.Generator().manual_seed(9),
+        **prompt,
+    )
+    assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
+
+
 def test_a_plan_with_known_frames_needs_their_reference(
     transformer: Any, prompt: dict[str, torch.Tensor]
 ) -> None:
@@ -156,7 +202,7 @@ def test_a_plan_with_known_frames_needs_their_reference(
         sample(
             transformer,
             plan,
-            noise=draw_noise(plan, 16, seed=0),
+            noise=draw_noise(plan, 16, torch.Generator().manual_seed(0)),
             sigmas=[1.0, 0.0],
             guidance=1.0,
             **prompt,
@@ -167,10 +213,10 @@ def test_noise_is_the_seeds_and_steps_are_told(
     transformer: Any, prompt: dict[str, torch.Tensor]
 ) -> None:
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, 16, seed=5)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(5))
     assert noise.shape == (1, 16, 2 * 48 // 8, 3 * 32 // 8)
-    assert torch.equal(noise, draw_noise(plan, 16, seed=5))
-    assert not torch.equal(noise, draw_noise(plan, 16, seed=6))
+    assert torch.equal(noise, draw_noise(plan, 16, torch.Generator().manual_seed(5)))
+    assert not torch.equal(noise, draw_noise(plan, 16, torch.Generator().manual_seed(6)))
     told: list[tuple[int, int]] = []
     sample(
         transformer,
