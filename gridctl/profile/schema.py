@@ -267,6 +267,9 @@ class StageSection(Section):
     temporal_weight_end: Annotated[float, Field(ge=0)] | None = Field(
         default=None, description="Temporal weight at its end, reached in a straight line."
     )
+    logit_mean: float | None = Field(
+        default=None, description="Of the sigmas drawn in this stage, before their shift."
+    )
 
 
 class TrainSection(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -41,10 +42,26 @@ def values_of(profile: Profile) -> Iterator[tuple[str, Any]]:
             yield f"{section}.{name}", value
 
 
-def profile_toml(profile: Profile) -> str:
-    """Every value, one `section.key = value` a line; loading it gives the same profile."""
-    lines = [_assignment(key, value) for key, value in values_of(profile)]
+def profile_toml(profile: Profile, *, keep_folders: bool = True) -> str:
+    """Every value, one `section.key = value` a line; loading it gives the same profile.
+
+    Without `keep_folders` paths are cut to their last name, for a file that others will read.
+    """
+    lines = [
+        _assignment(key, value if keep_folders else _names_of_paths(value))
+        for key, value in values_of(profile)
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _names_of_paths(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, dict):
+        return {key: _names_of_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_names_of_paths(item) for item in value]
+    return value
 
 
 def show_lines(loaded: LoadedProfile) -> list[str]:

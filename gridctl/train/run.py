@@ -100,7 +100,7 @@ def _step(run: Run, step: int, *, log: bool) -> None:
     sums = torch.zeros(2, device=run.accelerator.device)
     for first in range(0, len(mine), settings.batch_size):
         part = mine[first : first + settings.batch_size]
-        base, temporal = _losses(run, part, step)
+        base, temporal = _losses(run, part, step, logit_mean=stage.logit_mean)
         loss = (settings.base_weight * base + weight * temporal).sum() / len(mine)
         is_last = first + settings.batch_size >= len(mine)
         # With several processes, gradients are exchanged only in the last pass of a step.
@@ -128,7 +128,9 @@ def _step(run: Run, step: int, *, log: bool) -> None:
         )
 
 
-def _losses(run: Run, part: list[tuple[int, Sample]], step: int) -> tuple[Tensor, Tensor]:
+def _losses(
+    run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
+) -> tuple[Tensor, Tensor]:
     """(base, temporal) losses (B,) of some slots of a step."""
     settings = run.profile.train
     device = run.accelerator.device
@@ -138,9 +140,7 @@ def _losses(run: Run, part: list[tuple[int, Sample]], step: int) -> tuple[Tensor
         clean = run.cache.latents(sample)
         noises.append(torch.randn(clean.shape, generator=generator))
         sigmas.append(
-            draw_sigmas(
-                1, mu=run.mu, mean=settings.logit_mean, std=settings.logit_std, generator=generator
-            )
+            draw_sigmas(1, mu=run.mu, mean=logit_mean, std=settings.logit_std, generator=generator)
         )
         dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
         prompt = run.cache.prompt("" if dropped else sample.caption)
@@ -170,7 +170,9 @@ def _validate(run: Run) -> None:
     losses = []
     with torch.inference_mode():
         for slot, sample in enumerate(run.validation):
-            base, temporal = _losses(run, [(slot, sample)], step=_VALIDATION_STEP)
+            base, temporal = _losses(
+                run, [(slot, sample)], _VALIDATION_STEP, logit_mean=settings.logit_mean
+            )
             losses.append(float(settings.base_weight * base + settings.temporal_weight * temporal))
     run.log[-1]["validation"] = statistics.fmean(losses)
 

@@ -1,4 +1,4 @@
-"""The curriculum: which data, learning rate and temporal weight a step has."""
+"""The curriculum: which data, learning rate, temporal weight and sigmas a step has."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Stage:
     steps: int
     learning_rates: tuple[float, float]
     temporal_weights: tuple[float, float]
+    logit_mean: float
 
     @property
     def has_ramp(self) -> bool:
@@ -56,6 +57,7 @@ def _resolve(train: TrainSection, stage: StageSection) -> Stage:
         steps=stage.steps or train.steps,
         learning_rates=(rate, _first_set(stage.learning_rate_end, rate)),
         temporal_weights=(weight, _first_set(stage.temporal_weight_end, weight)),
+        logit_mean=_first_set(stage.logit_mean, train.logit_mean),
     )
 
 

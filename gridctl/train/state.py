@@ -84,7 +84,7 @@ def export_run(run: Run, path: Path) -> None:
         fps=statistics.median(known) if known else run.profile.generate.fps,
         base=run.base_name,
         steps=run.total_steps,
-        profile=profile_toml(run.profile),
+        profile=profile_toml(run.profile, keep_folders=False),
     )
     scale = (settings.lora_alpha or settings.rank) / settings.rank
     tensors = run.ema or lora_tensors(unwrap(run.transformer))

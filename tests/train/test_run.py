@@ -62,6 +62,8 @@ def test_an_adapter_with_its_facts_a_log_and_checkpoints(
     assert (facts.base, facts.steps, facts.layout) == ("tiny", 3, DEFAULT_LAYOUT)
     assert facts.fps == 12.0  # 12 frames at 24 fps last half a second, in which 6 are shown
     assert "train.rank = 4" in facts.profile
+    assert 'train.output = "a.safetensors"' in facts.profile
+    assert str(tmp_path) not in facts.profile  # an adapter is shared, its maker's folders are not
     assert [p.name for p in list_checkpoints(result.run_folder)] == [
         "step-000002.safetensors",
         "step-000003.safetensors",
@@ -79,12 +81,24 @@ def test_an_adapter_with_its_facts_a_log_and_checkpoints(
     ]
 
 
+@pytest.mark.parametrize("stage_mean", [None, 1.5])
 def test_a_step_is_its_naive_twin(
-    make_profile: Make, base: Any, transformer: Any, dataset: Path, tmp_path: Path
+    make_profile: Make,
+    base: Any,
+    transformer: Any,
+    dataset: Path,
+    tmp_path: Path,
+    stage_mean: float | None,
 ) -> None:
     """The logged losses by hand, sample by sample, at a rate so small that nothing is learned."""
     path = tmp_path / "a.safetensors"
-    profile = make_profile(train__output=path, train__steps=3, train__learning_rate=1e-12)
+    stages = (StageSection(steps=3, logit_mean=stage_mean),)
+    profile = make_profile(
+        train__output=path,
+        train__learning_rate=1e-12,
+        train__logit_mean=0.5,
+        train__stage=stages,
+    )
     train(profile)
     grid = profile.grid.to_grid()
     samples, _ = read_samples(dataset, grid)
@@ -98,7 +112,7 @@ def test_a_step_is_its_naive_twin(
             generator = torch.Generator().manual_seed(mix_seed(0, step, slot))
             clean = cache.latents(sample)[None]
             noise = torch.randn(clean.shape[1:], generator=generator)[None]
-            sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
+            sigma = draw_sigmas(1, mu=mu, mean=stage_mean or 0.5, std=1.0, generator=generator)
             embeds, pooled = cache.prompt(sample.caption)
             with torch.inference_mode():
                 predicted = predict_velocity(
