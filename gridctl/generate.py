@@ -194,6 +194,7 @@ def render(
                 guidance=settings.guidance,
                 empty=empty if settings.true_cfg_scale != 1 else None,
                 true_cfg_scale=settings.true_cfg_scale,
+                true_cfg_max_sigma=settings.true_cfg_max_sigma,
                 generator=generator if settings.stochastic else None,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"

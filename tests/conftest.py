@@ -56,7 +56,8 @@ def make_profile(dataset: Path) -> Callable[..., Any]:
     small = {"train.data": dataset, "train.batch_size": 2, "train.rank": 4, "train.log_every": 1}
     small["train.save_dtype"] = "float32"  # so that files can be compared to the last bit
     small["generate.true_cfg_scale"] = 1.0  # half the time
-    small["generate.stochastic"] = False  # as diffusers' pipeline draws
+    small["generate.true_cfg_max_sigma"] = 1.0  # as diffusers' pipeline draws, like the next
+    small["generate.stochastic"] = False
 
     def make(**values: Any) -> Any:
         changed = {key.replace("__", ".", 1): value for key, value in values.items()}

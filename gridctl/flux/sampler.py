@@ -34,6 +34,7 @@ def sample(
     guidance: float,
     empty: tuple[Tensor, Tensor] | None = None,
     true_cfg_scale: float = 1.0,
+    true_cfg_max_sigma: float = 1.0,
     reference: Tensor | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[int, int], None] | None = None,
@@ -42,7 +43,8 @@ def sample(
 
     `sigmas` fall from 1 to 0. `empty` holds the empty prompt's embeds and pooled vector: with
     it, each step predicts twice, and is led away from it by `true_cfg_scale`, as diffusers'
-    FluxPipeline does. `reference` (1, C, H, W) holds the latents of known frames:
+    FluxPipeline does; steps above `true_cfg_max_sigma` are not led (arXiv 2404.07724).
+    `reference` (1, C, H, W) holds the latents of known frames:
     each follows its reference, re-noised to the current sigma, until the plan releases it.
 
     With a `generator`, of the CPU, each step predicts the image and covers it with noise drawn
@@ -67,7 +69,7 @@ def sample(
             guidance=guidance,
         )
         predicted = predict(embeds=embeds, pooled=pooled)
-        if empty:
+        if empty and sigma <= true_cfg_max_sigma:
             without = predict(embeds=empty[0], pooled=empty[1])
             predicted = guide(predicted, without, true_cfg_scale)
         if generator:

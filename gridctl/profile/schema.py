@@ -348,6 +348,10 @@ class GenerateSection(Section):
         description="Classifier-free guidance away from an empty prompt, in twice the time; 1 is "
         "off. For a base that was not distilled, such as tiny.",
     )
+    true_cfg_max_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="Steps of more noise are not led by it: what lies where is left to the model.",
+    )
     stochastic: bool = Field(
         default=False,
         description="Noise drawn anew in each step, so that an early error need not stay. For a "

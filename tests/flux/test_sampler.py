@@ -194,6 +194,21 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
 
 
+def test_steps_above_a_sigma_are_not_guided(
+    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    plan = Plan.generate(GRID)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    with base.text_encoders() as encode, torch.inference_mode():
+        led = {"empty": encode([""]), "true_cfg_scale": 2.5, "guidance": 1.0, **prompt}
+    sigmas = [1.0, 0.7, 0.3, 0.0]
+    ours = sample(transformer, plan, noise=noise, sigmas=sigmas, true_cfg_max_sigma=0.7, **led)
+    first = sample(transformer, plan, noise=noise, sigmas=sigmas[:2], guidance=1.0, **prompt)
+    assert torch.allclose(ours, sample(transformer, plan, noise=first, sigmas=sigmas[1:], **led))
+    everywhere = sample(transformer, plan, noise=noise, sigmas=sigmas, **led)
+    assert not torch.allclose(ours, everywhere, atol=0.01)
+
+
 def test_a_plan_with_known_frames_needs_their_reference(
     transformer: Any, prompt: dict[str, torch.Tensor]
 ) -> None:
