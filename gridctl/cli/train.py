@@ -26,6 +26,10 @@ def train(
     base: Annotated[
         str | None, typer.Option(metavar="ID|FOLDER", help="The base model.", show_default="tiny")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="ADAPTER", help="Begin with its weights, e.g. for other clips."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Grids per forward pass.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.")] = None,
@@ -53,6 +57,7 @@ def train(
             "train.data": data,
             "train.output": output,
             "model.base": base,
+            "train.start": start,
             "train.steps": steps,
             "train.batch_size": batch_size,
             "train.learning_rate": learning_rate,

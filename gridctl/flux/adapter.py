@@ -109,6 +109,39 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
     return {n: p for n, p in transformer.named_parameters() if p.requires_grad}
 
 
+def start_lora(transformer: Any, path: Path, *, scale: float) -> None:
+    """Put an adapter's weights on the layers of `add_lora`, whose alpha / rank is `scale`.
+
+    Raises InputError if the file cannot be read, UsageError if its layers are others.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not an adapter that can be read ({error}); name one that gridctl train "
+            "has written."
+        ) from error
+    parameters = {_exported_name(n): p for n, p in lora_tensors(transformer).items()}
+    if stored.keys() != parameters.keys():
+        raise UsageError(
+            f"{path} has not the layers that are trained on this base; start from an adapter "
+            "that gridctl train has written for it."
+        )
+    for name, parameter in parameters.items():
+        if stored[name].shape != parameter.shape:
+            raise UsageError(
+                f"{name} is {tuple(stored[name].shape)} in {path}, and "
+                f"{tuple(parameter.shape)} in this run; set train.rank to the adapter's, and "
+                "use its base."
+            )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(stored[name].float() / (scale if ".lora_B." in name else 1.0))
+
+
 def save_adapter(
     path: Path,
     tensors: Mapping[str, Tensor],
@@ -126,11 +159,15 @@ def save_adapter(
 
     exported = {}
     for name, tensor in tensors.items():
-        key = f"transformer.{name.replace(f'.{_NAME}.', '.')}"
         folded = tensor.detach().float() * (scale if ".lora_B." in name else 1.0)
-        exported[key] = folded.to("cpu", dtype or folded.dtype).contiguous()
+        exported[_exported_name(name)] = folded.to("cpu", dtype or folded.dtype).contiguous()
     with atomic_file(path, force=force) as temporary:
         save_file(exported, temporary, metadata=facts.to_header())
+
+
+def _exported_name(name: str) -> str:
+    """diffusers' name in files of a parameter of `lora_tensors`."""
+    return f"transformer.{name.replace(f'.{_NAME}.', '.')}"
 
 
 def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> None:

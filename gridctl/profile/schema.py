@@ -281,6 +281,11 @@ class TrainSection(Section):
     output: FilePath | None = Field(
         default=None, description="Where the adapter goes; adapter.safetensors if unset."
     )
+    start: FilePath | None = Field(
+        default=None,
+        description="Adapter whose weights the run begins with, of the same rank; tiny-grid is the "
+        "built-in one.",
+    )
     steps: Positive = Field(default=2000, description="Optimizer steps.")
     batch_size: Positive = Field(default=1, description="Grids per forward pass.")
     accumulate: Positive = Field(default=1, description="Forward passes per optimizer step.")

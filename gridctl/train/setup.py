@@ -13,11 +13,12 @@ from torch import Tensor
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
-from gridctl.flux.adapter import add_lora, lora_tensors
+from gridctl.flux.adapter import add_lora, lora_tensors, read_adapter_facts, start_lora
 from gridctl.flux.base import BaseModel, has_fast_bfloat16, open_base
+from gridctl.flux.built_in import TINY_ADAPTER, WEIGHTS
 from gridctl.flux.flow import default_mu
 from gridctl.geometry import Grid
-from gridctl.profile import Profile
+from gridctl.profile import Profile, TrainSection
 from gridctl.progress import Progress
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
@@ -75,7 +76,8 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
     refuse_schnell(profile, base)
     cache = Cache.of(base, grid, profile.model.text_tokens)
     everything = [sample for stage in samples for sample in stage] + validation
-    fingerprint = _fingerprint(profile, cache, samples, stages, base)
+    start = _start(settings)
+    fingerprint = _fingerprint(profile, cache, samples, stages, base, start)
     folder = _run_folder(profile, fingerprint, force=force)
     validation = validation[:_VALIDATION_SAMPLES]
     captions = dict.fromkeys(
@@ -96,6 +98,8 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
         transformer.enable_gradient_checkpointing()
     alpha = settings.lora_alpha or settings.rank
     parameters = add_lora(transformer, rank=settings.rank, alpha=alpha, seed=settings.seed)
+    if start:
+        start_lora(transformer, start, scale=alpha / settings.rank)
     optimizer = _optimizer(profile, parameters)
     ema = {}
     if settings.ema:
@@ -133,6 +137,21 @@ def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:
         )
 
 
+def _start(settings: TrainSection) -> Path | None:
+    """The adapter to begin with, as a file that can be read."""
+    if settings.start is None:
+        return None
+    if str(settings.start) == TINY_ADAPTER:
+        return WEIGHTS / f"{TINY_ADAPTER}.safetensors"
+    start = settings.start.expanduser()
+    read_adapter_facts(start)
+    if start.resolve() == (settings.output or DEFAULT_OUTPUT).resolve():
+        raise UsageError(
+            f"{start} is what the run begins with and would replace; use another train.output."
+        )
+    return start
+
+
 def _run_folder(profile: Profile, fingerprint: str, *, force: bool) -> Path:
     """The folder of this run beside its adapter; an earlier run's is taken up or refused."""
     adapter = profile.train.output or DEFAULT_OUTPUT
@@ -159,12 +178,14 @@ def _fingerprint(
     samples: list[list[Sample]],
     stages: list[Stage],
     base: BaseModel,
+    start: Path | None,
 ) -> str:
     """What must be the same for a run to go on; the last stage may grow, if it has no ramp."""
     settings = profile.train.model_dump(
         mode="json",
         exclude={
             "output": True,
+            "start": True,
             "data": True,
             "steps": True,
             "checkpoint_every": True,
@@ -177,7 +198,8 @@ def _fingerprint(
     data = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
     memory, max_mu = profile.memory, profile.generate.max_mu
     weights = base.fingerprint("transformer")
-    model = [profile.model.base, weights, memory.quantize, memory.optimizer, max_mu]
+    began = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
+    model = [profile.model.base, weights, began, memory.quantize, memory.optimizer, max_mu]
     last = stages[-1]
     fixed = [stage.steps for stage in stages[:-1]]
     fixed += [last.steps] if last.has_ramp else []

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from gridctl.errors import InputError
+from gridctl.errors import InputError, UsageError
 from gridctl.flux.adapter import read_adapter_facts
 from gridctl.flux.base import has_fast_bfloat16
+from gridctl.flux.built_in import WEIGHTS
 from gridctl.flux.flow import default_mu, draw_sigmas
 from gridctl.flux.latents import predict_velocity, split_cells
 from gridctl.profile import StageSection, profile_toml
@@ -226,6 +227,57 @@ def test_alpha_beside_rank_is_in_the_file(make_profile: Make, tmp_path: Path) ->
     for name, tensor in exported.items():
         inner = tensors[name.removeprefix("transformer.").replace(".weight", ".default.weight")]
         assert torch.allclose(tensor, inner * (2 if ".lora_B." in name else 1))
+
+
+def test_a_run_begins_with_another_runs_weights(make_profile: Make, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train(make_profile(train__output=first, train__steps=3))
+    options = {"train__output": second, "train__start": first, "train__lora_alpha": 8.0}
+    options |= {"train__steps": 2, "train__seed": 5}
+    train(make_profile(train__learning_rate=1e-12, **options))
+    began, ended = load_file(first), load_file(second)
+    assert began.keys() == ended.keys()
+    for name, tensor in began.items():
+        assert torch.allclose(tensor, ended[name], atol=1e-8)
+    train(make_profile(**options), force=True)
+    assert not same_weights(first, second)
+    facts = read_adapter_facts(second)
+    assert facts is not None
+    assert 'train.start = "first.safetensors"' in facts.profile
+    assert train(make_profile(**options)).resumed_at == 2  # the same adapter to begin with
+    train(make_profile(train__output=first, train__steps=4))
+    with pytest.raises(InputError, match="other data or settings"):
+        train(make_profile(**options))
+
+
+def test_a_run_begins_with_the_built_in_adapter(make_profile: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    options = {"train__output": path, "train__steps": 1, "train__learning_rate": 1e-12}
+    train(make_profile(train__start="tiny-grid", train__rank=64, **options))
+    shipped = load_file(WEIGHTS / "tiny-grid.safetensors")
+    for name, tensor in load_file(path).items():
+        assert torch.allclose(tensor, shipped[name].float(), atol=1e-8)
+
+
+def test_an_adapter_that_a_run_cannot_begin_with_is_one_line(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    start, text = tmp_path / "start.safetensors", tmp_path / "text.safetensors"
+    train(make_profile(train__output=start, train__steps=1))
+    text.write_text("no adapter")
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, foreign)
+    for fault, options in {
+        "set train.rank to the adapter's": {"train__start": start, "train__rank": 8},
+        "has not the layers": {"train__start": foreign},
+        "must be a safetensors file": {"train__start": text},
+        "is not there": {"train__start": tmp_path / "nowhere.safetensors"},
+        "would replace": {"train__start": start, "train__output": start},
+    }.items():
+        profile = make_profile(**{"train__output": tmp_path / "new.safetensors", **options})
+        with pytest.raises((UsageError, InputError), match=fault) as error:
+            train(profile, force=True)
+        assert "\n" not in str(error.value)
 
 
 def test_the_file_is_of_the_dtype_that_the_profile_says(make_profile: Make, tmp_path: Path) -> None:
