@@ -282,9 +282,7 @@ class TrainSection(Section):
         default=None, description="Where the adapter goes; adapter.safetensors if unset."
     )
     start: FilePath | None = Field(
-        default=None,
-        description="Adapter whose weights the run begins with, of the same rank; tiny-grid is the "
-        "built-in one.",
+        default=None, description="Adapter to begin with, of the same rank, or tiny-grid."
     )
     steps: Positive = Field(default=2000, description="Optimizer steps.")
     batch_size: Positive = Field(default=1, description="Grids per forward pass.")
@@ -355,7 +353,7 @@ class GenerateSection(Section):
     )
     true_cfg_max_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
-        description="Steps of more noise are not led by it: what lies where is left to the model.",
+        description="Largest sigma at which true_cfg_scale acts; 1 is always.",
     )
     stochastic: bool = Field(
         default=False,
