@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, refuse_overwrite
 from gridctl.flux.adapter import AdapterFacts, apply_adapter, read_adapter_facts
-from gridctl.flux.built_in import BUILT_IN, TINY_ADAPTER, WEIGHTS
+from gridctl.flux.built_in import BUILT_IN, TINY_ADAPTER, TINY_ADAPTER_FILE
 from gridctl.flux.plan import Plan
 from gridctl.geometry import Grid
 from gridctl.media.write import check_fps, clip_format, refuse_to_lose, write_clip
@@ -222,9 +222,8 @@ def find_adapter(profile: Profile) -> Path | None:
     none, InputError if the file is missing.
     """
     name = profile.model.adapter
-    built_in = WEIGHTS / f"{TINY_ADAPTER}.safetensors"
     if name == TINY_ADAPTER or (name is None and profile.model.base == BUILT_IN):
-        return built_in
+        return TINY_ADAPTER_FILE
     if name is None:
         raise UsageError(
             f"{profile.model.base} draws grids only with an adapter; name one with --adapter, or "

@@ -41,9 +41,16 @@ def frames_of(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
+@pytest.mark.parametrize("tinys_own", [False, True])
 def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
-    profile: Any, base: Any, adapter: Path, tmp_path: Path
+    profile: Any, base: Any, adapter: Path, tmp_path: Path, tinys_own: bool
 ) -> None:
+    """As diffusers' pipeline samples, and with all that the profile of tiny changes of it."""
+    generate = profile.generate.model_copy(
+        update={"true_cfg_scale": 2.5, "true_cfg_max_sigma": 0.8, "stochastic": True}
+    )
+    if tinys_own:
+        profile = profile.model_copy(update={"generate": generate})
     drawing = prepare("t2v", [f"  {PROMPT}\n"], tmp_path / "clip", profile=profile)
     text = grid_prompt(GRID, PROMPT)
     assert drawing.jobs[0].prompt == text
@@ -52,16 +59,20 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
 
     with base.text_encoders() as encode, torch.inference_mode():
         embeds, pooled = encode([text])
+        empty = encode([""])
     transformer = base.load_transformer()
     apply_adapter(transformer, adapter)
+    generator = torch.Generator().manual_seed(3)
+    options = {"empty": empty, "true_cfg_scale": 2.5, "true_cfg_max_sigma": 0.8}
     latents = sample(
         transformer,
         Plan.generate(GRID),
-        noise=draw_noise(Plan.generate(GRID), 16, torch.Generator().manual_seed(3)),
+        noise=draw_noise(Plan.generate(GRID), 16, generator),
         sigmas=schedule(2, default_mu(base.scheduler_config, GRID.num_tokens)),
         embeds=embeds,
         pooled=pooled,
         guidance=1.0,
+        **({**options, "generator": generator} if tinys_own else {}),
     )
     with base.vae() as vae:
         wanted = decode_frames(vae, split_cells(latents, GRID)[0], batch=8)

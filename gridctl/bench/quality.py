@@ -138,9 +138,11 @@ def bench_quality(
             if errors:
                 figures[f"{part} temporal error"] = statistics.median(errors)
             _show(temporary / part, first, worst[::-1])
+        drawn = profile.generate
         result = QualityBench(
-            about=f"{count} prompts a part, held out of training, seed {profile.generate.seed}, "
-            f"{profile.generate.steps} steps",
+            about=f"{count} prompts a part, held out of training, seed {drawn.seed}, "
+            f"{drawn.steps} {'stochastic ' * drawn.stochastic}steps, true_cfg_scale "
+            f"{drawn.true_cfg_scale} up to sigma {drawn.true_cfg_max_sigma}",
             scores=tuple(scores),
             figures=figures,
             folder=folder,

@@ -38,7 +38,8 @@ Base = Annotated[
 Steps = Annotated[int | None, typer.Option(help="Of the sampler.", show_default="20")]
 Guidance = Annotated[float | None, typer.Option(help="FLUX.1-dev's distilled scale.")]
 TrueCfgScale = Annotated[
-    float | None, typer.Option(help="Led away from an empty prompt, in twice the time; 1 is off.")
+    float | None,
+    typer.Option(help="Led away from an empty prompt, in up to twice the time; 1 is off."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="0")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]

@@ -28,7 +28,7 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(metavar="ADAPTER", help="Begin with its weights, e.g. for other clips."),
+        typer.Option(metavar="ADAPTER", help="Begin with its weights, of the same rank."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Grids per forward pass.")] = None,

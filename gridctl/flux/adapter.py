@@ -35,7 +35,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterFacts:
-    """What an adapter's header says; `profile` is the TOML that made it."""
+    """What an adapter's header says; `profile` is the TOML that made it, without folders."""
 
     grid: Grid
     layout: str
@@ -109,34 +109,41 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
     return {n: p for n, p in transformer.named_parameters() if p.requires_grad}
 
 
+def check_start(path: Path, *, rank: int) -> None:
+    """What can be known from the header alone of whether `start_lora` will take an adapter.
+
+    Raises InputError if the file cannot be read, UsageError if it has another rank or no LoRA.
+    """
+    read_adapter_facts(path)  # refuses what is no safetensors file
+    with safe_open(path, framework="numpy") as file:
+        down = [name for name in file.keys() if ".lora_A." in name]  # noqa: SIM118, no mapping
+        found = file.get_slice(down[0]).get_shape()[0] if down else None
+    if found is None:
+        raise UsageError(
+            f"{path} has not the layers of an adapter that gridctl train has written; start from "
+            "such a one."
+        )
+    if found != rank:
+        raise UsageError(
+            f"{path} is of rank {found}, and train.rank is {rank}; set train.rank to {found}."
+        )
+
+
 def start_lora(transformer: Any, path: Path, *, scale: float) -> None:
     """Put an adapter's weights on the layers of `add_lora`, whose alpha / rank is `scale`.
 
-    Raises InputError if the file cannot be read, UsageError if its layers are others.
+    Raises UsageError if its layers are others.
     """
     import torch
     from safetensors.torch import load_file
 
-    try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} is not an adapter that can be read ({error}); name one that gridctl train "
-            "has written."
-        ) from error
+    stored = load_file(path)
     parameters = {_exported_name(n): p for n, p in lora_tensors(transformer).items()}
-    if stored.keys() != parameters.keys():
+    if {n: t.shape for n, t in stored.items()} != {n: p.shape for n, p in parameters.items()}:
         raise UsageError(
             f"{path} has not the layers that are trained on this base; start from an adapter "
             "that gridctl train has written for it."
         )
-    for name, parameter in parameters.items():
-        if stored[name].shape != parameter.shape:
-            raise UsageError(
-                f"{name} is {tuple(stored[name].shape)} in {path}, and "
-                f"{tuple(parameter.shape)} in this run; set train.rank to the adapter's, and "
-                "use its base."
-            )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(stored[name].float() / (scale if ".lora_B." in name else 1.0))
@@ -166,7 +173,7 @@ def save_adapter(
 
 
 def _exported_name(name: str) -> str:
-    """diffusers' name in files of a parameter of `lora_tensors`."""
+    """What diffusers calls a parameter of `lora_tensors` in a file."""
     return f"transformer.{name.replace(f'.{_NAME}.', '.')}"
 
 

@@ -136,7 +136,7 @@ class BaseModel:
         for part in parts:
             for path in sorted((self.folder / part).rglob("*")):
                 if path.is_file():
-                    digest.update(f"{path.relative_to(self.folder)}\0{_file_hash(path)}\n".encode())
+                    digest.update(f"{path.relative_to(self.folder)}\0{file_hash(path)}\n".encode())
         return digest.hexdigest()
 
     def _config(self, name: str) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
     """SHA-256; the Hub's cache names its large files by it, which saves reading 34 GB."""
     blob = path.resolve().name
     if len(blob) == 64 and all(c in "0123456789abcdef" for c in blob):

@@ -9,3 +9,4 @@ import gridctl
 BUILT_IN = "tiny"
 TINY_ADAPTER = "tiny-grid"  # gives the built-in base time
 WEIGHTS = Path(gridctl.__file__).parent / "toyworld" / "weights"
+TINY_ADAPTER_FILE = WEIGHTS / f"{TINY_ADAPTER}.safetensors"

@@ -17,7 +17,7 @@ from gridctl.flux.plan import KEEP, Plan
 
 
 def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
-    """(1, C, H, W) on the CPU, so that a seed draws the same clip on every machine."""
+    """(1, C, H, W) by a generator of the CPU: a seed draws the same clip on every machine."""
     width, height = plan.grid.size("latent")
     return torch.randn(1, channels, height, width, generator=generator)
 
@@ -44,8 +44,9 @@ def sample(
     `sigmas` fall from 1 to 0. `empty` holds the empty prompt's embeds and pooled vector: with
     it, each step predicts twice, and is led away from it by `true_cfg_scale`, as diffusers'
     FluxPipeline does; steps above `true_cfg_max_sigma` are not led (arXiv 2404.07724).
-    `reference` (1, C, H, W) holds the latents of known frames:
-    each follows its reference, re-noised to the current sigma, until the plan releases it.
+
+    `reference` (1, C, H, W) holds the latents of known frames: each follows its reference,
+    re-noised to the current sigma, until the plan releases it.
 
     With a `generator`, of the CPU, each step predicts the image and covers it with noise drawn
     anew, as diffusers' FlowMatchEulerDiscreteScheduler does with `stochastic_sampling`: what

@@ -21,7 +21,7 @@ from gridctl.profile.schema import (
     TrainSection,
 )
 from gridctl.profile.token import hub_token
-from gridctl.profile.write import profile_toml, show_lines, starter_toml, values_of
+from gridctl.profile.write import profile_toml, show_lines, starter_toml, values_of, without_folder
 
 __all__ = [
     "BenchSection",
@@ -47,4 +47,5 @@ __all__ = [
     "starter_toml",
     "this_machine",
     "values_of",
+    "without_folder",
 ]

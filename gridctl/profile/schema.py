@@ -268,7 +268,7 @@ class StageSection(Section):
         default=None, description="Temporal weight at its end, reached in a straight line."
     )
     logit_mean: float | None = Field(
-        default=None, description="Of the sigmas drawn in this stage, before their shift."
+        default=None, description="Mean of the logit-normal sigmas of this stage."
     )
 
 
@@ -348,12 +348,11 @@ class GenerateSection(Section):
     )
     true_cfg_scale: Annotated[float, Field(ge=1)] = Field(
         default=1.0,
-        description="Classifier-free guidance away from an empty prompt, in twice the time; 1 is "
-        "off. For a base that was not distilled, such as tiny.",
+        description="Classifier-free guidance away from an empty prompt, in up to twice the time; "
+        "1 is off. For a base that was not distilled, such as tiny.",
     )
     true_cfg_max_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0,
-        description="Largest sigma at which true_cfg_scale acts; 1 is always.",
+        default=1.0, description="Largest sigma at which true_cfg_scale acts; 1 is always."
     )
     stochastic: bool = Field(
         default=False,

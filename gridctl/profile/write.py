@@ -45,22 +45,30 @@ def values_of(profile: Profile) -> Iterator[tuple[str, Any]]:
 def profile_toml(profile: Profile, *, keep_folders: bool = True) -> str:
     """Every value, one `section.key = value` a line; loading it gives the same profile.
 
-    Without `keep_folders` paths are cut to their last name, for a file that others will read.
+    Not so without `keep_folders`, for a file that others will read: paths lose their folders.
     """
     lines = [
-        _assignment(key, value if keep_folders else _names_of_paths(value))
+        _assignment(key, value if keep_folders else _without_folders(value))
         for key, value in values_of(profile)
     ]
     return "\n".join(lines) + "\n"
 
 
-def _names_of_paths(value: Any) -> Any:
+def without_folder(name: str) -> str:
+    """A model's name; of an absolute path the last part alone, still told from a name."""
+    is_path = name.startswith("~") or Path(name).is_absolute()
+    return f"./{Path(name).name}" if is_path else name
+
+
+def _without_folders(value: Any) -> Any:
     if isinstance(value, Path):
         return value.name
+    if isinstance(value, str):
+        return without_folder(value)
     if isinstance(value, dict):
-        return {key: _names_of_paths(item) for key, item in value.items()}
+        return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_names_of_paths(item) for item in value]
+        return [_without_folders(item) for item in value]
     return value
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
-from gridctl.flux.adapter import add_lora, lora_tensors, read_adapter_facts, start_lora
-from gridctl.flux.base import BaseModel, has_fast_bfloat16, open_base
-from gridctl.flux.built_in import TINY_ADAPTER, WEIGHTS
+from gridctl.flux.adapter import add_lora, check_start, lora_tensors, start_lora
+from gridctl.flux.base import BaseModel, file_hash, has_fast_bfloat16, open_base
+from gridctl.flux.built_in import TINY_ADAPTER, TINY_ADAPTER_FILE
 from gridctl.flux.flow import default_mu
 from gridctl.geometry import Grid
 from gridctl.profile import Profile, TrainSection
@@ -138,13 +138,12 @@ def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:
 
 
 def _start(settings: TrainSection) -> Path | None:
-    """The adapter to begin with, as a file that can be read."""
+    """The adapter to begin with, checked; raises what `check_start` does, or UsageError."""
     if settings.start is None:
         return None
-    if str(settings.start) == TINY_ADAPTER:
-        return WEIGHTS / f"{TINY_ADAPTER}.safetensors"
-    start = settings.start.expanduser()
-    read_adapter_facts(start)
+    is_built_in = str(settings.start) == TINY_ADAPTER
+    start = TINY_ADAPTER_FILE if is_built_in else settings.start.expanduser()
+    check_start(start, rank=settings.rank)
     if start.resolve() == (settings.output or DEFAULT_OUTPUT).resolve():
         raise UsageError(
             f"{start} is what the run begins with and would replace; use another train.output."
@@ -198,8 +197,8 @@ def _fingerprint(
     data = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
     memory, max_mu = profile.memory, profile.generate.max_mu
     weights = base.fingerprint("transformer")
-    began = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
-    model = [profile.model.base, weights, began, memory.quantize, memory.optimizer, max_mu]
+    model = [profile.model.base, weights, memory.quantize, memory.optimizer, max_mu]
+    model += [file_hash(start)] if start else []
     last = stages[-1]
     fixed = [stage.steps for stage in stages[:-1]]
     fixed += [last.steps] if last.has_ramp else []

@@ -14,7 +14,7 @@ from gridctl.flux.adapter import AdapterFacts, lora_tensors, save_adapter
 from gridctl.flux.base import DTYPES
 from gridctl.flux.latents import unwrap
 from gridctl.media.grid_image import load_facts
-from gridctl.profile import profile_toml
+from gridctl.profile import profile_toml, without_folder
 from gridctl.prompt import layout_prompt, layout_template
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -82,7 +82,7 @@ def export_run(run: Run, path: Path) -> None:
         grid=run.grid,
         layout=template,
         fps=statistics.median(known) if known else run.profile.generate.fps,
-        base=run.base_name,
+        base=without_folder(run.base_name),
         steps=run.total_steps,
         profile=profile_toml(run.profile, keep_folders=False),
     )

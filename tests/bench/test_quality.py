@@ -73,6 +73,8 @@ def test_the_real_path_leaves_a_report_with_pictures(
     report = json.loads((folder / "quality.json").read_text())
     assert len(report["scores"]) == len(result.scores)
     assert "seed 3" in report["about"]
+    assert "true_cfg_scale 1.0 up to sigma 1.0" in report["about"]
+    assert "stochastic" not in report["about"]
     sheet = Image.open(folder / "t2v-first.png")
     assert sheet.height == 2 * (32 + 2)
     assert len(list((folder / "t2v-worst").glob("*.mp4"))) == 2

@@ -40,7 +40,9 @@ def test_it_trains_and_the_second_time_has_nothing_to_do(
 
 
 def test_flags_come_before_the_profile(gridctl: Cli, dataset: Path, here: Path) -> None:
+    assert gridctl("train", "mine.toml", "--data", dataset, "--steps", 1, "--rank", 3) == 0
     flags = {
+        "--start": "adapter.safetensors",
         "--output": "new/b.safetensors",
         "--steps": 1,
         "--batch-size": 2,
@@ -54,6 +56,7 @@ def test_flags_come_before_the_profile(gridctl: Cli, dataset: Path, here: Path) 
     facts = read_adapter_facts(here / "new" / "b.safetensors")
     assert facts is not None
     for line in (
+        'train.start = "adapter.safetensors"',
         "train.steps = 1",
         "train.batch_size = 2",
         "train.learning_rate = 0.5",

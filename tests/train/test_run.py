@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from gridctl.errors import InputError, UsageError
 from gridctl.flux.adapter import read_adapter_facts
 from gridctl.flux.base import has_fast_bfloat16
-from gridctl.flux.built_in import WEIGHTS
+from gridctl.flux.built_in import TINY_ADAPTER_FILE, WEIGHTS
 from gridctl.flux.flow import default_mu, draw_sigmas
 from gridctl.flux.latents import predict_velocity, split_cells
 from gridctl.profile import StageSection, profile_toml
@@ -65,6 +65,7 @@ def test_an_adapter_with_its_facts_a_log_and_checkpoints(
     assert "train.rank = 4" in facts.profile
     assert 'train.output = "a.safetensors"' in facts.profile
     assert str(tmp_path) not in facts.profile  # an adapter is shared, its maker's folders are not
+    assert str(profile.train.data) not in facts.profile
     assert [p.name for p in list_checkpoints(result.run_folder)] == [
         "step-000002.safetensors",
         "step-000003.safetensors",
@@ -250,25 +251,46 @@ def test_a_run_begins_with_another_runs_weights(make_profile: Make, tmp_path: Pa
         train(make_profile(**options))
 
 
+def test_a_base_in_a_folder_is_named_without_what_lies_above(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "a.safetensors", WEIGHTS / "tiny"
+    train(make_profile(train__output=path, train__steps=1, model__base=str(folder)))
+    facts = read_adapter_facts(path)
+    assert facts is not None
+    assert facts.base == "./tiny"  # not "tiny", which is the built-in base
+    assert 'model.base = "./tiny"' in facts.profile
+    assert str(folder.parent) not in facts.profile
+
+
 def test_a_run_begins_with_the_built_in_adapter(make_profile: Make, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     options = {"train__output": path, "train__steps": 1, "train__learning_rate": 1e-12}
     train(make_profile(train__start="tiny-grid", train__rank=64, **options))
-    shipped = load_file(WEIGHTS / "tiny-grid.safetensors")
+    shipped = load_file(TINY_ADAPTER_FILE)
     for name, tensor in load_file(path).items():
         assert torch.allclose(tensor, shipped[name].float(), atol=1e-8)
 
 
 def test_an_adapter_that_a_run_cannot_begin_with_is_one_line(
-    make_profile: Make, tmp_path: Path
+    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before anything is encoded or loaded, but for the names of single layers."""
     start, text = tmp_path / "start.safetensors", tmp_path / "text.safetensors"
     train(make_profile(train__output=start, train__steps=1))
     text.write_text("no adapter")
-    foreign = tmp_path / "foreign.safetensors"
+    foreign, partial = tmp_path / "foreign.safetensors", tmp_path / "partial.safetensors"
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, foreign)
+    save_file(dict(list(load_file(start).items())[:2]), partial)
+    with pytest.raises(UsageError, match="trained on this base") as error:
+        train(make_profile(train__output=tmp_path / "new.safetensors", train__start=partial))
+    assert "\n" not in str(error.value)
+    monkeypatch.delattr(Cache, "fill")
     for fault, options in {
-        "set train.rank to the adapter's": {"train__start": start, "train__rank": 8},
+        "rank 4, and train.rank is 8; set train.rank to 4": {
+            "train__start": start,
+            "train__rank": 8,
+        },
         "has not the layers": {"train__start": foreign},
         "must be a safetensors file": {"train__start": text},
         "is not there": {"train__start": tmp_path / "nowhere.safetensors"},
