@@ -303,6 +303,9 @@ class TrainSection(Section):
     base_weight: Annotated[float, Field(ge=0)] = Field(
         default=1.0, description="Weight of the flow-matching loss, the paper's beta."
     )
+    preserve_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Weight of drawing single frames as the base does; 0 is off."
+    )
     row_wraps: bool = Field(
         default=True, description="Count the steps from row to row; false as in the released code."
     )
@@ -314,9 +317,7 @@ class TrainSection(Section):
         default=1.0, description="Gradients are clipped."
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="Of AdamW.")
-    seed: NotNegative = Field(
-        default=0, description="Of noise, sigmas, dropout and the order of samples."
-    )
+    seed: NotNegative = Field(default=0, description="Of everything that is drawn by lot.")
     checkpoint_every: Positive = Field(default=250, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(default=4, description="Older ones are removed.")
     save_dtype: Literal["float32", "float16", "bfloat16"] = Field(

@@ -13,20 +13,30 @@ import torch
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
 from gridctl.media.dataset import list_grids, read_caption
+from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts, load_grid, scale_cells, split
+from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A grid image with its caption; `digest` is the SHA-256 of the image file."""
+    """A grid image with its caption; `digest` is the SHA-256 of the image file.
+
+    `content` is the caption without its layout prompt: what is said of a frame alone.
+    """
 
     image: Path
     caption: str
+    content: str
     digest: str
 
 
-def read_samples(folder: Path, grid: Grid) -> tuple[list[Sample], list[Sample]]:
+def read_samples(
+    folder: Path, grid: Grid, *, layout: str = DEFAULT_LAYOUT
+) -> tuple[list[Sample], list[Sample]]:
     """(training, validation) samples of a dataset folder; validation is its `val/`.
+
+    `layout` is the template of the layout prompt that captions begin with.
 
     Raises InputError if a caption is missing, a grid is of another layout than `grid`, or
     there is nothing to train on.
@@ -39,16 +49,19 @@ def read_samples(folder: Path, grid: Grid) -> tuple[list[Sample], list[Sample]]:
             f"{len(without)} of {len(images)} grids in {folder} have no caption, such as "
             f"{without[0].name}; run `gridctl caption {folder}`."
         )
-    for image in images:
-        _check_layout(image, grid)
-    samples = [
-        Sample(
-            image=image,
-            caption=caption or "",
-            digest=hashlib.sha256(image.read_bytes()).hexdigest(),
+    samples = []
+    for image, caption in captions.items():
+        facts = load_facts(image)
+        _check_layout(image, facts, grid)
+        opening = layout_prompt(grid, layout, fps=facts.fps if facts else 1.0)
+        samples.append(
+            Sample(
+                image=image,
+                caption=caption or "",
+                content=(caption or "").removeprefix(opening).strip(),
+                digest=hashlib.sha256(image.read_bytes()).hexdigest(),
+            )
         )
-        for image, caption in captions.items()
-    ]
     is_val = [sample.image.relative_to(folder).parts[0] == "val" for sample in samples]
     train = [sample for sample, val in zip(samples, is_val, strict=True) if not val]
     if not train:
@@ -81,8 +94,7 @@ def mix_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def _check_layout(image: Path, grid: Grid) -> None:
-    facts = load_facts(image)
+def _check_layout(image: Path, facts: Facts | None, grid: Grid) -> None:
     if facts is None:
         return  # a grid from elsewhere; its size is checked when it is loaded
     packed = facts.grid

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gridctl.flux.adapter import lora_tensors
 from gridctl.flux.flow import add_noise, draw_sigmas, velocity
-from gridctl.flux.latents import predict_velocity, unwrap
+from gridctl.flux.latents import predict_velocity, split_cells, unwrap
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.data import Sample, mix_seed, slot_samples
@@ -97,16 +97,21 @@ def _step(run: Run, step: int, *, log: bool) -> None:
     )
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
     mine = list(enumerate(chosen))[rank::world]
-    sums = torch.zeros(2, device=run.accelerator.device)
+    sums = torch.zeros(3, device=run.accelerator.device)
     for first in range(0, len(mine), settings.batch_size):
         part = mine[first : first + settings.batch_size]
         base, temporal = _losses(run, part, step, logit_mean=stage.logit_mean)
-        loss = (settings.base_weight * base + weight * temporal).sum() / len(mine)
+        losses = settings.base_weight * base + weight * temporal
+        preserve = torch.zeros_like(base)
+        if settings.preserve_weight:
+            preserve = _preserve_losses(run, part, step, logit_mean=settings.logit_mean)
+            losses = losses + settings.preserve_weight * preserve
         is_last = first + settings.batch_size >= len(mine)
         # With several processes, gradients are exchanged only in the last pass of a step.
         with nullcontext() if is_last else run.accelerator.no_sync(run.transformer):
-            run.accelerator.backward(loss)
-        sums += torch.stack([base.detach().sum(), temporal.detach().sum()]) / len(mine)
+            run.accelerator.backward(losses.sum() / len(mine))
+        parts = torch.stack([base, temporal, preserve])
+        sums += parts.detach().sum(dim=1) / len(mine)
     torch.nn.utils.clip_grad_norm_(run.parameters, settings.max_grad_norm)
     run.optimizer.step()
     run.optimizer.zero_grad()
@@ -114,13 +119,17 @@ def _step(run: Run, step: int, *, log: bool) -> None:
         for name, tensor in lora_tensors(unwrap(run.transformer)).items():
             run.ema[name].lerp_(tensor.detach(), 1 - settings.ema)
     if log:
-        base_loss, temporal_loss = run.accelerator.reduce(sums, "mean").tolist()  # a sync point
+        # A sync point.
+        base_loss, temporal_loss, preserve_loss = run.accelerator.reduce(sums, "mean").tolist()
         run.log.append(
             {
                 "step": step + 1,
-                "loss": settings.base_weight * base_loss + weight * temporal_loss,
+                "loss": settings.base_weight * base_loss
+                + weight * temporal_loss
+                + settings.preserve_weight * preserve_loss,
                 "base": base_loss,
                 "temporal": temporal_loss,
+                "preserve": preserve_loss,
                 "ratio": temporal_loss / max(base_loss, 1e-12),
                 "learning_rate": learning_rate,
                 "seconds": time.monotonic() - started,
@@ -132,34 +141,78 @@ def _losses(
     run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
 ) -> tuple[Tensor, Tensor]:
     """(base, temporal) losses (B,) of some slots of a step."""
+    batch = _draw(run, part, step, logit_mean=logit_mean)
+    predicted = batch.predict(run)
+    target = velocity(batch.clean, batch.noise)
+    return flow_losses(predicted, target, run.grid, row_wraps=run.profile.train.row_wraps)
+
+
+def _preserve_losses(
+    run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
+) -> Tensor:
+    """(B,) How far the adapter leads from the base on one frame of each slot, seen by itself.
+
+    The mean squared difference of the velocities, as in Learning without Forgetting
+    (arXiv 1606.09282): what a single image is, the grids' training must not change.
+    """
+    batch = _draw(run, part, step, logit_mean=logit_mean, single=True)
+    transformer = unwrap(run.transformer)
+    transformer.disable_adapters()
+    with torch.no_grad():
+        kept = batch.predict(run)
+    transformer.enable_adapters()
+    return (batch.predict(run) - kept).float().square().mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Latents and noise (B, C, H, W), sigmas (B,) and the prompts' states and vectors."""
+
+    clean: Tensor
+    noise: Tensor
+    sigma: Tensor
+    embeds: Tensor
+    pooled: Tensor
+
+    def predict(self, run: Run) -> Tensor:
+        """The velocities that the transformer gives for it, (B, C, H, W)."""
+        with torch.autocast(self.clean.device.type, torch.bfloat16, enabled=run.autocast):
+            return predict_velocity(
+                run.transformer,
+                add_noise(self.clean, self.noise, self.sigma[:, None, None, None]),
+                sigma=self.sigma,
+                embeds=self.embeds,
+                pooled=self.pooled,
+                guidance=GUIDANCE,
+            )
+
+
+def _draw(
+    run: Run,
+    part: list[tuple[int, Sample]],
+    step: int,
+    *,
+    logit_mean: float,
+    single: bool = False,
+) -> _Batch:
+    """Some slots' grids with their captions; or, `single`, a frame of each with its content."""
     settings = run.profile.train
-    device = run.accelerator.device
-    latents, noises, sigmas, embeds, pooled = [], [], [], [], []
+    rows = []
     for slot, sample in part:
-        generator = torch.Generator().manual_seed(mix_seed(settings.seed, step, slot))
-        clean = run.cache.latents(sample)
-        noises.append(torch.randn(clean.shape, generator=generator))
-        sigmas.append(
-            draw_sigmas(1, mu=run.mu, mean=logit_mean, std=settings.logit_std, generator=generator)
+        generator = torch.Generator().manual_seed(
+            mix_seed(settings.seed, step, slot, *[1] * single)
         )
+        clean, caption, mu = run.cache.latents(sample), sample.caption, run.mu
+        if single:
+            frame = int(torch.randint(run.grid.num_frames, (), generator=generator))
+            clean, caption, mu = split_cells(clean, run.grid)[frame], sample.content, run.frame_mu
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = draw_sigmas(1, mu=mu, mean=logit_mean, std=settings.logit_std, generator=generator)
         dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
-        prompt = run.cache.prompt("" if dropped else sample.caption)
-        latents.append(clean)
-        embeds.append(prompt[0])
-        pooled.append(prompt[1])
-    clean, noise = torch.stack(latents).to(device), torch.stack(noises).to(device)
-    sigma = torch.cat(sigmas).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=run.autocast):
-        predicted = predict_velocity(
-            run.transformer,
-            add_noise(clean, noise, sigma[:, None, None, None]),
-            sigma=sigma,
-            embeds=torch.stack(embeds).to(device),
-            pooled=torch.stack(pooled).to(device),
-            guidance=GUIDANCE,
-        )
-    target = velocity(clean, noise)
-    return flow_losses(predicted, target, run.grid, row_wraps=settings.row_wraps)
+        rows.append((clean, noise, sigma[0], *run.cache.prompt("" if dropped else caption)))
+    stacked = (torch.stack(column).to(run.accelerator.device) for column in zip(*rows, strict=True))
+    clean, noise, sigma, embeds, pooled = stacked
+    return _Batch(clean=clean, noise=noise, sigma=sigma, embeds=embeds, pooled=pooled)
 
 
 def _validate(run: Run) -> None:

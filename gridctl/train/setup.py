@@ -20,6 +20,7 @@ from gridctl.flux.flow import default_mu
 from gridctl.geometry import Grid
 from gridctl.profile import Profile, TrainSection
 from gridctl.progress import Progress
+from gridctl.prompt import layout_template
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
 from gridctl.train.data import Sample, read_samples
@@ -41,6 +42,7 @@ class Run:
     validation: list[Sample]
     cache: Cache
     mu: float
+    frame_mu: float  # of a single frame
     accelerator: Any
     transformer: Any
     parameters: list[torch.nn.Parameter]
@@ -63,7 +65,8 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
     settings = profile.train
     grid = profile.grid.to_grid()
     stages = resolve_stages(settings)
-    found = [read_samples(stage.data, grid) for stage in stages]
+    layout = layout_template(profile.caption.layout)
+    found = [read_samples(stage.data, grid, layout=layout) for stage in stages]
     samples, validation = [train for train, _ in found], [v for _, val in found for v in val]
     accelerator = Accelerator(cpu=profile.memory.device == "cpu")
     slots = settings.batch_size * settings.accumulate
@@ -81,7 +84,9 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
     folder = _run_folder(profile, fingerprint, force=force)
     validation = validation[:_VALIDATION_SAMPLES]
     captions = dict.fromkeys(
-        [s.caption for s in everything] + [""] * bool(settings.caption_dropout)
+        [s.caption for s in everything]
+        + [s.content for s in everything] * bool(settings.preserve_weight)
+        + [""] * bool(settings.caption_dropout)
     )
     if accelerator.is_main_process:
         cache.fill(
@@ -113,6 +118,7 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
         validation=validation,
         cache=cache,
         mu=default_mu(base.scheduler_config, grid.num_tokens, max_mu=profile.generate.max_mu),
+        frame_mu=default_mu(base.scheduler_config, grid.num_tokens // grid.num_frames),
         accelerator=accelerator,
         transformer=accelerator.prepare(transformer.train()),
         parameters=parameters,

@@ -15,7 +15,7 @@ from gridctl.flux.base import DTYPES
 from gridctl.flux.latents import unwrap
 from gridctl.media.grid_image import load_facts
 from gridctl.profile import profile_toml, without_folder
-from gridctl.prompt import layout_prompt, layout_template
+from gridctl.prompt import layout_template
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -75,8 +75,7 @@ def export_run(run: Run, path: Path) -> None:
     template = layout_template(run.profile.caption.layout)
     packed = [load_facts(sample.image) for sample in samples[:100]]
     known = [facts.fps for facts in packed if facts]
-    openings = {layout_prompt(run.grid, template, fps=fps) for fps in (*known, 1.0)}
-    if not any(sample.caption.startswith(tuple(openings)) for sample in samples):
+    if all(sample.content == sample.caption for sample in samples):
         template = ""  # captions from elsewhere: prompts are taken as they are
     header = AdapterFacts(
         grid=run.grid,

@@ -102,7 +102,10 @@ def test_a_grid_from_elsewhere_is_taken_as_the_profile_says(tmp_path: Path) -> N
 
 
 def samples(count: int) -> list[Sample]:
-    return [Sample(image=Path(f"{k}.png"), caption=str(k), digest=str(k)) for k in range(count)]
+    return [
+        Sample(image=Path(f"{k}.png"), caption=str(k), content=str(k), digest=str(k))
+        for k in range(count)
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16])

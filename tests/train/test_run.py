@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import read_adapter_facts
+from gridctl.flux.adapter import apply_adapter, read_adapter_facts
 from gridctl.flux.base import has_fast_bfloat16
 from gridctl.flux.built_in import TINY_ADAPTER_FILE, WEIGHTS
 from gridctl.flux.flow import default_mu, draw_sigmas
@@ -133,6 +133,80 @@ def test_a_step_is_its_naive_twin(
         assert entry["temporal"] == pytest.approx(sum(differences) / len(differences), rel=1e-4)
 
 
+def test_what_is_preserved_by_hand(
+    make_profile: Make, base: Any, transformer: Any, dataset: Path, tmp_path: Path
+) -> None:
+    """One frame of each grid, by its content alone, with an adapter and without."""
+    trained, path = tmp_path / "trained.safetensors", tmp_path / "a.safetensors"
+    train(make_profile(train__output=trained, train__steps=3, train__learning_rate=0.02))
+    profile = make_profile(
+        train__output=path,
+        train__start=trained,
+        train__steps=3,
+        train__learning_rate=1e-12,
+        train__preserve_weight=0.5,
+    )
+    train(profile)
+    with_adapter = base.load_transformer(training=True)
+    apply_adapter(with_adapter, trained)
+    grid = profile.grid.to_grid()
+    samples, _ = read_samples(dataset, grid)
+    cache = Cache.of(base, grid, None)
+    order = slot_samples(samples, seed=0, first=0, count=6)
+    mu = default_mu(base.scheduler_config, grid.num_tokens // grid.num_frames)
+    for step, entry in enumerate(log_of(path)):
+        moved = []
+        for slot in range(2):
+            sample = order[2 * step + slot]
+            generator = torch.Generator().manual_seed(mix_seed(0, step, slot, 1))
+            frame = int(torch.randint(grid.num_frames, (), generator=generator))
+            clean = split_cells(cache.latents(sample), grid)[frame][None]
+            noise = torch.randn(clean.shape[1:], generator=generator)[None]
+            sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
+            layout, content = sample.caption.split(" order. ")
+            assert layout == "2x3 grid of 6 video frames in reading"
+            embeds, pooled = cache.prompt(content)
+            with torch.inference_mode():
+                one, other = (
+                    predict_velocity(
+                        model,
+                        (1 - sigma) * clean + sigma * noise,
+                        sigma=sigma,
+                        embeds=embeds[None],
+                        pooled=pooled[None],
+                        guidance=1.0,
+                    )
+                    for model in (transformer, with_adapter)
+                )
+            moved.append(float(((one - other) ** 2).mean()))
+        assert min(moved) > 1e-5
+        assert entry["preserve"] == pytest.approx(sum(moved) / 2, rel=1e-3)
+        wanted = entry["base"] + 0.1 * entry["temporal"] + 0.5 * entry["preserve"]
+        assert entry["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_preserving_leads_back_to_the_base_and_leaves_the_other_losses_alone(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    plain, weightless, path = (tmp_path / f"{name}.safetensors" for name in "abc")
+    options = {"train__steps": 3, "train__learning_rate": 0.02}
+    train(make_profile(train__output=plain, **options))
+    train(make_profile(train__output=weightless, train__preserve_weight=1e-12, **options))
+    a, b = load_file(plain), load_file(weightless)
+    assert all(torch.allclose(a[name], b[name], atol=1e-4) for name in a)
+    profile = make_profile(
+        train__output=path,
+        train__start=plain,
+        train__steps=20,
+        train__base_weight=0.0,
+        train__temporal_weight=0.0,
+        train__preserve_weight=1.0,
+    )
+    train(profile)
+    moved = [entry["preserve"] for entry in log_of(path)]
+    assert sum(moved[-5:]) < 0.5 * sum(moved[:5])
+
+
 def test_the_same_profile_gives_the_same_adapter_and_another_seed_another(
     make_profile: Make, tmp_path: Path
 ) -> None:
@@ -148,7 +222,7 @@ def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(
 ) -> None:
     """With average, dropout, warm-up and accumulation, all of which have a state or a count."""
     options = {"train__ema": 0.9, "train__caption_dropout": 0.3, "train__accumulate": 2}
-    options |= {"train__warmup_steps": 4}
+    options |= {"train__warmup_steps": 4, "train__preserve_weight": 0.5}
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     train(make_profile(train__output=whole, train__steps=5, **options))
     assert train(make_profile(train__output=parts, train__steps=2, **options)).resumed_at == 0
@@ -157,7 +231,7 @@ def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(
     assert same_weights(whole, parts)
     rates = [entry["learning_rate"] for entry in log_of(parts)]
     assert rates == pytest.approx([2e-3 * k for k in (0.25, 0.5, 0.75, 1, 1)])
-    keep = ("step", "loss", "base", "temporal", "learning_rate")
+    keep = ("step", "loss", "base", "temporal", "preserve", "learning_rate")
     assert [[entry[k] for k in keep] for entry in log_of(parts)] == [
         [entry[k] for k in keep] for entry in log_of(whole)
     ]
