@@ -79,6 +79,24 @@ class Take:
         """Sorts the worst last: wrong readings first, then flicker."""
         return list(self.right.values()).count(False), self.verdict.temporal_error or 0.0
 
+    @property
+    def read(self) -> dict[str, str | None]:
+        """What the judge read, by attribute; None where it could not say."""
+        readings = {what: getattr(self.verdict, what) for what in (*READ, "style", "motion")}
+        return {what: reading.value for what, reading in readings.items() if reading}
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the frames."""
+        return {
+            "part": self.part,
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "right": self.right,
+            "read": self.read,
+            "view_angles": self.verdict.view_angles,
+            "temporal_error": self.verdict.temporal_error,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class QualityBench:
@@ -103,8 +121,9 @@ def bench_quality(
 
     t2v: clips of shapes; turn: full turns of solids; base: t2v without the adapter; image and
     image+adapter: single pictures without and with it; vae: renders through the VAE and back.
-    `folder` gets quality.json, contact sheets of the first and of the worst takes of each
-    part, and the worst clips. 550 keep the 95 % interval of a share of 0.85 within 3 points.
+    `folder` gets quality.json, takes.jsonl with a line for each prompt, contact sheets of the
+    first and of the worst takes of each part, and the worst clips. 550 keep the 95 % interval of
+    a share of 0.85 within 3 points.
 
     Raises UsageError for a count below 1, InputError if `folder` exists without `force`.
     """
@@ -114,6 +133,7 @@ def bench_quality(
     progress = progress or silent
     scores: list[Score] = []
     figures: dict[str, float] = {}
+    lines: list[str] = []
     with atomic_folder(folder, force=force) as temporary:
         for part in parts:
             report = _counted(progress, part)
@@ -129,6 +149,7 @@ def bench_quality(
                     tally[what] = tally.get(what, 0) + right
                 if take.verdict.temporal_error is not None:
                     errors.append(take.verdict.temporal_error)
+                lines.append(json.dumps(take.to_json()))
                 first += [take] if len(first) < SHOWN else []
                 worst = sorted([*worst, take], key=lambda take: take.badness)[-SHOWN:]
             scores += [
@@ -149,6 +170,7 @@ def bench_quality(
         )
         text = json.dumps(quality_data(result), indent=2)
         (temporary / "quality.json").write_text(text + "\n")
+        (temporary / "takes.jsonl").write_text("".join(line + "\n" for line in lines))
     return result
 
 
@@ -254,10 +276,9 @@ def contact_sheet(takes: Sequence[Take]) -> Image.Image:
         for column, index in enumerate(np.linspace(0, len(take.frames) - 1, frames).round()):
             sheet.paste(Image.fromarray(take.frames[int(index)]), (column * width, top))
         wrong = [what for what, right in take.right.items() if not right and what != "all"]
-        read = [getattr(take.verdict, what) for what in (*READ, "style", "motion")]
         lines = [
             f"{take.prompt}  (seed {take.seed})",
-            "read: " + ", ".join(str(reading.value) for reading in read if reading),
+            "read: " + ", ".join(str(value) for value in take.read.values()),
             f"wrong: {', '.join(wrong) or 'nothing'}",
         ]
         draw.multiline_text((frames * width + 6, top + 4), "\n".join(lines), fill="black")

@@ -75,6 +75,12 @@ def test_the_real_path_leaves_a_report_with_pictures(
     assert "seed 3" in report["about"]
     assert "true_cfg_scale 1.0 up to sigma 1.0" in report["about"]
     assert "stochastic" not in report["about"]
+    takes = [json.loads(line) for line in (folder / "takes.jsonl").read_text().splitlines()]
+    for score in result.scores:
+        mine = [take for take in takes if take["part"] == score.part]
+        assert len(mine) == len({take["prompt"] for take in mine}) == 2
+        assert sum(take["right"][score.what] for take in mine) == score.right
+        assert all("color" in take["read"] for take in mine)
     sheet = Image.open(folder / "t2v-first.png")
     assert sheet.height == 2 * (32 + 2)
     assert len(list((folder / "t2v-worst").glob("*.mp4"))) == 2
