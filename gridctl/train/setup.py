@@ -200,7 +200,9 @@ def _fingerprint(
             "stages": {"__all__": {"data"}},
         },
     )
-    data = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
+    data: list[Any] = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
+    if profile.train.preserve_weight:  # frames are drawn by what the layout prompt leaves
+        data += [[sample.content for sample in stage] for stage in samples]
     memory, max_mu = profile.memory, profile.generate.max_mu
     weights = base.fingerprint("transformer")
     model = [profile.model.base, weights, memory.quantize, memory.optimizer, max_mu]

@@ -55,6 +55,20 @@ def test_a_run_with_other_data_is_not_taken_up(
         train(make_profile(train__output=path, train__steps=1, train__data=moved))
 
 
+def test_another_layout_is_other_data_where_frames_are_preserved(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    """What is said of a frame alone is what the layout prompt leaves of its caption."""
+    path = tmp_path / "a.safetensors"
+    options = {"train__output": path, "train__steps": 1}
+    train(make_profile(train__preserve_weight=1.0, **options))
+    changed = make_profile(train__preserve_weight=1.0, caption__layout="free", **options)
+    with pytest.raises(InputError, match="other data or settings"):
+        train(changed)
+    train(make_profile(**options), force=True)
+    assert train(make_profile(caption__layout="free", **options)).resumed_at == 1
+
+
 def test_an_adapter_of_unknown_origin_is_not_overwritten(
     make_profile: Make, tmp_path: Path
 ) -> None:
