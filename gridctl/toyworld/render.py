@@ -108,7 +108,7 @@ def pose(scene: Scene, t: float) -> tuple[float, float, float]:
     if scene.motion in ("growing", "shrinking"):
         return x, y, scene.size * (1 + (scene.speed - 1) * t)
     if scene.motion == "bouncing":
-        fall = (way + scene.phase) % 1
+        fall = way % 1
         return x, y - BOUNCE_HEIGHT * 4 * fall * (1 - fall), scene.size
     return x, y, scene.size
 

@@ -140,3 +140,19 @@ def test_motions_are_wide_enough_to_be_seen(seed: int) -> None:
     else:
         assert extent[:2].max() >= 0.39
         assert ratio == 1
+
+
+@pytest.mark.parametrize("motion", ["moving clockwise", "moving counter-clockwise", "bouncing"])
+@given(seed=seeds)
+def test_what_goes_round_or_bounces_begins_where_one_expects_and_ends_there(
+    motion: str, seed: int
+) -> None:
+    scene = sample_scene(np.random.default_rng(seed), kind="shape", motion=motion, held_out=None)
+    path = np.array([pose(scene, t) for t in np.linspace(0, 1, 101)])
+    assert path[-1] == pytest.approx(path[0])
+    if motion == "bouncing":  # from the ground
+        assert path[0, 1] == path[:, 1].max()
+    else:  # from twelve o'clock
+        assert path[0, 0] == 0.5
+        assert path[0, 1] == pytest.approx(path[:, 1].min())
+        assert (path[25, 0] > 0.5) == (motion == "moving clockwise")

@@ -91,6 +91,19 @@ def test_each_motion_is_read_in_each_style(motion: str, style: str) -> None:
         assert readings(judge_clip(clip)) == truth(scene)
 
 
+@pytest.mark.parametrize("motion", ["moving clockwise", "moving counter-clockwise", "bouncing"])
+def test_orbits_and_bounces_are_read_wherever_they_begin(motion: str) -> None:
+    # What a model draws need not begin where the world's own do, nor make its whole turns.
+    for number in range(8):
+        rng = np.random.default_rng((18, number))
+        scene = sample_scene(rng, kind="shape", motion=motion, held_out=None)
+        pace = rng.uniform(0.8 if motion != "bouncing" else 0.9, 1.1)
+        longer = replace(scene, speed=2 * pace * scene.speed)
+        start = int(rng.integers(COUNT))
+        clip = render_clip(longer, 2 * COUNT, SIZE)[start : start + COUNT]
+        assert readings(judge_clip(clip)) == truth(scene)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (97, 55), (48, 80), (128, 128), (256, 256)])
 def test_cells_of_any_size_are_read(size: tuple[int, int]) -> None:
     for scene, clip, _ in clips(3, seed=3, size=size):
