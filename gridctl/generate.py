@@ -195,7 +195,8 @@ def render(
                 empty=empty if settings.true_cfg_scale != 1 else None,
                 true_cfg_scale=settings.true_cfg_scale,
                 true_cfg_max_sigma=settings.true_cfg_max_sigma,
-                generator=generator if settings.stochastic else None,
+                generator=generator,
+                stochastic_min_sigma=settings.stochastic_min_sigma,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"
                 ),

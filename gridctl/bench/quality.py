@@ -162,8 +162,8 @@ def bench_quality(
         drawn = profile.generate
         result = QualityBench(
             about=f"{count} prompts a part, held out of training, seed {drawn.seed}, "
-            f"{drawn.steps} {'stochastic ' * drawn.stochastic}steps, true_cfg_scale "
-            f"{drawn.true_cfg_scale} up to sigma {drawn.true_cfg_max_sigma}",
+            f"{drawn.steps} steps, stochastic above sigma {drawn.stochastic_min_sigma}, "
+            f"true_cfg_scale {drawn.true_cfg_scale} up to sigma {drawn.true_cfg_max_sigma}",
             scores=tuple(scores),
             figures=figures,
             folder=folder,

@@ -37,6 +37,7 @@ def sample(
     true_cfg_max_sigma: float = 1.0,
     reference: Tensor | None = None,
     generator: torch.Generator | None = None,
+    stochastic_min_sigma: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
@@ -48,9 +49,9 @@ def sample(
     `reference` (1, C, H, W) holds the latents of known frames: each follows its reference,
     re-noised to the current sigma, until the plan releases it.
 
-    With a `generator`, of the CPU, each step predicts the image and covers it with noise drawn
-    anew, as diffusers' FlowMatchEulerDiscreteScheduler does with `stochastic_sampling`: what
-    an earlier step got wrong need not stay.
+    With a `generator`, of the CPU, each step above `stochastic_min_sigma` predicts the image and
+    covers it with noise drawn anew, as diffusers' FlowMatchEulerDiscreteScheduler does with
+    `stochastic_sampling`: what an earlier step got wrong need not stay.
 
     Raises UsageError if the plan needs a reference and has none.
     """
@@ -73,7 +74,7 @@ def sample(
         if empty and sigma <= true_cfg_max_sigma:
             without = predict(embeds=empty[0], pooled=empty[1])
             predicted = guide(predicted, without, true_cfg_scale)
-        if generator:
+        if generator and sigma > stochastic_min_sigma:
             noise = torch.randn(noise.shape, generator=generator).to(noise)
             latents = add_noise(euler_step(latents, predicted, sigma, 0.0), noise, next_sigma)
         else:

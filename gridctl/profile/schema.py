@@ -355,10 +355,10 @@ class GenerateSection(Section):
     true_cfg_max_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="Largest sigma at which true_cfg_scale acts; 1 is always."
     )
-    stochastic: bool = Field(
-        default=False,
-        description="Noise drawn anew in each step, so that an early error need not stay. For a "
-        "base that makes many, such as tiny.",
+    stochastic_min_sigma: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0,
+        description="Sigma above which each step draws its noise anew, so that an early error "
+        "need not stay; 1 is nowhere. For a base that makes many, such as tiny.",
     )
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: Annotated[float, Field(gt=0)] = Field(

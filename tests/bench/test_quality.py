@@ -74,7 +74,7 @@ def test_the_real_path_leaves_a_report_with_pictures(
     assert len(report["scores"]) == len(result.scores)
     assert "seed 3" in report["about"]
     assert "true_cfg_scale 1.0 up to sigma 1.0" in report["about"]
-    assert "stochastic" not in report["about"]
+    assert "stochastic above sigma 1.0" in report["about"]
     takes = [json.loads(line) for line in (folder / "takes.jsonl").read_text().splitlines()]
     for score in result.scores:
         mine = [take for take in takes if take["part"] == score.part]

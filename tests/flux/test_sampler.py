@@ -149,8 +149,13 @@ def test_the_sampler_is_its_naive_twin(
 
 
 @pytest.mark.parametrize("release", [(1.0,) * 6, (0.0, 1.0, 0.6, 0.9, 0.3, 1.0)])
+@pytest.mark.parametrize("min_sigma", [0.0, 0.6, 1.0])
 def test_stochastic_steps_are_those_of_diffusers_scheduler(
-    base: Any, transformer: Any, prompt: dict[str, torch.Tensor], release: tuple[float, ...]
+    base: Any,
+    transformer: Any,
+    prompt: dict[str, torch.Tensor],
+    release: tuple[float, ...],
+    min_sigma: float,
 ) -> None:
     """Step by step, with the noise that the generator draws after the first."""
     plan = Plan(grid=GRID, release=release)
@@ -175,7 +180,10 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
             predicted = predict_velocity(
                 transformer, theirs, sigma=torch.tensor([sigma]), guidance=1.0, **prompt
             )
-            noise = torch.randn(first.shape, generator=generator.clone_state())
+            stochastic = sigma > min_sigma
+            scheduler.register_to_config(stochastic_sampling=stochastic)
+            if stochastic:
+                noise = torch.randn(first.shape, generator=generator.clone_state())
             theirs = scheduler.step(predicted, timestep, theirs, generator=generator).prev_sample
     cells, known = split_cells(theirs, GRID).clone(), split_cells(reference, GRID)
     for k in range(GRID.num_frames):
@@ -189,6 +197,7 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
         guidance=1.0,
         reference=reference,
         generator=torch.Generator().manual_seed(9),
+        stochastic_min_sigma=min_sigma,
         **prompt,
     )
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
