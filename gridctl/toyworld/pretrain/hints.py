@@ -23,8 +23,14 @@ from gridctl.geometry import Grid
 from gridctl.toyworld.render import pose
 from gridctl.toyworld.scene import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES, Scene
 
-_NAMES = (*SHAPES, *SOLIDS), tuple(COLORS), tuple(BACKGROUNDS), STYLES
-_NAMED = sum(len(names) for names in _NAMES)
+# What can be seen of a scene in one picture → its names.
+LOOKS = {
+    "shape": (*SHAPES, *SOLIDS),
+    "color": tuple(COLORS),
+    "background": tuple(BACKGROUNDS),
+    "style": STYLES,
+}
+_NAMED = sum(len(names) for names in LOOKS.values())
 WIDTH = _NAMED + 5  # and x, y, radius, and a solid's angle as cosine and sine
 PLACE_WIDTH = 5
 _POSITION = 3.0  # scales that give places and sizes a spread of about 1
@@ -33,10 +39,7 @@ _RADIUS, _RADIUS_SCALE = 0.27, 8.0
 
 def picture_hints(scene: Scene, t: float) -> list[float]:
     """(WIDTH,) for the frame of `scene` at time `t`: names as 0 or 1, then pose and angle."""
-    looks = (scene.shape, scene.color, scene.background, scene.style)
-    named = [
-        float(look == name) for look, names in zip(looks, _NAMES, strict=True) for name in names
-    ]
+    named = [float(getattr(scene, look) == name) for look, names in LOOKS.items() for name in names]
     angle = 2 * math.pi * t
     turned = [math.cos(angle), math.sin(angle)] if scene.kind == "solid" else [0.0, 0.0]
     return [*named, *pose(scene, t), *turned]

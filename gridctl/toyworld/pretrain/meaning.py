@@ -26,18 +26,9 @@ from gridctl.flux.text import TextEncoders
 from gridctl.geometry import Grid
 from gridctl.prompt import LAYOUTS, grid_prompt
 from gridctl.toyworld.captions import clip_caption, still_caption
+from gridctl.toyworld.pretrain.hints import LOOKS
 from gridctl.toyworld.pretrain.model import POOLED_WIDTH, TEXT_WIDTH
-from gridctl.toyworld.scene import (
-    BACKGROUNDS,
-    COLORS,
-    MOTIONS,
-    SHAPES,
-    SOLIDS,
-    STYLES,
-    TURN,
-    Scene,
-    sample_scene,
-)
+from gridctl.toyworld.scene import MOTIONS, TURN, Scene, sample_scene
 
 TEXTS = 32  # a step of the lesson
 REPEATED = 12  # a step of the base: lest it is forgotten
@@ -47,15 +38,9 @@ FRESH = 500  # prompts that measure it
 RATE = 2e-3
 LAYOUT_SHARE = 0.7  # of them that begin with a layout prompt
 STILL_SHARE = 0.2  # of those of calm_vector: captions of stills, whose vector must stay
-GRIDS = ((4, 6), (3, 4), (2, 3), (2, 2), (4, 4))
+PROMPT_GRIDS = ((4, 6), (3, 4), (2, 3), (2, 2), (4, 4))
 # Attribute of a scene → its names; what is read is one name of each.
-NAMES = {
-    "shape": (*SHAPES, *SOLIDS),
-    "color": tuple(COLORS),
-    "background": tuple(BACKGROUNDS),
-    "style": STYLES,
-    "motion": (*MOTIONS, TURN),
-}
+NAMES = {**LOOKS, "motion": (*MOTIONS, TURN)}
 
 
 class MeaningHead(nn.Module):
@@ -147,7 +132,7 @@ def draw_prompts(count: int, *, seed: int, step: int) -> tuple[list[str], list[S
         scene = sample_scene(rng)
         content = clip_caption(scene, rng)
         if rng.random() < LAYOUT_SHARE:
-            rows, cols = GRIDS[int(rng.integers(len(GRIDS)))]
+            rows, cols = PROMPT_GRIDS[int(rng.integers(len(PROMPT_GRIDS)))]
             layout = LAYOUTS["video" if rng.random() < 0.7 else "turn"]
             content = grid_prompt(Grid(rows=rows, cols=cols, cell=(64, 64)), content, layout)
         prompts.append(content)
