@@ -137,6 +137,25 @@ def test_an_image_in_other_formats(make_profile: Make, tmp_path: Path, suffix: s
         assert image.size == (32, 32)
 
 
+def test_an_image_may_draw_its_noise_anew_where_a_clip_does_not(
+    make_profile: Make, tmp_path: Path
+) -> None:
+    def picture(name: str, clips: float, images: float | None) -> np.ndarray:
+        profile = make_profile(
+            generate__steps=3, generate__size="32x32", generate__stochastic_min_sigma=clips
+        )
+        generate = profile.generate.model_copy(update={"image_stochastic_min_sigma": images})
+        profile = profile.model_copy(update={"generate": generate})
+        draw(prepare("image", ["a star"], tmp_path / name, profile=profile))
+        return np.asarray(Image.open(tmp_path / name))
+
+    anew = picture("anew.png", 1.0, 0.0)
+    assert np.array_equal(anew, picture("unset.png", 0.0, None))
+    kept = picture("kept.png", 1.0, None)
+    assert np.array_equal(kept, picture("own.png", 0.0, 1.0))
+    assert not np.array_equal(anew, kept)
+
+
 @pytest.mark.parametrize("min_sigma", [0.0, 1.0])
 def test_the_seed_decides(profile: Any, tmp_path: Path, min_sigma: float) -> None:
     def frames(name: str, **settings: Any) -> np.ndarray:

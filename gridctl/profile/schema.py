@@ -7,68 +7,24 @@ number. Paths in a profile are relative to the current folder, as they are in fl
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
-from gridctl.errors import UsageError
-from gridctl.geometry import Grid, Order, parse_size
-from gridctl.prompt import (
-    DEFAULT_QUESTION,
-    LAYOUT_FIELDS,
-    LAYOUTS,
-    View,
-    check_question,
-    layout_template,
+from gridctl.geometry import Grid, Order
+from gridctl.profile.values import (
+    Cell,
+    FilePath,
+    Fraction,
+    Layout,
+    NotNegative,
+    Positive,
+    Question,
+    Sampling,
 )
+from gridctl.prompt import DEFAULT_QUESTION, LAYOUT_FIELDS, LAYOUTS, View
 
 DEFAULT_VLM = "zai-org/GLM-4.1V-9B-Thinking"  # of the kind that the method's authors caption with
-
-
-def _parse_cell(value: object) -> tuple[int, int]:
-    """`"256x192"`, 256 or [256, 192] → (width, height); ValueError for anything else."""
-    if isinstance(value, str):
-        value = _as_value_error(parse_size, value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = (value, value)
-    match value:
-        case [int(width), int(height)] if not (isinstance(width, bool) or isinstance(height, bool)):
-            _as_value_error(lambda cell: Grid(rows=1, cols=1, cell=cell), (width, height))
-            return width, height
-    raise ValueError('a cell is "WxH" in pixels; write "256x256", 256 or [256, 256].')
-
-
-def _parse_sample(value: str) -> str:
-    if not re.fullmatch(r"uniform|windows|scenes|fps=\d+(\.\d+)?", value):
-        raise ValueError(f'"{value}" is not known; choose uniform, windows, scenes, or fps=8.')
-    return value
-
-
-def _parse_layout(value: str) -> str:
-    _as_value_error(layout_template, value)
-    return value
-
-
-def _parse_question(value: str) -> str:
-    _as_value_error(check_question, value)
-    return value
-
-
-def _as_value_error(check: Any, value: object) -> Any:
-    """`check(value)`, its UsageError turned into the ValueError that pydantic collects."""
-    try:
-        return check(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-
-
-Cell = Annotated[tuple[int, int], BeforeValidator(_parse_cell)]
-FilePath = Annotated[Path, Field(strict=False)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -146,7 +102,7 @@ class MemorySection(Section):
 class PackSection(Section):
     """Videos and frame folders to grid images."""
 
-    sample: Annotated[str, AfterValidator(_parse_sample)] = Field(
+    sample: Sampling = Field(
         default="uniform",
         description="Which frames: uniform spreads one grid's over the whole clip, windows fills "
         "grid after grid, fps=8 does so at 8 frames a second, scenes crosses no cut.",
@@ -155,10 +111,10 @@ class PackSection(Section):
     overlap: NotNegative = Field(
         default=0, description="Frames that a window shares with the one before."
     )
-    start: Annotated[float, Field(ge=0)] = Field(
+    start: NonNegativeFloat = Field(
         default=0.0, description="Seconds of each clip to leave out at its beginning."
     )
-    end: Annotated[float, Field(gt=0)] | None = Field(
+    end: PositiveFloat | None = Field(
         default=None, description="Second of each clip to stop at; its end if unset."
     )
     max_grids: Positive | None = Field(
@@ -194,7 +150,7 @@ class CaptionSection(Section):
         default="template",
         description="What writes the content: the words that are there, a model here, or a server.",
     )
-    layout: Annotated[str, AfterValidator(_parse_layout)] = Field(
+    layout: Layout = Field(
         default="video",
         description=f"Layout prompt: {', '.join(LAYOUTS)}, or a sentence with {LAYOUT_FIELDS}.",
     )
@@ -215,7 +171,7 @@ class CaptionSection(Section):
         min_length=1,
         description="URL of an OpenAI-compatible server, such as http://localhost:8000/v1.",
     )
-    prompt: Annotated[str, AfterValidator(_parse_question)] = Field(
+    prompt: Question = Field(
         default=DEFAULT_QUESTION,
         description="What models are asked; {shown} and {task} word the view and the layout.",
     )
@@ -231,13 +187,13 @@ class CaptionSection(Section):
     )
     batch: Positive = Field(default=4, description="Grids that vlm describes at once.")
     concurrency: Positive = Field(default=8, description="Requests to the server at once.")
-    rate: Annotated[float, Field(gt=0)] | None = Field(
+    rate: PositiveFloat | None = Field(
         default=None, description="Requests per minute, at most; no limit if unset."
     )
     retries: NotNegative = Field(
         default=6, description="Of a request that failed for a reason that may pass."
     )
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+    timeout_seconds: PositiveFloat = Field(
         default=120.0, description="Silence of the server after which a request is tried again."
     )
     key_variable: str = Field(
@@ -255,16 +211,16 @@ class StageSection(Section):
 
     data: FilePath | None = Field(default=None, description="Dataset folder of this stage.")
     steps: Positive | None = Field(default=None, description="Steps of this stage.")
-    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+    learning_rate: PositiveFloat | None = Field(
         default=None, description="Learning rate at the start of this stage."
     )
-    learning_rate_end: Annotated[float, Field(ge=0)] | None = Field(
+    learning_rate_end: NonNegativeFloat | None = Field(
         default=None, description="Learning rate at its end, reached in a straight line."
     )
-    temporal_weight: Annotated[float, Field(ge=0)] | None = Field(
+    temporal_weight: NonNegativeFloat | None = Field(
         default=None, description="Temporal weight at the start of this stage."
     )
-    temporal_weight_end: Annotated[float, Field(ge=0)] | None = Field(
+    temporal_weight_end: NonNegativeFloat | None = Field(
         default=None, description="Temporal weight at its end, reached in a straight line."
     )
     logit_mean: float | None = Field(
@@ -287,23 +243,21 @@ class TrainSection(Section):
     steps: Positive = Field(default=2000, description="Optimizer steps.")
     batch_size: Positive = Field(default=1, description="Grids per forward pass.")
     accumulate: Positive = Field(default=1, description="Forward passes per optimizer step.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(
-        default=1e-4, description="After the warm-up."
-    )
+    learning_rate: PositiveFloat = Field(default=1e-4, description="After the warm-up.")
     warmup_steps: NotNegative = Field(
         default=0, description="Steps in which the learning rate rises from 0."
     )
     rank: Positive = Field(default=64, description="Of the LoRA.")
-    lora_alpha: Annotated[float, Field(gt=0)] | None = Field(
+    lora_alpha: PositiveFloat | None = Field(
         default=None, description="Scale of the LoRA times rank; rank if unset."
     )
-    temporal_weight: Annotated[float, Field(ge=0)] = Field(
+    temporal_weight: NonNegativeFloat = Field(
         default=0.1, description="Weight of the temporal loss, the paper's alpha."
     )
-    base_weight: Annotated[float, Field(ge=0)] = Field(
+    base_weight: NonNegativeFloat = Field(
         default=1.0, description="Weight of the flow-matching loss, the paper's beta."
     )
-    preserve_weight: Annotated[float, Field(ge=0)] = Field(
+    preserve_weight: NonNegativeFloat = Field(
         default=0.0, description="Weight of drawing single frames as the base does; 0 is off."
     )
     row_wraps: bool = Field(
@@ -313,10 +267,8 @@ class TrainSection(Section):
         default=0.0,
         description="Decay of the weights' moving average; 0 is off, the paper has 0.99.",
     )
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="Gradients are clipped."
-    )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="Of AdamW.")
+    max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are clipped.")
+    weight_decay: NonNegativeFloat = Field(default=0.01, description="Of AdamW.")
     seed: NotNegative = Field(default=0, description="Of everything that is drawn by lot.")
     checkpoint_every: Positive = Field(default=250, description="Steps between checkpoints.")
     keep_checkpoints: Positive = Field(default=4, description="Older ones are removed.")
@@ -330,7 +282,7 @@ class TrainSection(Section):
     logit_mean: float = Field(
         default=0.0, description="Of the logit-normal sigmas, before the shift."
     )
-    logit_std: Annotated[float, Field(gt=0)] = Field(default=1.0, description="Of the same.")
+    logit_std: PositiveFloat = Field(default=1.0, description="Of the same.")
     allow_distilled: bool = Field(
         default=False,
         description="Train on schnell although that wears down its four-step distillation.",
@@ -344,7 +296,7 @@ class GenerateSection(Section):
     """A prompt to a clip."""
 
     steps: Positive = Field(default=20, description="Of the sampler.")
-    guidance: Annotated[float, Field(ge=0)] = Field(
+    guidance: NonNegativeFloat = Field(
         default=3.5, description="FLUX.1-dev's distilled guidance scale; schnell takes none."
     )
     true_cfg_scale: Annotated[float, Field(ge=1)] = Field(
@@ -355,19 +307,24 @@ class GenerateSection(Section):
     true_cfg_max_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="Largest sigma at which true_cfg_scale acts; 1 is always."
     )
-    stochastic_min_sigma: Annotated[float, Field(ge=0, le=1)] = Field(
+    stochastic_min_sigma: Fraction = Field(
         default=1.0,
         description="Sigma above which each step draws its noise anew, so that an early error "
         "need not stay; 1 is nowhere. For a base that makes many, such as tiny.",
     )
+    image_stochastic_min_sigma: Fraction | None = Field(
+        default=None,
+        description="The same for single images, which have no other frames to agree with; as "
+        "for clips if unset.",
+    )
     seed: NotNegative = Field(default=0, description="Of the noise.")
-    fps: Annotated[float, Field(gt=0)] = Field(
+    fps: PositiveFloat = Field(
         default=8.0, description="Of the clip, where the adapter does not say."
     )
     size: Cell = Field(
         default=(1024, 1024), description="Of `generate image`, WxH in pixels; multiples of 16."
     )
-    max_mu: Annotated[float, Field(gt=0)] | None = Field(
+    max_mu: PositiveFloat | None = Field(
         default=None, description="Cap of the schedule's time shift, which grows with the grid."
     )
 
