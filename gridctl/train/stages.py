@@ -11,13 +11,16 @@ from gridctl.profile import StageSection, TrainSection
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One part of a run; learning rate and temporal weight are (start, end) of straight lines."""
+    """One part of a run; learning rate and temporal weight are (start, end) of straight lines.
+
+    `logit` is (mean, std) of the logit-normal sigmas.
+    """
 
     data: Path
     steps: int
     learning_rates: tuple[float, float]
     temporal_weights: tuple[float, float]
-    logit_mean: float
+    logit: tuple[float, float]
 
     @property
     def has_ramp(self) -> bool:
@@ -57,7 +60,10 @@ def _resolve(train: TrainSection, stage: StageSection) -> Stage:
         steps=stage.steps or train.steps,
         learning_rates=(rate, _first_set(stage.learning_rate_end, rate)),
         temporal_weights=(weight, _first_set(stage.temporal_weight_end, weight)),
-        logit_mean=_first_set(stage.logit_mean, train.logit_mean),
+        logit=(
+            _first_set(stage.logit_mean, train.logit_mean),
+            _first_set(stage.logit_std, train.logit_std),
+        ),
     )
 
 
