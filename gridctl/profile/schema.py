@@ -226,7 +226,6 @@ class StageSection(Section):
     logit_mean: float | None = Field(
         default=None, description="Mean of the logit-normal sigmas of this stage."
     )
-    logit_std: PositiveFloat | None = Field(default=None, description="Of the same.")
 
 
 class TrainSection(Section):

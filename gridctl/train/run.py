@@ -100,11 +100,11 @@ def _step(run: Run, step: int, *, log: bool) -> None:
     sums = torch.zeros(3, device=run.accelerator.device)
     for first in range(0, len(mine), settings.batch_size):
         part = mine[first : first + settings.batch_size]
-        base, temporal = _losses(run, part, step, logit=stage.logit)
+        base, temporal = _losses(run, part, step, logit_mean=stage.logit_mean)
         losses = settings.base_weight * base + weight * temporal
         preserve = torch.zeros_like(base)
         if settings.preserve_weight:
-            preserve = _preserve_losses(run, part, step)
+            preserve = _preserve_losses(run, part, step, logit_mean=settings.logit_mean)
             losses = losses + settings.preserve_weight * preserve
         is_last = first + settings.batch_size >= len(mine)
         # With several processes, gradients are exchanged only in the last pass of a step.
@@ -138,22 +138,24 @@ def _step(run: Run, step: int, *, log: bool) -> None:
 
 
 def _losses(
-    run: Run, part: list[tuple[int, Sample]], step: int, *, logit: tuple[float, float] | None = None
+    run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
 ) -> tuple[Tensor, Tensor]:
     """(base, temporal) losses (B,) of some slots of a step."""
-    batch = _draw(run, part, step, logit=logit)
+    batch = _draw(run, part, step, logit_mean=logit_mean)
     predicted = batch.predict(run)
     target = velocity(batch.clean, batch.noise)
     return flow_losses(predicted, target, run.grid, row_wraps=run.profile.train.row_wraps)
 
 
-def _preserve_losses(run: Run, part: list[tuple[int, Sample]], step: int) -> Tensor:
+def _preserve_losses(
+    run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
+) -> Tensor:
     """(B,) How far the adapter leads from the base on one frame of each slot, seen by itself.
 
     The mean squared difference of the velocities, as in Learning without Forgetting
     (arXiv 1606.09282): what a single image is, the grids' training must not change.
     """
-    batch = _draw(run, part, step, single=True)
+    batch = _draw(run, part, step, logit_mean=logit_mean, single=True)
     transformer = unwrap(run.transformer)
     transformer.disable_adapters()
     with torch.no_grad():
@@ -190,15 +192,11 @@ def _draw(
     part: list[tuple[int, Sample]],
     step: int,
     *,
-    logit: tuple[float, float] | None = None,
+    logit_mean: float,
     single: bool = False,
 ) -> _Batch:
-    """Some slots' grids with their captions; or, `single`, a frame of each with its content.
-
-    `logit` is a stage's (mean, std) of the sigmas' logit; [train]'s own if None.
-    """
+    """Some slots' grids with their captions; or, `single`, a frame of each with its content."""
     settings = run.profile.train
-    mean, std = logit or (settings.logit_mean, settings.logit_std)
     rows = []
     for slot, sample in part:
         generator = torch.Generator().manual_seed(
@@ -209,7 +207,7 @@ def _draw(
             frame = int(torch.randint(run.grid.num_frames, (), generator=generator))
             clean, caption, mu = split_cells(clean, run.grid)[frame], sample.content, run.frame_mu
         noise = torch.randn(clean.shape, generator=generator)
-        sigma = draw_sigmas(1, mu=mu, mean=mean, std=std, generator=generator)
+        sigma = draw_sigmas(1, mu=mu, mean=logit_mean, std=settings.logit_std, generator=generator)
         dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
         rows.append((clean, noise, sigma[0], *run.cache.prompt("" if dropped else caption)))
     stacked = (torch.stack(column).to(run.accelerator.device) for column in zip(*rows, strict=True))
@@ -225,7 +223,9 @@ def _validate(run: Run) -> None:
     losses = []
     with torch.inference_mode():
         for slot, sample in enumerate(run.validation):
-            base, temporal = _losses(run, [(slot, sample)], _VALIDATION_STEP)
+            base, temporal = _losses(
+                run, [(slot, sample)], _VALIDATION_STEP, logit_mean=settings.logit_mean
+            )
             losses.append(float(settings.base_weight * base + settings.temporal_weight * temporal))
     run.log[-1]["validation"] = statistics.fmean(losses)
 

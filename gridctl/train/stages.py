@@ -11,16 +11,13 @@ from gridctl.profile import StageSection, TrainSection
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One part of a run; learning rate and temporal weight are (start, end) of straight lines.
-
-    `logit` is (mean, std) of the logit-normal sigmas.
-    """
+    """One part of a run; learning rate and temporal weight are (start, end) of straight lines."""
 
     data: Path
     steps: int
     learning_rates: tuple[float, float]
     temporal_weights: tuple[float, float]
-    logit: tuple[float, float]
+    logit_mean: float
 
     @property
     def has_ramp(self) -> bool:
@@ -60,10 +57,7 @@ def _resolve(train: TrainSection, stage: StageSection) -> Stage:
         steps=stage.steps or train.steps,
         learning_rates=(rate, _first_set(stage.learning_rate_end, rate)),
         temporal_weights=(weight, _first_set(stage.temporal_weight_end, weight)),
-        logit=(
-            _first_set(stage.logit_mean, train.logit_mean),
-            _first_set(stage.logit_std, train.logit_std),
-        ),
+        logit_mean=_first_set(stage.logit_mean, train.logit_mean),
     )
 
 

@@ -83,19 +83,18 @@ def test_an_adapter_with_its_facts_a_log_and_checkpoints(
     ]
 
 
-@pytest.mark.parametrize("stage_logit", [{}, {"logit_mean": 1.5, "logit_std": 2.0}])
+@pytest.mark.parametrize("stage_mean", [None, 1.5])
 def test_a_step_is_its_naive_twin(
     make_profile: Make,
     base: Any,
     transformer: Any,
     dataset: Path,
     tmp_path: Path,
-    stage_logit: dict[str, float],
+    stage_mean: float | None,
 ) -> None:
     """The logged losses by hand, sample by sample, at a rate so small that nothing is learned."""
     path = tmp_path / "a.safetensors"
-    stages = (StageSection(steps=3, **stage_logit),)
-    logit = {"logit_mean": 0.5, "logit_std": 1.0, **stage_logit}
+    stages = (StageSection(steps=3, logit_mean=stage_mean),)
     profile = make_profile(
         train__output=path,
         train__learning_rate=1e-12,
@@ -115,8 +114,7 @@ def test_a_step_is_its_naive_twin(
             generator = torch.Generator().manual_seed(mix_seed(0, step, slot))
             clean = cache.latents(sample)[None]
             noise = torch.randn(clean.shape[1:], generator=generator)[None]
-            mean, std = logit["logit_mean"], logit["logit_std"]
-            sigma = draw_sigmas(1, mu=mu, mean=mean, std=std, generator=generator)
+            sigma = draw_sigmas(1, mu=mu, mean=stage_mean or 0.5, std=1.0, generator=generator)
             embeds, pooled = cache.prompt(sample.caption)
             with torch.inference_mode():
                 predicted = predict_velocity(
