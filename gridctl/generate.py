@@ -178,9 +178,6 @@ def render(
     transformer = base.load_transformer()
     if drawing.adapter:
         apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
-    stochastic_min_sigma = settings.stochastic_min_sigma
-    if drawing.task == "image" and settings.image_stochastic_min_sigma is not None:
-        stochastic_min_sigma = settings.image_stochastic_min_sigma
     mu = default_mu(base.scheduler_config, grid.num_tokens, max_mu=settings.max_mu)
     sigmas = schedule(settings.steps, mu)
     total = len(drawing.jobs) * settings.steps
@@ -199,7 +196,8 @@ def render(
                 true_cfg_scale=settings.true_cfg_scale,
                 true_cfg_max_sigma=settings.true_cfg_max_sigma,
                 generator=generator,
-                stochastic_min_sigma=stochastic_min_sigma,
+                stochastic_min_sigma=settings.stochastic_min_sigma,
+                average_max_sigma=settings.average_max_sigma,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"
                 ),

@@ -58,7 +58,6 @@ def make_profile(dataset: Path) -> Callable[..., Any]:
     small["generate.true_cfg_scale"] = 1.0  # half the time
     small["generate.true_cfg_max_sigma"] = 1.0  # as diffusers' pipeline draws, like the next
     small["generate.stochastic_min_sigma"] = 1.0
-    small["generate.image_stochastic_min_sigma"] = 1.0
 
     def make(**values: Any) -> Any:
         changed = {key.replace("__", ".", 1): value for key, value in values.items()}

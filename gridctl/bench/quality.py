@@ -159,12 +159,12 @@ def bench_quality(
             if errors:
                 figures[f"{part} temporal error"] = statistics.median(errors)
             _show(temporary / part, first, worst[::-1])
-        drawn, lone = profile.generate, profile.generate.image_stochastic_min_sigma
+        drawn = profile.generate
         result = QualityBench(
             about=f"{count} prompts a part, held out of training, seed {drawn.seed}, "
             f"{drawn.steps} steps, stochastic above sigma {drawn.stochastic_min_sigma}, "
-            + (f"in single images above {lone}, " if lone is not None else "")
-            + f"true_cfg_scale {drawn.true_cfg_scale} up to sigma {drawn.true_cfg_max_sigma}",
+            f"averaged up to sigma {drawn.average_max_sigma}, "
+            f"true_cfg_scale {drawn.true_cfg_scale} up to sigma {drawn.true_cfg_max_sigma}",
             scores=tuple(scores),
             figures=figures,
             folder=folder,

@@ -38,6 +38,7 @@ def sample(
     reference: Tensor | None = None,
     generator: torch.Generator | None = None,
     stochastic_min_sigma: float = 0.0,
+    average_max_sigma: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
@@ -51,7 +52,9 @@ def sample(
 
     With a `generator`, of the CPU, each step above `stochastic_min_sigma` predicts the image and
     covers it with noise drawn anew, as diffusers' FlowMatchEulerDiscreteScheduler does with
-    `stochastic_sampling`: what an earlier step got wrong need not stay.
+    `stochastic_sampling`: what an earlier step got wrong need not stay. Up to
+    `average_max_sigma` it covers the mean of that image and of what earlier steps have left of
+    theirs, in which errors that come with one step's noise cancel.
 
     Raises UsageError if the plan needs a reference and has none.
     """
@@ -60,6 +63,7 @@ def sample(
     known = noise if reference is None else reference
     release = _release_map(plan, noise)
     latents = noise
+    average: Tensor | None = None
     steps = len(sigmas) - 1
     for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
         latents = torch.where(release < sigma, add_noise(known, noise, sigma), latents)
@@ -75,8 +79,11 @@ def sample(
             without = predict(embeds=empty[0], pooled=empty[1])
             predicted = guide(predicted, without, true_cfg_scale)
         if generator and sigma > stochastic_min_sigma:
+            image = euler_step(latents, predicted, sigma, 0.0)
+            if sigma <= average_max_sigma:
+                image = average = image if average is None else (average + image) / 2
             noise = torch.randn(noise.shape, generator=generator).to(noise)
-            latents = add_noise(euler_step(latents, predicted, sigma, 0.0), noise, next_sigma)
+            latents = add_noise(image, noise, next_sigma)
         else:
             latents = euler_step(latents, predicted, sigma, next_sigma)
         if on_step:

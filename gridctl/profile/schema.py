@@ -312,10 +312,10 @@ class GenerateSection(Section):
         description="Sigma above which each step draws its noise anew, so that an early error "
         "need not stay; 1 is nowhere. For a base that makes many, such as tiny.",
     )
-    image_stochastic_min_sigma: Fraction | None = Field(
-        default=None,
-        description="The same for single images, which have no other frames to agree with; as "
-        "for clips if unset.",
+    average_max_sigma: Fraction = Field(
+        default=0.0,
+        description="Sigma up to which a step that draws its noise anew takes the mean of its "
+        "image and of what earlier ones have left, for steadier frames; 0 is nowhere.",
     )
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: PositiveFloat = Field(

@@ -203,6 +203,31 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
 
 
+def test_steps_up_to_a_sigma_keep_half_of_what_was_predicted(
+    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
+) -> None:
+    plan = Plan.generate(GRID)
+    first = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    sigmas = [1.0, 0.7, 0.4, 0.2, 0.0]
+    generator = torch.Generator().manual_seed(9)
+    images, latents = [], first
+    with torch.inference_mode():
+        for sigma, after in pairwise(sigmas):
+            predicted = predict_velocity(
+                transformer, latents, sigma=torch.tensor([sigma]), guidance=1.0, **prompt
+            )
+            images.append(latents - sigma * predicted)
+            shares = {0.7: [1], 0.4: [0.5, 0.5], 0.2: [0.25, 0.25, 0.5]}.get(sigma, [1])
+            image = sum(s * one for s, one in zip(shares, images[-len(shares) :], strict=True))
+            noise = torch.randn(first.shape, generator=generator)
+            latents = (1 - after) * image + after * noise
+    same = {"noise": first, "sigmas": sigmas, "guidance": 1.0, "average_max_sigma": 0.7, **prompt}
+    anew = {"generator": torch.Generator().manual_seed(9), "stochastic_min_sigma": 0.0}
+    assert torch.allclose(sample(transformer, plan, **same, **anew), latents, atol=1e-4)
+    plain = sample(transformer, plan, **{**same, "average_max_sigma": 0.0})
+    assert torch.equal(sample(transformer, plan, **same), plain)  # without new noise it is off
+
+
 def test_steps_above_a_sigma_are_not_guided(
     base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
 ) -> None:
