@@ -46,9 +46,8 @@ def test_the_vae_loses_next_to_nothing(tiny: Profile, tmp_path: Path) -> None:
 
 def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:
     rate = rates(bench_quality(tiny, tmp_path / "report", count=12, parts=["t2v"]))
-    assert rate["background"] > 0.8
-    assert rate["color"] > 0.8
-    assert rate["shape"] > 0.25
+    for what in ("background", "color", "shape", "motion", "all"):
+        assert rate[what] > 0.7, what
 
 
 @pytest.mark.parametrize("attribute", ["shape", "color", "background", "style", "motion"])
@@ -99,7 +98,16 @@ def test_the_base_knows_nothing_of_time(tiny: Profile, tmp_path: Path) -> None:
     assert rate["background"] > 0.7  # it has never read a layout prompt
 
 
+@pytest.mark.slow
+def test_single_images_are_as_good_with_the_adapter_on(tiny: Profile, tmp_path: Path) -> None:
+    parts = ["image", "image+adapter"]
+    result = bench_quality(tiny, tmp_path / "report", count=100, parts=parts)
+    right = {score.part: score.rate for score in result.scores if score.what == "all"}
+    assert right["image"] > 0.8
+    assert right["image+adapter"] > right["image"] - 0.05
+
+
 def test_a_turn_shows_the_solid_that_was_asked_for(tiny: Profile, tmp_path: Path) -> None:
     rate = rates(bench_quality(tiny, tmp_path / "report", count=6, parts=["turn"]))
-    assert rate["shape"] > 0.8
-    assert rate["color"] > 0.8
+    for what in ("background", "color", "shape", "turn order"):
+        assert rate[what] > 0.6, what
