@@ -132,5 +132,5 @@ def test_the_profiles_it_names_ship() -> None:
 
 
 def test_the_files_it_points_to_are_there() -> None:
-    for path in re.findall(r"`((?:docs|examples|tests)/[\w./]*)`", README):
+    for path in re.findall(r"[`\"(]((?:docs|examples|tests)/[\w./]*)[`\")]", README):
         assert (ROOT / path).exists(), path

@@ -52,9 +52,9 @@ def sample(
 
     With a `generator`, of the CPU, each step above `stochastic_min_sigma` predicts the image and
     covers it with noise drawn anew, as diffusers' FlowMatchEulerDiscreteScheduler does with
-    `stochastic_sampling`: what an earlier step got wrong need not stay. Up to
-    `average_max_sigma` it covers the mean of that image and of what earlier steps have left of
-    theirs, in which errors that come with one step's noise cancel.
+    `stochastic_sampling`: what an earlier step got wrong need not stay. At or below
+    `average_max_sigma` it covers the mean, half and half, of that image and the last such mean,
+    in which errors that come with one step's noise shrink.
 
     Raises UsageError if the plan needs a reference and has none.
     """
@@ -66,7 +66,8 @@ def sample(
     average: Tensor | None = None
     steps = len(sigmas) - 1
     for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
-        latents = torch.where(release < sigma, add_noise(known, noise, sigma), latents)
+        held = release < sigma
+        latents = torch.where(held, add_noise(known, noise, sigma), latents)
         predict = partial(
             predict_velocity,
             transformer,
@@ -81,7 +82,9 @@ def sample(
         if generator and sigma > stochastic_min_sigma:
             image = euler_step(latents, predicted, sigma, 0.0)
             if sigma <= average_max_sigma:
-                image = average = image if average is None else (average + image) / 2
+                if average is not None:  # a frame that is held has no past to be true to
+                    image = torch.where(held, image, (average + image) / 2)
+                average = image
             noise = torch.randn(noise.shape, generator=generator).to(noise)
             latents = add_noise(image, noise, next_sigma)
         else:

@@ -203,29 +203,48 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
 
 
-def test_steps_up_to_a_sigma_keep_half_of_what_was_predicted(
-    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
+@pytest.mark.parametrize("release", [(1.0,) * 6, (0.0, 1.0, 0.5, 0.9, 0.3, 1.0)])
+def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
+    transformer: Any, prompt: dict[str, torch.Tensor], release: tuple[float, ...]
 ) -> None:
-    plan = Plan.generate(GRID)
+    """As long as a frame is held its mean begins anew with each step."""
+    plan = Plan(grid=GRID, release=release)
+    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
     first = draw_noise(plan, 16, torch.Generator().manual_seed(3))
     sigmas = [1.0, 0.7, 0.4, 0.2, 0.0]
-    generator = torch.Generator().manual_seed(9)
-    images, latents = [], first
+    latents, noise, generator = first, first, torch.Generator().manual_seed(9)
+    images: list[list[torch.Tensor]] = [[] for _ in release]
     with torch.inference_mode():
         for sigma, after in pairwise(sigmas):
+            cells = split_cells(latents, GRID).clone()
+            known = split_cells((1 - sigma) * reference + sigma * noise, GRID)
+            held = [sigma > one for one in release]
+            for k in range(GRID.num_frames):
+                cells[:, k] = known[:, k] if held[k] else cells[:, k]
+            latents = join_cells(cells, GRID)
             predicted = predict_velocity(
                 transformer, latents, sigma=torch.tensor([sigma]), guidance=1.0, **prompt
             )
-            images.append(latents - sigma * predicted)
-            shares = {0.7: [1], 0.4: [0.5, 0.5], 0.2: [0.25, 0.25, 0.5]}.get(sigma, [1])
-            image = sum(s * one for s, one in zip(shares, images[-len(shares) :], strict=True))
+            cells = split_cells(latents - sigma * predicted, GRID).clone()
+            for k in range(GRID.num_frames):
+                drawn = [] if held[k] or sigma > 0.7 else images[k]
+                images[k] = [*drawn, cells[:, k].clone()]
+                shares = {1: [1], 2: [0.5, 0.5], 3: [0.25, 0.25, 0.5]}[len(images[k])]
+                cells[:, k] = sum(s * one for s, one in zip(shares, images[k], strict=True))
+                if sigma > 0.7:
+                    images[k] = []
             noise = torch.randn(first.shape, generator=generator)
-            latents = (1 - after) * image + after * noise
-    same = {"noise": first, "sigmas": sigmas, "guidance": 1.0, "average_max_sigma": 0.7, **prompt}
+            latents = (1 - after) * join_cells(cells, GRID) + after * noise
+    cells = split_cells(latents, GRID).clone()
+    for k in range(GRID.num_frames):
+        if release[k] == 0:
+            cells[:, k] = split_cells(reference, GRID)[:, k]
+    same = {"noise": first, "sigmas": sigmas, "guidance": 1.0, "reference": reference, **prompt}
     anew = {"generator": torch.Generator().manual_seed(9), "stochastic_min_sigma": 0.0}
-    assert torch.allclose(sample(transformer, plan, **same, **anew), latents, atol=1e-4)
-    plain = sample(transformer, plan, **{**same, "average_max_sigma": 0.0})
-    assert torch.equal(sample(transformer, plan, **same), plain)  # without new noise it is off
+    ours = sample(transformer, plan, average_max_sigma=0.7, **same, **anew)
+    assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
+    without_new_noise = sample(transformer, plan, average_max_sigma=0.7, **same)
+    assert torch.equal(without_new_noise, sample(transformer, plan, **same))
 
 
 def test_steps_above_a_sigma_are_not_guided(

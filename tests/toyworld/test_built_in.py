@@ -46,8 +46,8 @@ def test_the_vae_loses_next_to_nothing(tiny: Profile, tmp_path: Path) -> None:
 
 def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:
     rate = rates(bench_quality(tiny, tmp_path / "report", count=12, parts=["t2v"]))
-    for what in ("background", "color", "shape", "motion", "all"):
-        assert rate[what] > 0.7, what
+    assert min(rate["background"], rate["color"]) > 0.9
+    assert rate["all"] > 0.7  # shape and motion too
 
 
 @pytest.mark.parametrize("attribute", ["shape", "color", "background", "style", "motion"])
@@ -109,5 +109,5 @@ def test_single_images_are_as_good_with_the_adapter_on(tiny: Profile, tmp_path: 
 
 def test_a_turn_shows_the_solid_that_was_asked_for(tiny: Profile, tmp_path: Path) -> None:
     rate = rates(bench_quality(tiny, tmp_path / "report", count=6, parts=["turn"]))
-    for what in ("background", "color", "shape", "turn order"):
-        assert rate[what] > 0.6, what
+    assert min(rate["background"], rate["color"], rate["shape"]) > 0.8
+    assert rate["turn order"] > 0.6
