@@ -137,6 +137,26 @@ def test_an_image_in_other_formats(make_profile: Make, tmp_path: Path, suffix: s
         assert image.size == (32, 32)
 
 
+def test_a_mean_of_steps_is_for_clips_alone(
+    make_profile: Make, adapter: Path, tmp_path: Path
+) -> None:
+    def both(name: str, average: float) -> tuple[np.ndarray, np.ndarray]:
+        profile = make_profile(
+            model__adapter=str(adapter),
+            generate__steps=3,
+            generate__size="32x32",
+            generate__stochastic_min_sigma=0.0,
+            generate__average_max_sigma=average,
+        )
+        draw(prepare("image", ["a star"], tmp_path / f"{name}.png", profile=profile))
+        draw(prepare("t2v", [PROMPT], tmp_path / name, profile=profile))
+        return np.asarray(Image.open(tmp_path / f"{name}.png")), frames_of(tmp_path / name)
+
+    (image, clip), (same_image, other_clip) = both("a", 0.0), both("b", 1.0)
+    assert np.array_equal(image, same_image)
+    assert not np.array_equal(clip, other_clip)
+
+
 @pytest.mark.parametrize("min_sigma", [0.0, 1.0])
 def test_the_seed_decides(profile: Any, tmp_path: Path, min_sigma: float) -> None:
     def frames(name: str, **settings: Any) -> np.ndarray:

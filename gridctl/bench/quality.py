@@ -163,7 +163,7 @@ def bench_quality(
         result = QualityBench(
             about=f"{count} prompts a part, held out of training, seed {drawn.seed}, "
             f"{drawn.steps} steps, stochastic above sigma {drawn.stochastic_min_sigma}, "
-            f"averaged up to sigma {drawn.average_max_sigma}, "
+            f"clips averaged up to sigma {drawn.average_max_sigma}, "
             f"true_cfg_scale {drawn.true_cfg_scale} up to sigma {drawn.true_cfg_max_sigma}",
             scores=tuple(scores),
             figures=figures,

@@ -314,8 +314,8 @@ class GenerateSection(Section):
     )
     average_max_sigma: Fraction = Field(
         default=0.0,
-        description="Sigma up to which each step that draws its noise anew goes on with the mean "
-        "of its image and the last such mean, for steadier frames; 0 is nowhere.",
+        description="Sigma up to which each step of a clip that draws its noise anew goes on with "
+        "the mean of its image and the last such mean, for steadier frames; 0 is nowhere.",
     )
     seed: NotNegative = Field(default=0, description="Of the noise.")
     fps: PositiveFloat = Field(
