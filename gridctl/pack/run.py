@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,11 @@ def pack(
             sweep_temporaries(folder)
     tell = _Teller(progress, len(jobs))
     try:
-        for number, outcome in run_jobs(jobs, work, name=_name, workers=cores):
-            outcomes[number] = outcome
-            tell(jobs[number], outcome)
-    finally:
+        with closing(run_jobs(jobs, work, name=_name, workers=cores)) as done:
+            for number, outcome in done:
+                outcomes[number] = outcome
+                tell(jobs[number], outcome)
+    finally:  # the workers are gone, and some may have been at a file
         if not dry_run:
             for folder in folders:
                 sweep_temporaries(folder)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -28,13 +28,13 @@ _POLL_SECONDS = 1.0
 
 def run_jobs(
     jobs: Sequence[Job], work: Callable[..., Result], *, name: Callable[[Job], str], workers: int
-) -> Iterator[tuple[int, Result | str]]:
+) -> Generator[tuple[int, Result | str]]:
     """Call `work(job, tick=...)` for each of `jobs` in processes of their own.
 
     Yields (number of the job, its result, or the one line that says why it has none), as they
     come; the line begins with `name(job)`, or is a GridctlError's. `work` calls `tick` as a
-    sign of life. Whatever ends the caller's loop, an interrupt too, ends the workers, and what
-    they had half-written is removed.
+    sign of life. Whatever ends the caller's loop, an interrupt too, ends the workers at once;
+    what they have half-written is the caller's to remove.
     """
     # A fork is ready at once; elsewhere it is not safe, and Python starts anew.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -121,12 +121,10 @@ class _Worker:
         self.connection.close()
 
     def end(self) -> None:
-        """End it now, and remove what it may have left half-written."""
-        self._process.terminate()
-        self._process.join(2)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        """End it now; what it was writing stays half-written."""
+        # Not by a signal that it handles: Python loses an exception raised in a finaliser.
+        self._process.kill()
+        self._process.join()
         self.connection.close()
 
 
@@ -138,7 +136,6 @@ def _serve(
     parent: int,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # removes what is half-written
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

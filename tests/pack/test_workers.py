@@ -54,11 +54,19 @@ def test_a_worker_that_dies_takes_its_job_only(count: int, monkeypatch: pytest.M
     ]
 
 
+class Waits:
+    """An exception that is raised in a finaliser is printed, and lost."""
+
+    def __del__(self) -> None:
+        time.sleep(0.01)
+
+
 def note_pid(job: Path, *, tick: Callable[[], None]) -> None:
+    sys.unraisablehook = sys.__unraisablehook__  # pytest's keeps what it would print
     job.write_text(str(os.getpid()))
     while True:
         tick()
-        time.sleep(0.01)
+        Waits()
 
 
 def is_alive(pid: int) -> bool:
@@ -69,7 +77,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_workers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     notes = [tmp_path / "1", tmp_path / "2"]
 
     def interrupt(*_: object) -> None:
@@ -86,6 +94,7 @@ def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert not any(is_alive(int(note.read_text())) for note in notes)
+    assert capfd.readouterr().err == ""
 
 
 def hold(jobs: list[str]) -> None:
