@@ -1,6 +1,7 @@
 """How good it is: clips and pictures of the toy world, drawn from prompts and read by the judge.
 
-Prompts are of combinations that training never saw, in wordings drawn by lot. Everything is a
+Prompts are of combinations that training never saw, in wordings drawn by lot; a combination has
+a motion or a turn, so what single images show of one is not new. Everything is a
 function of generate.seed.
 """
 

@@ -17,13 +17,13 @@ Array = npt.NDArray[np.float64]
 LEAST_TRAVEL = 0.25  # the world's: 0.4
 LEAST_RATIO = 1.45  # of radii; the world's: 1.9
 LEAST_BOUNCE = 0.25  # the world's: 0.42
-LEAST_TURNS = 0.45  # the world's: 0.75
+LEAST_TURNS = 0.45  # the world's: 1
 ORBIT = (0.14, 0.45)  # radius; the world's: 0.2 to 0.28
 ORBIT_CENTER = 0.15  # farthest from the middle of the frame
 MOST_TILT = math.tan(math.radians(25))  # of a straight way off its axis
 
 # Where the fits of an orbit (turns in a clip) and a bounce (bounces in a clip, phase) start
-# from; they go on from the best one. The world's: 0.75 to 1 turns, 1.75 to 2.25 bounces.
+# from; they go on from the best one. The world's: one turn, two bounces.
 _TURNS = np.concatenate([np.linspace(0.5, 1.25, 10), -np.linspace(0.5, 1.25, 10)])
 _BOUNCES = np.array([(b, p) for b in np.linspace(1.5, 2.5, 11) for p in np.linspace(0, 0.95, 20)])
 

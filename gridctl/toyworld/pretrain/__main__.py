@@ -33,7 +33,7 @@ def pretrain(
         bool, typer.Option("--compile", help="0.7 of the time a step; needs a C++ compiler.")
     ] = False,
 ) -> None:
-    """Train the built-in base; about two hours on two CPU cores that multiply bfloat16.
+    """Train the built-in base; three to four hours on two CPU cores that multiply bfloat16.
 
     The VAE's decoder and the base do not need each other: with --only they train side by side.
     """
@@ -54,6 +54,8 @@ def pretrain(
     from gridctl.toyworld.pretrain.pictures import draw_picture, picture_pool, to_pixels
     from gridctl.toyworld.pretrain.vae import psnr, train_decoder
 
+    if only not in ("", "vae", "base"):
+        raise typer.BadParameter(f"{only!r} is no part; choose vae or base.")
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     log: dict[str, object] = {"commit": _commit(), "seed": seed}
@@ -70,6 +72,7 @@ def pretrain(
     if only != "base":
         if not start:
             train_decoder(folder, vae, pool, steps=vae_steps, seed=seed, device=device, log=_say)
+            code = read_code(vae)  # a run that goes on has the encoder it began with
         rng = np.random.default_rng(seed + 1)
         cells = torch.from_numpy(np.stack([draw_picture(rng, 64)[2] for _ in range(FRESH)]))
         log["vae_psnr_db"] = round(psnr(vae, cells), 2)

@@ -73,7 +73,8 @@ def read_code(vae: AutoencoderKL) -> Code:
     """The code that `prepare_vae` has written into an encoder."""
     conv = _coding_layer(vae.encoder)
     weight = rearrange(conv.weight[:CODES, :48, :2, :2], "k c y x -> k (y x c)")
-    return Code(weight=weight.detach().clone(), offset=conv.bias[:CODES].detach().clone())
+    offset = conv.bias[:CODES]
+    return Code(weight=weight.detach().cpu().clone(), offset=offset.detach().cpu().clone())
 
 
 def principal_code(blocks: Tensor) -> Code:
