@@ -7,9 +7,10 @@ nothing else in gridctl multiplies rows by cols.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from operator import index
+from typing import Any, Literal, NamedTuple, get_args
 
-from gridctl.errors import UsageError
+from gridctl.errors import InputError, UsageError
 
 Order = Literal["row-major", "serpentine"]
 Unit = Literal["pixel", "latent", "token"]
@@ -70,6 +71,36 @@ class Grid:
     def __str__(self) -> str:
         width, height = self.cell
         return f"{self.rows}x{self.cols} cells of {width}x{height}, {self.order}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The grid as JSON values, the form that facts, adapters and metadata.jsonl share."""
+        return {
+            "rows": self.rows,
+            "cols": self.cols,
+            "cell": list(self.cell),
+            "order": self.order,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Grid:
+        """The grid that `to_json` wrote; other keys are ignored.
+
+        Raises InputError for a missing key, a wrong type, or a grid that cannot be.
+        """
+        try:
+            width, height = data["cell"]
+            return cls(
+                rows=index(data["rows"]),
+                cols=index(data["cols"]),
+                cell=(index(width), index(height)),
+                order=data["order"],
+            )
+        except KeyError as error:
+            raise InputError(f"{error.args[0]} is missing.") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"rows, cols or cell is not a whole number ({error}).") from error
+        except UsageError as error:
+            raise InputError(str(error)) from error
 
     @property
     def num_frames(self) -> int:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridctl.errors import UsageError
+from gridctl.errors import InputError, UsageError
 from gridctl.geometry import PIXELS_PER, Grid, Unit, parse_size
 
 SIDES = st.integers(1, 4).map(lambda tokens: tokens * 16)
@@ -18,6 +19,42 @@ GRIDS = st.builds(
     order=st.sampled_from(["row-major", "serpentine"]),
 )
 UNITS: tuple[Unit, ...] = ("pixel", "latent", "token")
+
+
+@given(GRIDS)
+def test_json_round_trip(grid: Grid) -> None:
+    assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
+
+
+def test_the_json_form() -> None:
+    grid = Grid(rows=2, cols=3, cell=(32, 16), order="serpentine")
+    text = '{"rows": 2, "cols": 3, "cell": [32, 16], "order": "serpentine"}'
+    assert json.dumps(grid.to_json()) == text
+    assert Grid.from_json({**json.loads(text), "fps": 8.0}) == grid
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"rows": None}, "whole number"),
+        ({"rows": 2.5}, "whole number"),
+        ({"cols": "3"}, "whole number"),
+        ({"cell": 32}, "whole number"),
+        ({"cell": [32]}, "whole number"),
+        ({"cell": [30, 16]}, "multiple of 16"),
+        ({"rows": 0}, "start at 1"),
+        ({"order": "spiral"}, "spiral"),
+        ({"order": ["row-major"]}, "unknown"),
+    ],
+)
+def test_damaged_json_is_refused(change: dict[str, object], fact: str) -> None:
+    data = Grid(rows=2, cols=3, cell=(32, 16)).to_json()
+    with pytest.raises(InputError, match=fact):
+        Grid.from_json({**data, **change})
+    with pytest.raises(InputError, match="cell is missing"):
+        Grid.from_json({"rows": 2})
+    with pytest.raises(InputError):
+        Grid.from_json([2, 3])
 
 
 @given(GRIDS, st.sampled_from(UNITS))

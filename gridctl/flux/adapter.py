@@ -48,10 +48,7 @@ class AdapterFacts:
         """safetensors metadata: strings by name."""
         facts = {
             "version": _VERSION,
-            "rows": self.grid.rows,
-            "cols": self.grid.cols,
-            "cell": list(self.grid.cell),
-            "order": self.grid.order,
+            **self.grid.to_json(),
             "layout": self.layout,
             "fps": self.fps,
             "base": self.base,
@@ -72,18 +69,15 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
         if _HEADER not in header:
             return None
         facts = json.loads(header[_HEADER])
-        width, height = facts["cell"]
         return AdapterFacts(
-            grid=Grid(
-                rows=facts["rows"], cols=facts["cols"], cell=(width, height), order=facts["order"]
-            ),
+            grid=Grid.from_json(facts),
             layout=facts["layout"],
             fps=facts["fps"],
             base=facts["base"],
             steps=facts["steps"],
             profile=facts["profile"],
         )
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, InputError) as error:
         raise InputError(
             f"{path} is not an adapter that can be read ({error}); it must be a safetensors file."
         ) from error

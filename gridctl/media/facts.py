@@ -59,10 +59,7 @@ class Facts:
         """The facts as plain JSON values; the names are `metadata.jsonl`'s."""
         return {
             "gridctl": FACTS_VERSION,
-            "rows": self.grid.rows,
-            "cols": self.grid.cols,
-            "cell": list(self.grid.cell),
-            "order": self.grid.order,
+            **self.grid.to_json(),
             "source": self.source,
             "times_seconds": list(self.times_seconds),
             "fps": self.fps,
@@ -79,15 +76,9 @@ class Facts:
         try:
             if data["gridctl"] != FACTS_VERSION:
                 raise InputError(f"they are of version {data['gridctl']}.")
-            width, height = (int(side) for side in data["cell"])
             text, part, made_from = (data.get(key) for key in ("text", "part", "made_from"))
             return cls(
-                grid=Grid(
-                    rows=int(data["rows"]),
-                    cols=int(data["cols"]),
-                    cell=(width, height),
-                    order=data["order"],
-                ),
+                grid=Grid.from_json(data),
                 source=str(data["source"]),
                 times_seconds=tuple(float(t) for t in data["times_seconds"]),
                 fps=float(data["fps"]),
