@@ -35,7 +35,11 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterFacts:
-    """What an adapter's header says; `profile` is the TOML that made it, without folders."""
+    """What an adapter's header says; `profile` is the TOML that made it, without folders.
+
+    `keep` names the patterns of clean cells it was trained with; without any, it was only
+    trained to draw every frame.
+    """
 
     grid: Grid
     layout: str
@@ -43,6 +47,7 @@ class AdapterFacts:
     base: str
     steps: int
     profile: str
+    keep: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, str]:
         """safetensors metadata: strings by name."""
@@ -54,6 +59,7 @@ class AdapterFacts:
             "base": self.base,
             "steps": self.steps,
             "profile": self.profile,
+            **({"keep": list(self.keep)} if self.keep else {}),
         }
         # A single entry: safetensors writes several in any order, and equal runs equal files.
         return {_HEADER: json.dumps(facts, ensure_ascii=True)}
@@ -76,6 +82,7 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
             base=facts["base"],
             steps=facts["steps"],
             profile=facts["profile"],
+            keep=tuple(facts.get("keep", ())),
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, InputError) as error:
         raise InputError(

@@ -7,7 +7,7 @@ number. Paths in a profile are relative to the current folder, as they are in fl
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
@@ -24,6 +24,7 @@ from gridctl.profile.values import (
 )
 from gridctl.prompt import DEFAULT_QUESTION, LAYOUT_FIELDS, LAYOUTS, View
 
+KeepPattern = Literal["first", "last", "ends", "head", "every", "column", "few"]
 DEFAULT_VLM = "zai-org/GLM-4.1V-9B-Thinking"  # of the kind that the method's authors caption with
 
 
@@ -259,6 +260,16 @@ class TrainSection(Section):
     )
     preserve_weight: NonNegativeFloat = Field(
         default=0.0, description="Weight of drawing single frames as the base does; 0 is off."
+    )
+    keep: Fraction = Field(
+        default=0.0,
+        description="Probability that a sample keeps some frames clean, so that the adapter learns "
+        "to continue given frames; 0 disables it.",
+    )
+    keep_patterns: Annotated[tuple[KeepPattern, ...], Field(strict=False, min_length=1)] = Field(
+        default=get_args(KeepPattern),
+        description="Which frames are kept: first, last, both ends, the head of a clip, every "
+        "n-th, a column of the grid, or a random few; one pattern is drawn per sample.",
     )
     row_wraps: bool = Field(
         default=True, description="Count the steps from row to row; false as in the released code."

@@ -20,12 +20,14 @@ from gridctl.flux.latents import predict_velocity, split_cells, unwrap
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.data import Sample, mix_seed, slot_samples
+from gridctl.train.keep import draw_kept, kept_map
 from gridctl.train.loss import flow_losses
 from gridctl.train.setup import DEFAULT_OUTPUT, Run, refuse_schnell, set_up
 from gridctl.train.stages import stage_at
 from gridctl.train.state import export_run, forget, resume, save_run
 
 GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
+_KEEP_STREAM = 2  # of a slot's random numbers
 _VALIDATION_STEP = 2**31  # no step of training draws the same noise
 
 
@@ -144,7 +146,9 @@ def _losses(
     batch = _draw(run, part, step, logit_mean=logit_mean)
     predicted = batch.predict(run)
     target = velocity(batch.clean, batch.noise)
-    return flow_losses(predicted, target, run.grid, row_wraps=run.profile.train.row_wraps)
+    return flow_losses(
+        predicted, target, run.grid, row_wraps=run.profile.train.row_wraps, kept=batch.kept
+    )
 
 
 def _preserve_losses(
@@ -159,27 +163,34 @@ def _preserve_losses(
     transformer = unwrap(run.transformer)
     transformer.disable_adapters()
     with torch.no_grad():
-        kept = batch.predict(run)
+        of_base = batch.predict(run)
     transformer.enable_adapters()
-    return (batch.predict(run) - kept).float().square().mean(dim=(1, 2, 3))
+    return (batch.predict(run) - of_base).float().square().mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Latents and noise (B, C, H, W), sigmas (B,) and the prompts' states and vectors."""
+    """Latents and noise (B, C, H, W), sigmas (B,) and the prompts' states and vectors.
+
+    `kept` (B, F) marks the frames that are given clean; None if there are none.
+    """
 
     clean: Tensor
     noise: Tensor
     sigma: Tensor
     embeds: Tensor
     pooled: Tensor
+    kept: Tensor | None = None
 
     def predict(self, run: Run) -> Tensor:
         """The velocities that the transformer gives for it, (B, C, H, W)."""
+        noisy = add_noise(self.clean, self.noise, self.sigma[:, None, None, None])
+        if self.kept is not None:
+            noisy = torch.where(kept_map(self.kept, run.grid), self.clean, noisy)
         with torch.autocast(self.clean.device.type, torch.bfloat16, enabled=run.autocast):
             return predict_velocity(
                 run.transformer,
-                add_noise(self.clean, self.noise, self.sigma[:, None, None, None]),
+                noisy,
                 sigma=self.sigma,
                 embeds=self.embeds,
                 pooled=self.pooled,
@@ -212,7 +223,17 @@ def _draw(
         rows.append((clean, noise, sigma[0], *run.cache.prompt("" if dropped else caption)))
     stacked = (torch.stack(column).to(run.accelerator.device) for column in zip(*rows, strict=True))
     clean, noise, sigma, embeds, pooled = stacked
-    return _Batch(clean=clean, noise=noise, sigma=sigma, embeds=embeds, pooled=pooled)
+    kept = None
+    if settings.keep and not single:
+        kept = torch.stack([_draw_kept(run, step, slot) for slot, _ in part]).to(clean.device)
+    return _Batch(clean=clean, noise=noise, sigma=sigma, embeds=embeds, pooled=pooled, kept=kept)
+
+
+def _draw_kept(run: Run, step: int, slot: int) -> Tensor:
+    """(F,) The clean frames of a slot, by random numbers that nothing else uses."""
+    settings = run.profile.train
+    generator = torch.Generator().manual_seed(mix_seed(settings.seed, step, slot, _KEEP_STREAM))
+    return draw_kept(settings.keep, settings.keep_patterns, run.grid, generator)
 
 
 def _validate(run: Run) -> None:

@@ -198,6 +198,9 @@ def _fingerprint(
             "log_every": True,
             "save_dtype": True,
             "stages": {"__all__": {"data"}},
+            # Runs from before `keep` was there go on.
+            "keep": not profile.train.keep,
+            "keep_patterns": not profile.train.keep,
         },
     )
     data: list[Any] = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]

@@ -84,6 +84,7 @@ def export_run(run: Run, path: Path) -> None:
         base=without_folder(run.base_name),
         steps=run.total_steps,
         profile=profile_toml(run.profile, keep_folders=False),
+        keep=settings.keep_patterns if settings.keep else (),
     )
     scale = (settings.lora_alpha or settings.rank) / settings.rank
     tensors = run.ema or lora_tensors(unwrap(run.transformer))

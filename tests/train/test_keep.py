@@ -1,0 +1,135 @@
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from gridctl.flux.adapter import read_adapter_facts
+from gridctl.flux.flow import default_mu, draw_sigmas
+from gridctl.flux.latents import predict_velocity, split_cells
+from gridctl.geometry import Grid
+from gridctl.profile import KeepPattern
+from gridctl.train import train
+from gridctl.train.cache import Cache
+from gridctl.train.data import mix_seed, read_samples, slot_samples
+from gridctl.train.keep import draw_kept, kept_map
+from gridctl.train.loss import flow_losses
+
+GRID = Grid(rows=2, cols=3, cell=(32, 16))
+
+
+def frames(pattern: KeepPattern, seed: int, *, grid: Grid = GRID) -> list[int]:
+    kept = draw_kept(1.0, [pattern], grid, torch.Generator().manual_seed(seed))
+    return [int(k) for k in kept.nonzero()[:, 0]]
+
+
+def test_what_each_pattern_keeps() -> None:
+    assert frames("first", 0) == [0]
+    assert frames("last", 0) == [5]
+    assert frames("ends", 0) == [0, 5]
+    assert {tuple(frames("head", seed)) for seed in range(20)} == {(0, 1), (0, 1, 2)}
+    assert {tuple(frames("every", seed)) for seed in range(20)} == {(0, 2, 4), (0, 3)}
+    assert {tuple(frames("column", seed)) for seed in range(40)} == {(0, 3), (1, 4), (2, 5)}
+    assert {tuple(frames("few", seed)) for seed in range(80)} == {(k,) for k in range(6)}
+
+
+def test_a_column_of_a_serpentine_grid_is_a_column_of_the_image() -> None:
+    grid = Grid(rows=2, cols=3, cell=(32, 16), order="serpentine")
+    assert {tuple(frames("column", seed, grid=grid)) for seed in range(40)} == {
+        (0, 5),
+        (1, 4),
+        (2, 3),
+    }
+
+
+@pytest.mark.parametrize("pattern", get_args(KeepPattern))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (4, 6)])
+def test_some_frame_is_always_left_to_draw(pattern: KeepPattern, shape: tuple[int, int]) -> None:
+    grid = Grid(rows=shape[0], cols=shape[1], cell=(16, 16))
+    for seed in range(20):
+        assert len(frames(pattern, seed, grid=grid)) < grid.num_frames
+
+
+def test_the_probability_is_how_often_frames_are_kept() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patterns = get_args(KeepPattern)
+    hits = [bool(draw_kept(0.3, patterns, GRID, generator).any()) for _ in range(500)]
+    assert 0.25 < sum(hits) / len(hits) < 0.35
+    assert not any(draw_kept(0.0, patterns, GRID, generator).any() for _ in range(50))
+
+
+def test_kept_frames_cover_their_cells() -> None:
+    kept = torch.tensor([[True, False, False, False, True, False], [False] * 6])
+    covered = kept_map(kept, GRID)
+    assert covered.shape == (2, 1, 4, 12)
+    cells = split_cells(covered, GRID)
+    assert torch.equal(cells.all(dim=(2, 3, 4)), kept)
+    assert torch.equal(cells.any(dim=(2, 3, 4)), kept)
+
+
+def test_kept_frames_are_out_of_the_loss() -> None:
+    """By hand: the error of a kept frame counts as zero, and means leave it out."""
+    generator = torch.Generator().manual_seed(1)
+    predicted = torch.randn(1, 3, 4, 12, generator=generator)
+    target = torch.randn(1, 3, 4, 12, generator=generator)
+    kept = torch.tensor([[True, True, False, False, False, True]])
+    base, temporal = flow_losses(predicted, target, GRID, kept=kept)
+    cells = split_cells(predicted - target, GRID)[0]
+    assert float(base) == pytest.approx(float(cells[[2, 3, 4]].square().mean()))
+    error = [0 * cells[1], *cells[2:5], 0 * cells[5]]
+    steps = [float((after - before).square().mean()) for before, after in pairwise(error)]
+    assert float(temporal) == pytest.approx(sum(steps) / 4)  # 0 to 1 touches no drawn frame
+
+    changed = predicted.clone()
+    changed[:, :, :2, :4] += 7  # frame 0
+    again = flow_losses(changed, target, GRID, kept=kept)
+    assert torch.equal(base, again[0])
+    assert torch.equal(temporal, again[1])
+
+
+def test_a_run_with_kept_frames_by_hand(
+    make_profile: Callable[..., Any], base: Any, transformer: Any, dataset: Path, tmp_path: Path
+) -> None:
+    """The model sees frame 0 clean and the rest noisy, and learns nothing from frame 0."""
+    path = tmp_path / "a.safetensors"
+    profile = make_profile(
+        train__output=path,
+        train__steps=1,
+        train__learning_rate=1e-12,
+        train__keep=1.0,
+        train__keep_patterns=["first"],
+    )
+    train(profile)
+    facts = read_adapter_facts(path)
+    assert facts is not None
+    assert facts.keep == ("first",)
+    grid = profile.grid.to_grid()
+    samples, _ = read_samples(dataset, grid)
+    cache = Cache.of(base, grid, None)
+    mu = default_mu(base.scheduler_config, grid.num_tokens)
+    errors = []
+    for slot, sample in enumerate(slot_samples(samples, seed=0, first=0, count=2)):
+        generator = torch.Generator().manual_seed(mix_seed(0, 0, slot))
+        clean = cache.latents(sample)[None]
+        noise = torch.randn(clean.shape[1:], generator=generator)[None]
+        sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
+        noisy = (1 - sigma) * clean + sigma * noise
+        noisy[:, :, :4, :4] = clean[:, :, :4, :4]
+        embeds, pooled = (part[None] for part in cache.prompt(sample.caption))
+        with torch.inference_mode():
+            predicted = predict_velocity(
+                transformer, noisy, sigma=sigma, embeds=embeds, pooled=pooled, guidance=1.0
+            )
+        cells = split_cells(predicted - (noise - clean), grid)[0]
+        errors.append(float(cells[1:].square().mean()))
+    log = json.loads((path.with_suffix(".run") / "log.jsonl").read_text())
+    assert log["base"] == pytest.approx(sum(errors) / 2, rel=1e-4)
+
+
+def test_an_adapter_without_kept_frames_says_so(adapter: Path) -> None:
+    facts = read_adapter_facts(adapter)
+    assert facts is not None
+    assert facts.keep == ()
