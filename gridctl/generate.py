@@ -197,7 +197,8 @@ def render(
                 true_cfg_max_sigma=settings.true_cfg_max_sigma,
                 generator=generator,
                 stochastic_min_sigma=settings.stochastic_min_sigma,
-                # Frames gain by a mean; a picture of its own loses shape (docs/lab.md).
+                # A mean steadies clips and costs single images their shape
+                # (docs/lab/2026-11-25-averaging.md).
                 average_max_sigma=0.0 if drawing.task == "image" else settings.average_max_sigma,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"

@@ -168,7 +168,7 @@ def _sample_path(rng: np.random.Generator, motion: str, size: float) -> tuple[fl
         return (start, y, travel) if motion in MOTIONS[:2] else (x, start, travel)
     # What goes round or bounces ends where it begins, as a solid's turn does, and begins where
     # its caption alone lets one expect it: a phase by lot is a choice that all frames share, and
-    # a small model does not make it (docs/lab.md, the seventh version).
+    # a small model does not make it (docs/lab/2026-11-25-phase.md).
     if motion in MOTIONS[4:6]:
         return 0.5, 0.5 - rng.uniform(0.2, high - 0.5), 1.0  # from the top, as on a clock
     if motion in ("growing", "shrinking"):

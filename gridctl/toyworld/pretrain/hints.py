@@ -7,7 +7,7 @@ renderer's own knowledge in the place of another network's; the head is thrown a
 
 Another head has to tell, as early as the last double block, which cell of the sheet the token
 belongs to. Pictures of one thing can be drawn without knowing that, a clip cannot: its adapter
-would have to teach a transformer to count cells (docs/lab.md).
+would have to teach a transformer to count cells (docs/lab/2026-11-24-places.md).
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Muon: momentum whose matrices are made orthogonal before each step.
 
-Half as many steps as AdamW for the same loss on the built-in base (docs/lab.md). PyTorch's own
-works in bfloat16, which processors without it emulate at a quarter of the speed; this one works
-in the type it is told, on all matrices of one shape at once.
-
-Source: Keller Jordan, https://kellerjordan.github.io/posts/muon (2024).
+It needs half as many steps as AdamW for the same loss on the built-in base
+(docs/lab/2026-11-22-latents-and-optimizers.md). PyTorch's own Muon computes in bfloat16, which
+processors without bfloat16 emulate at a quarter of the speed. This one computes in the given
+type, on all matrices of one shape at once.
 """
 
 from __future__ import annotations
