@@ -14,16 +14,17 @@ import gridctl
 
 PACKAGE = Path(gridctl.__file__).parent
 
-FOUNDATION = {"errors", "progress", "geometry", "files", "prompt", "profile"}
+FOUNDATION = {"errors", "progress", "geometry", "files", "text", "prompt", "profile"}
 VERBS = {"pack", "unpack", "caption", "train", "generate"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
     "errors": set(),
     "progress": set(),
+    "text": set(),
     "geometry": {"errors"},
     "files": {"errors"},
-    "prompt": {"errors", "geometry"},
-    "profile": {"errors", "geometry", "files", "prompt"},
+    "prompt": {"errors", "geometry", "text"},
+    "profile": {"errors", "geometry", "files", "text", "prompt"},
     "media": FOUNDATION,
     "flux": FOUNDATION,
     **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux"}),
