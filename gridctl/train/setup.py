@@ -28,6 +28,17 @@ from gridctl.train.stages import Stage, resolve_stages
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
 _VALIDATION_SAMPLES = 32
+# Settings that a run may be resumed with other values of.
+_FREE_TO_CHANGE = (
+    "output",
+    "start",
+    "data",
+    "steps",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "save_dtype",
+)
 
 
 @dataclass(kw_only=True)
@@ -186,23 +197,11 @@ def _fingerprint(
     start: Path | None,
 ) -> str:
     """What must be the same for a run to go on; the last stage may grow, if it has no ramp."""
-    settings = profile.train.model_dump(
-        mode="json",
-        exclude={
-            "output": True,
-            "start": True,
-            "data": True,
-            "steps": True,
-            "checkpoint_every": True,
-            "keep_checkpoints": True,
-            "log_every": True,
-            "save_dtype": True,
-            "stages": {"__all__": {"data"}},
-            # Runs from before `keep` was there go on.
-            "keep": not profile.train.keep,
-            "keep_patterns": not profile.train.keep,
-        },
-    )
+    free: dict[str, Any] = dict.fromkeys(_FREE_TO_CHANGE, True)
+    if not profile.train.keep:  # runs from before the setting was there go on
+        free |= {"keep": True, "keep_patterns": True}
+    free["stages"] = {"__all__": {"data"}}
+    settings = profile.train.model_dump(mode="json", exclude=free)
     data: list[Any] = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
     if profile.train.preserve_weight:  # frames are drawn by what the layout prompt leaves
         data += [[sample.content for sample in stage] for stage in samples]
