@@ -107,5 +107,8 @@ def _dotted(location: tuple[str | int, ...]) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, Mapping):
         return "a table"
-    text = toml_value(value)
+    try:
+        text = toml_value(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "this number"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -180,6 +180,8 @@ def _read(label: str, path: Path) -> tuple[_Layer, str | None]:
         faults.append(f"{label}: {_syntax(str(error))}")
     except UnicodeDecodeError as error:
         faults.append(f"{label}: byte {error.start} is not UTF-8; save the file as UTF-8 text.")
+    except (ValueError, RecursionError):  # what Python itself refuses, such as 5,000 digits
+        faults.append(f"{label}: holds a number or nesting beyond what Python reads; shorten it.")
     except OSError as error:
         faults.append(f"{label}: cannot be read ({error.strerror}); check its permissions.")
     extends = table.pop("extends", None)

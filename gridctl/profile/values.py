@@ -1,7 +1,8 @@
-"""What a value of a profile may be, beyond its type: sizes, templates, limits."""
+"""Types of a profile's values, with their limits."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid, parse_size
 from gridctl.prompt import check_question, layout_template
+
+MAX_SEED = 2**63 - 1  # what a TOML integer can say; torch takes up to 2**64 - 1
 
 
 def _parse_cell(value: object) -> tuple[int, int]:
@@ -27,9 +30,14 @@ def _parse_cell(value: object) -> tuple[int, int]:
 
 
 def _parse_sample(value: str) -> str:
-    if not re.fullmatch(r"uniform|windows|scenes|fps=\d+(\.\d+)?", value):
-        raise ValueError(f'"{value}" is not known; choose uniform, windows, scenes, or fps=8.')
-    return value
+    name, equals, rate = value.partition("=")
+    if not equals and name in ("uniform", "windows", "scenes"):
+        return value
+    if name == "fps" and re.fullmatch(r"\d+(\.\d+)?", rate) and 0.001 <= float(rate) <= 1000:
+        return value
+    raise ValueError(
+        f'"{value}" is not known; choose uniform, windows, scenes, or fps=8 (0.001 to 1000).'
+    )
 
 
 def _parse_layout(value: str) -> str:
@@ -50,11 +58,26 @@ def _as_value_error(check: Any, value: object) -> Any:
         raise ValueError(str(error)) from None
 
 
+def expand_home(name: str) -> str:
+    """`~/name` → the path in the user's home; unchanged where there is no such home."""
+    return os.path.expanduser(name)  # noqa: PTH111  # Path.expanduser raises where none is
+
+
 Cell = Annotated[tuple[int, int], BeforeValidator(_parse_cell)]
-FilePath = Annotated[Path, Field(strict=False)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+FilePath = Annotated[
+    Path, Field(strict=False), AfterValidator(lambda path: Path(expand_home(str(path))))
+]
+ModelName = Annotated[str, Field(min_length=1), AfterValidator(expand_home)]
+"""A Hub id, a name of ours, or a path."""
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+LogitMean = Annotated[float, Field(ge=-100, le=100)]
+Fps = Annotated[float, Field(ge=0.001, le=1000)]
+Seconds = Annotated[float, Field(ge=0, le=1e7)]
 Sampling = Annotated[str, AfterValidator(_parse_sample)]
 Layout = Annotated[str, AfterValidator(_parse_layout)]
 Question = Annotated[str, AfterValidator(_parse_question)]

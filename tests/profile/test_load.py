@@ -182,6 +182,23 @@ def test_any_unknown_key_is_reported(folder: Path, section: str, name: str) -> N
             "train.row_wraps: 1 is not true or false; write one of them, without quotes.",
         ),
         ('model.base = ""', 'model.base: "" is empty; write a name in the quotes.'),
+        (
+            "generate.seed = 18446744073709551616",
+            "generate.seed: 18446744073709551616 is out of range; the most is 9223372036854775807.",
+        ),
+        (
+            "train.steps = 10000000000",
+            "train.steps: 10000000000 is out of range; the most is 1000000000.",
+        ),
+        (
+            "model.adapter_scale = inf",
+            "model.adapter_scale: inf is not a finite number; write one like 0.5.",
+        ),
+        ("generate.fps = 1e400", "generate.fps: inf is not a finite number; write one like 0.5."),
+        (
+            "train.learning_rate = 1e4",
+            "train.learning_rate: 10000.0 is out of range; the most is 10.0.",
+        ),
     ],
 )
 def test_each_kind_of_fault_has_its_remedy(tmp_path: Path, text: str, fault: str) -> None:
@@ -200,6 +217,15 @@ def test_text_that_is_not_utf8_is_a_fault_and_a_byte_order_mark_is_not(tmp_path:
     assert faults(path) == (f"{path}: byte 14 is not UTF-8; save the file as UTF-8 text.",)
     path.write_bytes(b"\xef\xbb\xbfgrid.rows = 2")
     assert load_profile(path).profile.grid.rows == 2
+
+
+@pytest.mark.parametrize("value", ["1" + 5000 * "0", 2000 * "[" + 2000 * "]"])
+def test_what_python_cannot_read_is_a_fault(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path / "bad.toml", f"train.steps = {value}")
+    assert faults(path)[0].startswith(f"{path}: ")
+    path = write(tmp_path / "hexadecimal.toml", f"train.steps = 0x1{4000 * '0'}")
+    fault = "train.steps: this number is out of range; the most is 1000000000."
+    assert faults(path) == (f"{path}: {fault}",)
 
 
 def test_a_missing_profile_names_the_nearest_and_all_that_ship() -> None:

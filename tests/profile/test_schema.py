@@ -1,12 +1,22 @@
 """Every key has a description, its default is valid, and values are checked strictly."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from gridctl.errors import ProfileError
 from gridctl.geometry import Grid
-from gridctl.profile import GridSection, Profile, StageSection, TrainSection
+from gridctl.profile import (
+    GridSection,
+    Profile,
+    StageSection,
+    TrainSection,
+    load_profile,
+    values_of,
+)
+from gridctl.profile.document import kind_of
 
 SECTIONS = {name: type(getattr(Profile(), name)) for name in Profile.model_fields}
 
@@ -62,6 +72,42 @@ def test_stages_and_paths_come_from_toml_types() -> None:
     train = TrainSection.model_validate({"data": "vidgrid", "stage": [{"steps": 3, "data": "a"}]})
     assert train.data == Path("vidgrid")
     assert train.stages == (StageSection(steps=3, data=Path("a")),)
+
+
+@pytest.mark.parametrize("key", ["train.seed", "generate.seed"])
+def test_every_seed_is_one_that_torch_takes(key: str) -> None:
+    import torch
+
+    largest = 2**63 - 1
+    assert dict(values_of(load_profile(None, {key: largest}).profile))[key] == largest
+    torch.Generator().manual_seed(largest + 10**6)  # the seed of the last of a million prompts
+    with pytest.raises(ProfileError, match="the most is 9223372036854775807"):
+        load_profile(None, {key: largest + 1})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.base", "model.adapter", "caption.mapping", "caption.model", "train.data",
+        "train.output", "train.start",
+    ],
+)  # fmt: skip
+def test_every_path_may_start_at_home(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    loaded = load_profile(None, {key: "~/file"})
+    assert str(dict(values_of(loaded.profile))[key]) == "/home/someone/file"
+    stage = load_profile(None, {"train.stage": [{"data": "~/file"}]}).profile.train.stages[0]
+    assert str(stage.data) == "/home/someone/file"
+    same = load_profile(None, {key: "~nobody-of-this-name/file"}).profile
+    assert str(dict(values_of(same))[key]) == "~nobody-of-this-name/file"
+
+
+def test_every_number_has_limits() -> None:
+    for table in [StageSection, *SECTIONS.values()]:
+        for name, field in table.model_fields.items():
+            kind = kind_of(field)
+            if "number" in kind:
+                assert re.search(r"number, .*\d", kind), f"{table.__name__}.{name}"
 
 
 def test_a_profile_is_frozen() -> None:

@@ -1,0 +1,58 @@
+"""`[generate]`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gridctl.profile.schema.section import Section
+from gridctl.profile.values import Cell, Count, Fps, Fraction, Seed
+
+
+class GenerateSection(Section):
+    """A prompt → a clip."""
+
+    steps: Count = Field(
+        default=20, description="Number of sampling steps. More are slower and cleaner."
+    )
+    guidance: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=3.5,
+        description="Guidance scale for guidance-distilled models (FLUX.1-dev: 3.5). Models "
+        "without it, such as FLUX.1-schnell and tiny, do not use it.",
+    )
+    true_cfg_scale: Annotated[float, Field(ge=1, le=100)] = Field(
+        default=1.0,
+        description="Classifier-free guidance scale. 1 disables it. Other values double the time "
+        "per step. For models that are not guidance-distilled, such as tiny.",
+    )
+    true_cfg_max_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="Largest noise level (sigma, 0 to 1) at which true_cfg_scale is used. 1 is "
+        "always.",
+    )
+    stochastic_min_sigma: Fraction = Field(
+        default=1.0,
+        description="Smallest noise level (sigma, 0 to 1) at which a step adds fresh noise. It "
+        "lets the sampler correct early errors. 1 is never, 0 is in every step.",
+    )
+    average_max_sigma: Fraction = Field(
+        default=0.0,
+        description="Largest noise level (sigma, 0 to 1) at which the predictions of successive "
+        "stochastic steps are averaged. It makes clips steadier. 0 is off.",
+    )
+    seed: Seed = Field(
+        default=0, description="Random seed. The n-th of several prompts uses seed + n - 1."
+    )
+    fps: Fps = Field(
+        default=8.0, description="Frames per second of a clip, if the adapter does not say."
+    )
+    size: Cell = Field(
+        default=(1024, 1024),
+        description="Size of a single image in pixels, WIDTHxHEIGHT; both multiples of 16.",
+    )
+    max_mu: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None,
+        description="Limit of the schedule's time shift (mu), which grows with the size of the "
+        "grid. Unset is no limit.",
+    )
