@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, refuse_overwrite
 from gridctl.flux.adapter import AdapterFacts, apply_adapter, read_adapter_facts
-from gridctl.flux.built_in import BUILT_IN, TINY_ADAPTER, TINY_ADAPTER_FILE
 from gridctl.flux.plan import Plan
 from gridctl.geometry import Grid
+from gridctl.machine.models import local_adapter
 from gridctl.media.write import check_fps, clip_format, refuse_to_lose, write_clip
-from gridctl.profile import Profile
+from gridctl.profile import BUILT_IN, BUILT_IN_ADAPTER, Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import grid_prompt, layout_template
 
@@ -226,8 +226,8 @@ def find_adapter(profile: Profile) -> Path | None:
     none, InputError if the file is missing.
     """
     name = profile.model.adapter
-    if name == TINY_ADAPTER or (name is None and profile.model.base == BUILT_IN):
-        return TINY_ADAPTER_FILE
+    if name is None and profile.model.base == BUILT_IN:
+        name = BUILT_IN_ADAPTER
     if name is None:
         raise UsageError(
             f"{profile.model.base} draws grids only with an adapter; name one with --adapter, or "
@@ -235,7 +235,7 @@ def find_adapter(profile: Profile) -> Path | None:
         )
     if name == "none":
         return None
-    path = Path(name).expanduser()
+    path = local_adapter(name)
     if not path.is_file():
         raise InputError(
             f"{name} is no adapter file; name one that `gridctl train` has written, or another "

@@ -14,7 +14,7 @@ import gridctl
 
 PACKAGE = Path(gridctl.__file__).parent
 
-FOUNDATION = {"errors", "progress", "geometry", "files", "text", "prompt", "profile"}
+FOUNDATION = {"errors", "progress", "geometry", "files", "text", "prompt", "profile", "machine"}
 VERBS = {"pack", "unpack", "caption", "train", "generate"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
@@ -25,10 +25,12 @@ ARROWS = {
     "files": {"errors"},
     "prompt": {"errors", "geometry", "text"},
     "profile": {"errors", "geometry", "files", "text", "prompt"},
+    "toyworld.weights": set(),  # data, not the world
+    "machine": {"errors", "files", "profile", "toyworld.weights"},
     "media": FOUNDATION,
-    "flux": FOUNDATION,
+    "flux": FOUNDATION | {"toyworld.weights"},
     **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux"}),
-    "toyworld": FOUNDATION | {"media"},
+    "toyworld": FOUNDATION | {"media", "toyworld.weights"},
     "toyworld.pretrain": FOUNDATION | {"media", "flux", "toyworld", "train.checkpoint"},
     "bench": FOUNDATION | {"media", "flux", "toyworld"} | VERBS,
     "cli": FOUNDATION | {"media", "bench"} | VERBS,

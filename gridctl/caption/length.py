@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.errors import GridctlError
-from gridctl.flux.built_in import BUILT_IN, WEIGHTS
+from gridctl.machine.models import local_base
 
 T5_TOKENS, CLIP_TOKENS = 512, 77  # FLUX.1's
 
@@ -64,19 +64,8 @@ def text_limits(
 
 def _find(base: str | None, revision: str | None, name: str) -> Path | None:
     """A file of a base model, if it is on this machine."""
-    if base is None:
-        return None
-    folder = WEIGHTS / BUILT_IN if base == BUILT_IN else Path(base).expanduser()
-    if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(base, name, revision=revision)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
+    folder = local_base(base, revision) if base else None
+    return folder / name if folder and (folder / name).is_file() else None
 
 
 def _counter(path: Path) -> Callable[[str], int]:

@@ -13,8 +13,10 @@ import torch
 from gridctl.caption.clean import shorten
 from gridctl.caption.question import Answers, Question, Reply
 from gridctl.errors import GridctlError, UsageError
-from gridctl.flux.base import DTYPES, pick_device, quantization_config
-from gridctl.profile import Profile, hub_token
+from gridctl.flux.base import quantization_config
+from gridctl.machine.devices import pick_device, pick_dtype
+from gridctl.machine.tokens import hub_token
+from gridctl.profile import Profile
 from gridctl.profile.schema import DEFAULT_VLM
 
 
@@ -94,17 +96,15 @@ def open_vlm(profile: Profile) -> VlmDescriber:
     name = settings.model or DEFAULT_VLM
     device = pick_device(memory.device)
     _check_torchvision()
-    dtype = profile.model.dtype
-    if dtype == "auto":
-        dtype = "float32" if device.type == "cpu" else "bfloat16"
-    options: dict[str, Any] = {"dtype": DTYPES[dtype], "use_safetensors": True}
+    dtype = pick_dtype(profile.model.dtype, device)
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     # With offload, layers that the card has no room for wait in main memory.
     options["device_map"] = "auto" if memory.offload == "group" else {"": device}
     if memory.quantize != "none":
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = quantization_config(
-            BitsAndBytesConfig, memory.quantize, DTYPES[dtype]
+            BitsAndBytesConfig, memory.quantize, dtype
         )
     where = {"revision": settings.revision, "token": hub_token(), "trust_remote_code": False}
     from transformers import AutoModelForImageTextToText, AutoProcessor

@@ -25,14 +25,15 @@ profile_app = typer.Typer(
 @with_shell
 def list_profiles(shell: Shell) -> None:
     """List the profiles that ship, and whether this machine can run them."""
-    from gridctl.profile import load_profile, machine_fit, shipped_profiles, this_machine
+    from gridctl.machine.needs import missing_for, this_machine
+    from gridctl.profile import load_profile, shipped_profiles
 
     machine = this_machine()
     rows: list[dict[str, Any]] = []
     for name, path in shipped_profiles().items():
-        fit = machine_fit(load_profile(name).profile, machine)
+        reasons = missing_for(load_profile(name).profile, machine)
         about = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-        rows.append({"name": name, "about": about, "fits": fit.ok, "reasons": fit.reasons})
+        rows.append({"name": name, "about": about, "fits": not reasons, "reasons": reasons})
     width = max(len(row["name"]) for row in rows)
     lines = []
     for row in rows:

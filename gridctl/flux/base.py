@@ -21,19 +21,16 @@ from typing import Any
 import torch
 
 from gridctl.errors import GridctlError, InputError, UsageError
-from gridctl.flux.built_in import BUILT_IN, WEIGHTS
 from gridctl.flux.text import TextEncoders
-from gridctl.profile import Profile, hub_token
+from gridctl.machine.devices import pick_device, pick_dtype
+from gridctl.machine.tokens import hub_token
+from gridctl.profile import BUILT_IN, Profile
+from gridctl.toyworld.weights import BASE_FOLDER
 
 # Of a Hub repository only diffusers' folders: FLUX.1-dev has the same 24 GB a second time.
 _HUB_FILES = ("model_index.json", *(f"{part}/*.{suffix}" for part in (
     "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae",
 ) for suffix in ("json", "txt", "model", "safetensors")))  # fmt: skip
-DTYPES = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,41 +161,19 @@ def open_base(profile: Profile) -> BaseModel:
     quiet_libraries()
     name, memory = profile.model.base, profile.memory
     device = pick_device(memory.device)
-    dtype = profile.model.dtype
-    if dtype == "auto":
-        dtype = "float32" if device.type == "cpu" else "bfloat16"
     return BaseModel(
         name=name,
         folder=_find(name, profile.model.revision),
         device=device,
-        dtype=DTYPES[dtype],
+        dtype=pick_dtype(profile.model.dtype, device),
         quantize=memory.quantize,
         offload=memory.offload,
     )
 
 
-def pick_device(wanted: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" → a device; UsageError for a GPU that is not there."""
-    has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
-        raise UsageError(
-            "the profile asks for a GPU and PyTorch finds none; use the built-in model "
-            '(--profile tiny), or set memory.device = "cpu".'
-        )
-    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices faster in bfloat16 than in float32.
-
-    A processor without instructions for it emulates it at a quarter of the speed.
-    """
-    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # nothing public tells
-
-
 def _find(name: str, revision: str | None) -> Path:
     if name == BUILT_IN:
-        return WEIGHTS / BUILT_IN
+        return BASE_FOLDER
     folder = Path(name).expanduser()
     if (folder / "model_index.json").is_file():
         _refuse_other_pipelines(name, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,6 +12,7 @@ from typing import Any
 from gridctl.errors import GridctlError, InputError
 from gridctl.files import sweep_temporaries
 from gridctl.geometry import Grid
+from gridctl.machine.cores import num_cores
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import write_metadata
 from gridctl.media.fit import FitMode
@@ -100,13 +100,6 @@ def pack(
             for folder in folders:
                 sweep_temporaries(folder)
     return _sum_up(jobs, [outcomes[number] for number in range(len(jobs))], write=not dry_run)
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Teller:

@@ -7,8 +7,9 @@ from gridctl.profile.load import (
     resolve_profile,
     shipped_profiles,
 )
-from gridctl.profile.machine import Fit, machine_fit, this_machine
 from gridctl.profile.schema import (
+    BUILT_IN,
+    BUILT_IN_ADAPTER,
     BenchSection,
     CaptionSection,
     GenerateSection,
@@ -21,13 +22,13 @@ from gridctl.profile.schema import (
     StageSection,
     TrainSection,
 )
-from gridctl.profile.token import hub_token
 from gridctl.profile.write import profile_toml, show_lines, starter_toml, values_of, without_folder
 
 __all__ = [
+    "BUILT_IN",
+    "BUILT_IN_ADAPTER",
     "BenchSection",
     "CaptionSection",
-    "Fit",
     "GenerateSection",
     "GridSection",
     "KeepPattern",
@@ -39,15 +40,12 @@ __all__ = [
     "StageSection",
     "TrainSection",
     "find_profile",
-    "hub_token",
     "load_profile",
-    "machine_fit",
     "profile_toml",
     "resolve_profile",
     "shipped_profiles",
     "show_lines",
     "starter_toml",
-    "this_machine",
     "values_of",
     "without_folder",
 ]

@@ -7,7 +7,6 @@ prepared, the encoder's weights), so an entry is never wrong, only missing.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gridctl.errors import InputError
-from gridctl.files import atomic_file
 from gridctl.flux.base import BaseModel
 from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
+from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.progress import Progress
 from gridctl.train.data import Sample, load_frames
 
 _PROMPTS_AT_ONCE = 8
-
-
-def cache_folder() -> Path:
-    """$GRIDCTL_CACHE, else gridctl's folder in the user's cache."""
-    if own := os.environ.get("GRIDCTL_CACHE"):
-        return Path(own)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "gridctl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +102,7 @@ class Cache:
 
     def _save(self, path: Path, tensors: dict[str, Tensor]) -> None:
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        with atomic_file(path, force=True) as temporary:
+        with cache_file(path) as temporary:
             save_file(own, temporary)
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
 from gridctl.flux.adapter import add_lora, check_start, lora_tensors, start_lora
-from gridctl.flux.base import BaseModel, file_hash, has_fast_bfloat16, open_base
-from gridctl.flux.built_in import TINY_ADAPTER, TINY_ADAPTER_FILE
+from gridctl.flux.base import BaseModel, file_hash, open_base
 from gridctl.flux.flow import default_mu
 from gridctl.geometry import Grid
+from gridctl.machine.devices import has_fast_bfloat16
+from gridctl.machine.models import local_adapter
 from gridctl.profile import Profile, TrainSection
 from gridctl.progress import Progress
 from gridctl.prompt import layout_template
@@ -158,8 +159,7 @@ def _start(settings: TrainSection) -> Path | None:
     """The adapter to begin with, checked; raises what `check_start` does, or UsageError."""
     if settings.start is None:
         return None
-    is_built_in = str(settings.start) == TINY_ADAPTER
-    start = TINY_ADAPTER_FILE if is_built_in else settings.start.expanduser()
+    start = local_adapter(str(settings.start))
     check_start(start, rank=settings.rank)
     if start.resolve() == (settings.output or DEFAULT_OUTPUT).resolve():
         raise UsageError(

@@ -11,8 +11,8 @@ import torch
 from gridctl.errors import InputError
 from gridctl.files import write_text
 from gridctl.flux.adapter import AdapterFacts, lora_tensors, save_adapter
-from gridctl.flux.base import DTYPES
 from gridctl.flux.latents import unwrap
+from gridctl.machine.devices import torch_dtype
 from gridctl.media.grid_image import load_facts
 from gridctl.profile import profile_toml, without_folder
 from gridctl.prompt import layout_template
@@ -88,5 +88,5 @@ def export_run(run: Run, path: Path) -> None:
     )
     scale = (settings.lora_alpha or settings.rank) / settings.rank
     tensors = run.ema or lora_tensors(unwrap(run.transformer))
-    dtype = DTYPES[settings.save_dtype]
+    dtype = torch_dtype(settings.save_dtype)
     save_adapter(path, tensors, header, scale=scale, dtype=dtype, force=True)

@@ -4,7 +4,8 @@ import pytest
 
 from gridctl.caption.length import TextLimits, estimate_tokens, text_limits
 from gridctl.errors import GridctlError
-from gridctl.flux.built_in import BUILT_IN, WEIGHTS
+from gridctl.profile import BUILT_IN
+from gridctl.toyworld.weights import BASE_FOLDER
 
 
 def test_without_a_base_model_tokens_are_estimated_for_flux() -> None:
@@ -32,7 +33,7 @@ def test_the_built_in_base_counts_with_its_own_tokenizers() -> None:
 
 
 def test_a_folder_is_a_base_model_too_and_the_profile_s_length_goes_first() -> None:
-    limits = text_limits(str(WEIGHTS / BUILT_IN), text_tokens=32)
+    limits = text_limits(str(BASE_FOLDER), text_tokens=32)
     assert limits.t5_tokens == 32
     assert limits.count_t5("a red circle") == 4
 

@@ -11,13 +11,13 @@ import torch.nn.functional as F  # noqa: N812
 
 from gridctl.bench.quality import QualityBench, bench_quality
 from gridctl.flux.base import open_base
-from gridctl.flux.built_in import BUILT_IN, WEIGHTS
 from gridctl.generate import find_adapter, prepare, render
 from gridctl.profile import Profile, load_profile
 from gridctl.prompt import grid_prompt
 from gridctl.toyworld.captions import clip_caption
 from gridctl.toyworld.pretrain.meaning import NAMES, draw_prompts
 from gridctl.toyworld.scene import sample_scene
+from gridctl.toyworld.weights import BASE_FOLDER, WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_all_that_ships_is_within_16_megabytes() -> None:
 
 
 def test_provenance_says_how_the_weights_came_about() -> None:
-    provenance = json.loads((WEIGHTS / BUILT_IN / "provenance.json").read_text())
+    provenance = json.loads((BASE_FOLDER / "provenance.json").read_text())
     assert {"commit", "base_steps", "vae_steps", "base_loss", "quality"} <= provenance.keys()
 
 

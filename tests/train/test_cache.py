@@ -12,7 +12,7 @@ from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
 from gridctl.train import cache as cache_module
-from gridctl.train.cache import Cache, cache_folder
+from gridctl.train.cache import Cache
 from gridctl.train.data import Sample, load_frames, read_samples
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
@@ -114,17 +114,6 @@ def test_every_setting_that_counts_makes_a_new_entry(
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
     assert fill(model=open_base(make_profile(model__base=str(other))))[1] == images
-
-
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GRIDCTL_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("GRIDCTL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "gridctl"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "gridctl"
 
 
 def test_captions_of_any_length_and_number(folder: Path, base: Any) -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from gridctl.errors import InputError, UsageError
 from gridctl.flux.adapter import apply_adapter, read_adapter_facts
-from gridctl.flux.base import has_fast_bfloat16
-from gridctl.flux.built_in import TINY_ADAPTER_FILE, WEIGHTS
 from gridctl.flux.flow import default_mu, draw_sigmas
 from gridctl.flux.latents import predict_velocity, split_cells
+from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.profile import StageSection, profile_toml
 from gridctl.prompt import DEFAULT_LAYOUT
+from gridctl.toyworld.weights import ADAPTER_FILE, BASE_FOLDER
 from gridctl.train import train
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
@@ -328,7 +328,7 @@ def test_a_run_begins_with_another_runs_weights(make_profile: Make, tmp_path: Pa
 def test_a_base_in_a_folder_is_named_without_what_lies_above(
     make_profile: Make, tmp_path: Path
 ) -> None:
-    path, folder = tmp_path / "a.safetensors", WEIGHTS / "tiny"
+    path, folder = tmp_path / "a.safetensors", BASE_FOLDER
     train(make_profile(train__output=path, train__steps=1, model__base=str(folder)))
     facts = read_adapter_facts(path)
     assert facts is not None
@@ -341,7 +341,7 @@ def test_a_run_begins_with_the_built_in_adapter(make_profile: Make, tmp_path: Pa
     path = tmp_path / "a.safetensors"
     options = {"train__output": path, "train__steps": 1, "train__learning_rate": 1e-12}
     train(make_profile(train__start="tiny-grid", train__rank=64, **options))
-    shipped = load_file(TINY_ADAPTER_FILE)
+    shipped = load_file(ADAPTER_FILE)
     for name, tensor in load_file(path).items():
         assert torch.allclose(tensor, shipped[name].float(), atol=1e-8)
 

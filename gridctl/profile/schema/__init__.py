@@ -8,13 +8,20 @@ number. Paths are relative to the current folder, as in flags, and may start wit
 from gridctl.profile.schema.caption import DEFAULT_VLM, CaptionSection
 from gridctl.profile.schema.generate import GenerateSection
 from gridctl.profile.schema.grid import GridSection
-from gridctl.profile.schema.model import MemorySection, ModelSection
+from gridctl.profile.schema.model import (
+    BUILT_IN,
+    BUILT_IN_ADAPTER,
+    MemorySection,
+    ModelSection,
+)
 from gridctl.profile.schema.pack import PackSection
 from gridctl.profile.schema.profile import BenchSection, Profile
 from gridctl.profile.schema.section import Section
 from gridctl.profile.schema.train import KeepPattern, StageSection, TrainSection
 
 __all__ = [
+    "BUILT_IN",
+    "BUILT_IN_ADAPTER",
     "DEFAULT_VLM",
     "BenchSection",
     "CaptionSection",

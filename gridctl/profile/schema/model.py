@@ -9,12 +9,14 @@ from pydantic import Field
 from gridctl.profile.schema.section import Section
 from gridctl.profile.values import Count, ModelName
 
+BUILT_IN, BUILT_IN_ADAPTER = "tiny", "tiny-grid"  # the model that ships, and its adapter
+
 
 class ModelSection(Section):
     """The base model and the adapter on top of it."""
 
     base: ModelName = Field(
-        default="tiny",
+        default=BUILT_IN,
         description='Base model: a Hub id, a local diffusers folder, or the built-in "tiny".',
     )
     revision: str | None = Field(

@@ -19,10 +19,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gridctl.flux.base import has_fast_bfloat16
 from gridctl.flux.flow import add_noise, default_mu, draw_sigmas, velocity
 from gridctl.flux.latents import predict_velocity
 from gridctl.flux.text import TextEncoders
+from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.toyworld.pretrain.batches import Batch, draw_batch, draw_pictures
 from gridctl.toyworld.pretrain.codec import Code
 from gridctl.toyworld.pretrain.hints import picture_head, place_head, token_places

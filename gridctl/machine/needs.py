@@ -1,20 +1,21 @@
-"""Whether this machine can run a profile: card, memory, disk, token and packages.
+"""What this machine lacks to run a profile: card, memory, disk, token or packages.
 
-The figures are what FLUX.1's weights take and a rule of thumb, not a promise; nothing is
-loaded to find out, and torch is not imported.
+The figures are what FLUX.1's weights take and a rule of thumb, not a promise. Nothing is
+loaded to find out, and PyTorch is not imported.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from gridctl.profile.schema import Profile
-from gridctl.profile.token import hub_token
+from gridctl.machine.cards import Card, nvidia_cards
+from gridctl.machine.models import local_base
+from gridctl.machine.tokens import hub_token
+from gridctl.profile import BUILT_IN, Profile
 
 GIB = 1024**3
 DOWNLOAD_GIB = 34  # FLUX.1 in bfloat16: transformer 24, T5 9.5, VAE and CLIP 0.5
@@ -26,27 +27,8 @@ CARD_TOLERANCE = 0.92
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """Whether a profile runs here; `reasons` says what is missing, one thing each."""
-
-    reasons: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.reasons
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """An NVIDIA GPU."""
-
-    name: str
-    memory_mib: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What there is to run a profile with."""
+    """What a machine has to run a profile with."""
 
     cards: tuple[Card, ...]
     memory_bytes: int
@@ -57,44 +39,22 @@ class Machine:
 
 def this_machine() -> Machine:
     """Ask the driver, the operating system and the file system."""
+    from huggingface_hub import constants, get_token
+
     return Machine(
         cards=nvidia_cards(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        free_disk_bytes=shutil.disk_usage(_existing(_hub_cache())).free,
-        has_token=hub_token() is not None or (_hub_home() / "token").is_file(),
+        free_disk_bytes=shutil.disk_usage(_existing(Path(constants.HF_HUB_CACHE))).free,
+        has_token=(hub_token() or get_token()) is not None,
         has_bitsandbytes=find_spec("bitsandbytes") is not None,
     )
 
 
-def machine_fit(profile: Profile, machine: Machine | None = None) -> Fit:
-    """What `machine` (this one) lacks to run `profile`."""
-    machine = machine or this_machine()
-    reasons = [
-        _card(profile, machine),
-        _memory(profile, machine),
-        _disk(profile, machine),
-        _token(profile, machine),
-        _quantisation(profile, machine),
-    ]
-    return Fit(reasons=tuple(reason for reason in reasons if reason))
-
-
-def nvidia_cards() -> tuple[Card, ...]:
-    """Every NVIDIA GPU that its driver tells of; none without a driver."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()  # a driver that does not answer is a card that cannot be used
-    cards = []
-    for line in answer.stdout.splitlines():
-        memory, _, name = line.partition(",")
-        if memory.strip().isdigit():
-            cards.append(Card(name=name.strip(), memory_mib=int(memory)))
-    return tuple(cards)
+def missing_for(profile: Profile, machine: Machine) -> tuple[str, ...]:
+    """What `machine` lacks to run `profile`, one reason each; nothing if it runs."""
+    checks = (_card, _memory, _disk, _token, _quantisation)
+    reasons = (check(profile, machine) for check in checks)
+    return tuple(reason for reason in reasons if reason)
 
 
 def _card(profile: Profile, machine: Machine) -> str | None:
@@ -112,7 +72,7 @@ def _card(profile: Profile, machine: Machine) -> str | None:
 
 
 def _memory(profile: Profile, machine: Machine) -> str | None:
-    if profile.model.base == "tiny":
+    if profile.model.base == BUILT_IN:
         return None
     memory = profile.memory
     on_card = memory.device == "cuda" and memory.offload == "none"
@@ -147,21 +107,12 @@ def _quantisation(profile: Profile, machine: Machine) -> str | None:
 
 def _must_download(profile: Profile) -> bool:
     base = profile.model.base
-    if base == "tiny" or Path(base).exists():
+    if base == BUILT_IN or Path(base).expanduser().exists():
         return False
-    snapshots = _hub_cache() / f"models--{base.replace('/', '--')}" / "snapshots"
-    return not any(snapshots.glob("*/transformer/*.safetensors"))
-
-
-def _hub_home() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser()
-
-
-def _hub_cache() -> Path:
-    return Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub").expanduser()
+    folder = local_base(base, profile.model.revision)  # what the Hub's cache has of it
+    return folder is None or not any((folder / "transformer").glob("*.safetensors"))
 
 
 def _existing(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
+    """`path`, or the nearest folder above it that exists."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())

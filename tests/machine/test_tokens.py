@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gridctl.profile import hub_token
+from gridctl.machine.tokens import hub_token
 
 
 @pytest.mark.parametrize(
@@ -15,14 +15,22 @@ from gridctl.profile import hub_token
         ('HF_TOKEN="abc"', "abc"),
         ("#HF_TOKEN=abc\nMY_HF_TOKEN=abc\nHF_TOKEN\n", None),
         ("HF_TOKEN=\n", None),
+        ("\ufeffHF_TOKEN=abc\n", "abc"),
+        ("HF_TOKEN=abc # of my account\n", "abc"),
+        ("a line that is no setting\nOTHER='open\nHF_TOKEN=abc\n", "abc"),
     ],
 )
 def test_token_from_env_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, token: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    text: str,
+    token: str | None,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     assert hub_token(tmp_path) is None
-    (tmp_path / ".env").write_text(text)
+    (tmp_path / ".env").write_text(text, encoding="utf-8")
     assert hub_token(tmp_path) == token
     monkeypatch.setenv("HF_TOKEN", "from the environment")
     assert hub_token(tmp_path) == "from the environment"
+    assert caplog.text == ""

@@ -1,13 +1,15 @@
-"""What a machine lacks is told; what it has is not."""
+"""What a machine lacks to run a profile."""
 
 import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from gridctl.profile import Profile, load_profile, machine_fit, this_machine
-from gridctl.profile.machine import GIB, Card, Machine, nvidia_cards
+from gridctl.machine.cards import Card, nvidia_cards
+from gridctl.machine.needs import GIB, Machine, missing_for, this_machine
+from gridctl.profile import Profile, load_profile
 
 LAPTOP = Machine(
     cards=(),
@@ -27,8 +29,10 @@ WORKSTATION = Machine(
 
 @pytest.fixture(autouse=True)
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    """An empty Hub cache; huggingface_hub reads the environment only when it is imported."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "hub"
 
 
@@ -37,17 +41,15 @@ def flux() -> Profile:
 
 
 def test_the_built_in_model_needs_nothing() -> None:
-    assert machine_fit(load_profile("tiny").profile, LAPTOP).ok
+    assert missing_for(load_profile("tiny").profile, LAPTOP) == ()
 
 
-def test_a_24_gb_card_may_show_a_little_less() -> None:
-    assert machine_fit(flux(), WORKSTATION).reasons == ()
+def test_a_24_gb_card_may_report_a_little_less() -> None:
+    assert missing_for(flux(), WORKSTATION) == ()
 
 
-def test_everything_that_is_missing_is_told() -> None:
-    fit = machine_fit(flux(), LAPTOP)
-    assert not fit.ok
-    assert fit.reasons == (
+def test_everything_missing_is_reported() -> None:
+    assert missing_for(flux(), LAPTOP) == (
         "needs 24 GB of NVIDIA card memory; none found",
         "needs 12 GB of memory; 8 GB here",
         "needs 34 GB of disk for the download; 5 GB free",
@@ -57,32 +59,35 @@ def test_everything_that_is_missing_is_told() -> None:
 
 
 def test_a_card_that_is_too_small_is_named() -> None:
-    (reason,) = machine_fit(load_profile("flux-dev-48gb").profile, WORKSTATION).reasons
+    (reason,) = missing_for(load_profile("flux-dev-48gb").profile, WORKSTATION)
     assert reason == "needs 48 GB of NVIDIA card memory; L4 has 22 GB"
 
 
 def test_a_model_in_the_cache_needs_neither_disk_nor_token(hub: Path) -> None:
     bare = replace(WORKSTATION, free_disk_bytes=0, has_token=False)
-    assert len(machine_fit(flux(), bare).reasons) == 2
-    weights = hub / "models--black-forest-labs--FLUX.1-dev/snapshots/abc/transformer"
+    assert len(missing_for(flux(), bare)) == 2
+    model = hub / "models--black-forest-labs--FLUX.1-dev"
+    weights = model / "snapshots/abc/transformer"
     weights.mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs/main").write_text("abc")
+    assert len(missing_for(flux(), bare)) == 2  # a tokenizer alone, say
     (weights / "diffusion_pytorch_model-00001-of-00003.safetensors").touch()
-    assert machine_fit(flux(), bare).ok
+    assert missing_for(flux(), bare) == ()
 
 
 def test_a_local_model_needs_neither(tmp_path: Path) -> None:
     local = load_profile("flux-dev-24gb", {"model.base": str(tmp_path)}).profile
-    assert machine_fit(local, replace(WORKSTATION, free_disk_bytes=0, has_token=False)).ok
+    assert missing_for(local, replace(WORKSTATION, free_disk_bytes=0, has_token=False)) == ()
 
 
-def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch, hub: Path) -> None:
-    monkeypatch.setenv("HF_TOKEN", "")
-    monkeypatch.chdir(hub.parent)
+@pytest.mark.parametrize("name", [".env", "token"])
+def test_this_machine_is_measured(hub: Path, name: str) -> None:
     machine = this_machine()
     assert machine.memory_bytes > GIB // 4
     assert machine.free_disk_bytes > 0
     assert not machine.has_token
-    (hub.parent / ".env").write_text("HF_TOKEN=x")
+    (hub.parent / name).write_text("HF_TOKEN=x")  # ours, or that of `hf auth login`
     assert this_machine().has_token
 
 

@@ -1,0 +1,47 @@
+"""Devices and dtypes: where a model runs and in which precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridctl.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(wanted: str) -> torch.device:
+    """ "auto", "cpu" or "cuda" → a device; UsageError for a GPU that is not there."""
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise UsageError(
+            "the profile asks for a GPU and PyTorch finds none; use the built-in model "
+            '(--profile tiny), or set memory.device = "cpu".'
+        )
+    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
+
+
+def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """A profile's dtype for a model on `device`: "auto" is float32 on a CPU, else bfloat16."""
+    if wanted == "auto":
+        wanted = "float32" if device.type == "cpu" else "bfloat16"
+    return torch_dtype(wanted)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """ "bfloat16", "float16" or "float32" as PyTorch's."""
+    import torch
+
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices faster in bfloat16 than in float32.
+
+    A CPU without instructions for it emulates it at a quarter of the speed.
+    """
+    import torch
+
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # no public function

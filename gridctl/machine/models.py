@@ -1,0 +1,33 @@
+"""Models on this machine: the built-in ones, local folders and the Hub's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gridctl.profile import BUILT_IN, BUILT_IN_ADAPTER
+from gridctl.toyworld.weights import ADAPTER_FILE, BASE_FOLDER
+
+
+def local_base(name: str, revision: str | None = None) -> Path | None:
+    """The folder of a base model, or None if it would have to be downloaded.
+
+    `name` is a profile's model.base: "tiny", a folder, or a Hub id. What the Hub's cache has
+    of a model may be incomplete. Nothing is downloaded.
+    """
+    if name == BUILT_IN:
+        return BASE_FOLDER
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def local_adapter(name: str) -> Path:
+    """The file of an adapter: the built-in one's by its name, else `name` as a path."""
+    return ADAPTER_FILE if name == BUILT_IN_ADAPTER else Path(name).expanduser()
