@@ -266,6 +266,8 @@ def _loading(name: str) -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Keep the libraries' progress bars and notices from users who did nothing wrong."""
+    # Without a GPU, bitsandbytes warns about kernels that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # before diffusers imports more of transformers

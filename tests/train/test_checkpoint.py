@@ -1,10 +1,12 @@
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from gridctl.errors import InputError
-from gridctl.train import checkpoint
+from gridctl.errors import GridctlError, InputError
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -31,23 +33,25 @@ def test_the_newest_are_kept_in_order_of_steps(tmp_path: Path) -> None:
     for step in (5, 999_998, 999_999, 1_000_000):  # past six digits, names no longer sort
         write(tmp_path, step, keep=2)
     names = [path.name for path in list_checkpoints(tmp_path)]
-    assert names == [
-        "step-999999.safetensors",
-        "step-1000000.safetensors",
-    ]
+    assert names == ["step-999999.safetensors", "step-1000000.safetensors"]
 
 
-def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that dies half way leaves the old checkpoints, all of them."""
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """After the call, this process can write no file of more than 4 KB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    """Where the disk takes no more, all old checkpoints stay, readable."""
     write(tmp_path, 1, keep=1)
-
-    def die(tensors: object, path: Path, metadata: object = None) -> None:
-        path.write_bytes(b"half")
-        raise MemoryError
-
-    monkeypatch.setattr(checkpoint, "save_file", die)
-    with pytest.raises(MemoryError):
-        write(tmp_path, 2, keep=1)
+    full_disk()
+    large = {"weight": torch.zeros(100_000)}
+    with pytest.raises(InputError, match=r"step-000002\.safetensors cannot be written") as error:
+        write_checkpoint(tmp_path, 2, large, facts={}, keep=1)
+    assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.safetensors"]
     assert read_checkpoint(list_checkpoints(tmp_path)[-1])[0] == 1
 
@@ -67,27 +71,118 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path, keep: int) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
-def test_an_optimizer_goes_on_as_if_it_had_not_stopped(
-    kind: type[torch.optim.Optimizer], tmp_path: Path
-) -> None:
-    def step(optimizer: torch.optim.Optimizer, weights: torch.Tensor) -> None:
-        (weights * torch.arange(4.0)).square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
+def adamw(parameters: list[Any]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=0.1)
 
-    options = {"lr": 0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {})}
-    first = torch.ones(4, requires_grad=True)
-    whole = kind([first], **options)
+
+def momentum(parameters: list[Any]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+
+def adamw8bit(parameters: list[Any]) -> torch.optim.Optimizer:
+    from bitsandbytes.optim import AdamW8bit
+
+    optimizer: torch.optim.Optimizer = AdamW8bit(parameters, lr=0.1)
+    return optimizer
+
+
+def lbfgs(parameters: list[Any]) -> torch.optim.Optimizer:
+    """Its state has lists, numbers and None."""
+    return torch.optim.LBFGS(parameters, lr=0.1, max_iter=3)
+
+
+@pytest.mark.parametrize("make", [adamw, momentum, adamw8bit, lbfgs])
+def test_an_optimizer_continues_as_if_it_had_not_stopped(
+    make: Callable[[list[Any]], torch.optim.Optimizer], tmp_path: Path
+) -> None:
+    def step(optimizer: torch.optim.Optimizer, weights: list[torch.Tensor]) -> None:
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            large, small = weights
+            error = (large * torch.linspace(0, 1, 5000).reshape(50, 100)).square().mean()
+            error = error + (small - 2).square().sum()
+            error.backward()  # type: ignore[no-untyped-call]
+            return error
+
+        if isinstance(optimizer, torch.optim.LBFGS):
+            optimizer.step(loss)
+        else:
+            loss()
+            optimizer.step()
+
+    first = [torch.ones(50, 100, requires_grad=True), torch.ones(3, requires_grad=True)]
+    whole = make(first)
     for _ in range(3):
         step(whole, first)
-    second = first.detach().clone().requires_grad_()
-    other = kind([second], **options)
-    path = write_checkpoint(
-        tmp_path, 3, {"weight": first, **optimizer_tensors(whole)}, facts={}, keep=1
-    )
+    second = [weight.detach().clone().requires_grad_() for weight in first]
+    other = make(second)
+    path = write_checkpoint(tmp_path, 3, optimizer_tensors(whole), facts={}, keep=1)
     load_optimizer(other, read_checkpoint(path)[1])
-    for _ in range(2):
+    assert_same(other.state_dict()["state"], whole.state_dict()["state"])
+    for _ in range(3):
         step(whole, first)
         step(other, second)
-    assert torch.equal(first, second)
+    for mine, theirs in zip(first, second, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal in every value, and of the same types at every depth."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for mine, theirs in zip(one, other, strict=True):
+            assert_same(mine, theirs)
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+class Odd(torch.optim.SGD):
+    """An optimizer with the state that a test gives it."""
+
+    def __init__(self, state: Any) -> None:
+        self.weight = torch.zeros(1, requires_grad=True)
+        super().__init__([self.weight], lr=0.1)
+        self.state[self.weight] = state
+
+
+def test_state_of_any_nesting_survives(tmp_path: Path) -> None:
+    state = {
+        "a": {"b": [torch.ones(2), {"c": (1, 2.5, None)}], 1: torch.zeros(1), "1": torch.ones(1)},
+        "a.b": 7,
+        "flag": True,
+        "empty": {},
+        "nan": float("inf"),
+    }
+    path = write_checkpoint(tmp_path, 1, optimizer_tensors(Odd(state)), facts={}, keep=1)
+    back = Odd({})
+    load_optimizer(back, read_checkpoint(path)[1])
+    assert_same(back.state_dict()["state"][0], state)
+
+
+def test_a_state_that_cannot_be_saved_is_named() -> None:
+    with pytest.raises(GridctlError, match=r"optimizer\.0\.x\.y of the .*type object.*adamw"):
+        optimizer_tensors(Odd({"x": {"y": object()}}))
+
+
+def test_checkpoints_from_before_nesting_are_read() -> None:
+    """They name tensors by parameter and key, and hold nothing else."""
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = adamw([weight])
+    old = {
+        "weight": weight.detach(),
+        "optimizer.0.step": torch.tensor(2.0),
+        "optimizer.0.exp_avg": torch.full((3,), 0.5),
+        "optimizer.0.exp_avg_sq": torch.full((3,), 0.25),
+    }
+    load_optimizer(optimizer, old)
+    state = optimizer.state_dict()["state"][0]
+    assert state["exp_avg"].tolist() == [0.5] * 3
+    assert float(state["step"]) == 2

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from gridctl.flux.adapter import apply_adapter, read_adapter_facts
 from gridctl.flux.flow import default_mu, draw_sigmas
 from gridctl.flux.latents import predict_velocity, split_cells
 from gridctl.machine.devices import has_fast_bfloat16
-from gridctl.profile import StageSection, profile_toml
+from gridctl.profile import MemorySection, StageSection, profile_toml
 from gridctl.prompt import DEFAULT_LAYOUT
 from gridctl.toyworld.weights import ADAPTER_FILE, BASE_FOLDER
 from gridctl.train import train
@@ -559,19 +559,27 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(
 STEPS = 16
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+OPTIMIZERS = get_args(MemorySection.model_fields["optimizer"].annotation)
+
+
+@pytest.mark.parametrize(
+    ("how", "optimizer"),
+    [(signal.SIGINT, "adamw"), *((signal.SIGKILL, optimizer) for optimizer in OPTIMIZERS)],
+)
 def test_an_interrupted_run_ends_with_the_same_bits(
     make_profile: Make,
     gridctl: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     how: signal.Signals,
+    optimizer: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The real executable, stopped in the middle by a signal and by sudden death."""
     monkeypatch.setattr("gridctl.train.setup.has_fast_bfloat16", has_fast_bfloat16)  # as it has
     path, whole = tmp_path / "a.safetensors", tmp_path / "whole.safetensors"
     options = {"train__steps": STEPS, "train__checkpoint_every": 4}
+    options["memory__optimizer"] = optimizer
     train(make_profile(train__output=whole, **options))
     mine = tmp_path / "mine.toml"
     mine.write_text(profile_toml(make_profile(train__output=path, **options)))
