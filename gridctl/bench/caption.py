@@ -1,4 +1,4 @@
-"""How long captioning through a server takes, beside the time that the server alone needs."""
+"""The time of captioning through a server, compared with the time of the server alone."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from gridctl.caption.server import ServerDescriber
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
+from gridctl.profile import CaptionSection
 from gridctl.progress import Progress
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
-DISTINCT = 8  # pictures; more would only take longer to make
+DISTINCT = 8  # pictures; the others are links, which are faster to make
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionBench:
-    """Seconds of the run, and of a client that costs nothing: every request slot always busy."""
+    """Seconds of the run, and of an ideal client that keeps every request slot busy."""
 
     about: str
     seconds: float
@@ -44,8 +45,8 @@ def bench_caption(
     concurrency: int = 8,
     progress: Progress | None = None,
 ) -> CaptionBench:
-    """Caption `grids` grids through a server, a process of its own on loopback, that takes
-    `answer_seconds` for an answer.
+    """Caption `grids` grids through a server process on loopback that takes
+    `answer_seconds` per answer.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -55,27 +56,28 @@ def bench_caption(
         with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
             folder = Path(name)
             make_grids(folder, grids)
-            describer = ServerDescriber(
-                url=f"http://127.0.0.1:{ours.recv()}", model="bench", concurrency=concurrency
+            settings = CaptionSection(
+                server=f"http://127.0.0.1:{ours.recv()}", concurrency=concurrency
             )
+            describer = ServerDescriber(settings=settings, model="bench")
             start = time.perf_counter()
             result = caption([folder], describer=describer, progress=progress)
             seconds = time.perf_counter() - start
-            if len(result.written) != grids:  # a benchmark of work that was not done is a lie
+            if len(result.written) != grids:  # the time would mean nothing
                 raise AssertionError(result.failed[:1])
     finally:
         process.terminate()
         process.join()
     return CaptionBench(
-        about=f"{grids} grids of {GRID}, {answer_seconds * 1000:.0f} ms an answer, "
-        f"{concurrency} requests at once",
+        about=f"{grids} grids of {GRID}, {answer_seconds * 1000:.0f} ms per answer, "
+        f"{concurrency} concurrent requests",
         seconds=seconds,
         ideal_seconds=grids * answer_seconds / concurrency,
     )
 
 
 def make_grids(folder: Path, count: int) -> None:
-    """Write `count` JPEG grids; few are distinct, the rest are links to them."""
+    """Write `count` JPEG grids: a few distinct ones, and hard links to them."""
     times = tuple(k / 8 for k in range(GRID.num_frames))
     facts = Facts(
         grid=GRID, source="bench", times_seconds=times, fps=8.0, num_frames=GRID.num_frames

@@ -1,20 +1,16 @@
-"""`caption`: grid images → a caption beside each, from words that are there or from a model."""
+"""`caption`: writes a caption beside each grid image, from existing words or with a model."""
 
-from gridctl.caption.backends import asking_of, open_describer
-from gridctl.caption.check import check
-from gridctl.caption.content import read_mapping
-from gridctl.caption.length import text_limits
-from gridctl.caption.question import Asking
+from gridctl.caption.backends import open_describer, refuse_unused_flags
+from gridctl.caption.check import CheckResult, Finding, check
 from gridctl.caption.run import CaptionResult, Preview, caption
 
 __all__ = [
-    "Asking",
     "CaptionResult",
+    "CheckResult",
+    "Finding",
     "Preview",
-    "asking_of",
     "caption",
     "check",
     "open_describer",
-    "read_mapping",
-    "text_limits",
+    "refuse_unused_flags",
 ]

@@ -1,29 +1,43 @@
-"""Which model describes grids, by the profile."""
+"""Which model describes grids, as the profile says."""
 
 from __future__ import annotations
 
 import os
 
-from gridctl.caption.question import Asking, Describer
+from gridctl.caption.question import Describer
 from gridctl.errors import UsageError
-from gridctl.profile import CaptionSection, Profile
+from gridctl.profile import LoadedProfile, Profile
+
+# Flags that only some backends use.
+_USED_BY = {
+    "model": ("vlm", "server"),
+    "view": ("vlm", "server"),
+    "prompt": ("vlm", "server"),
+    "server": ("server",),
+    "concurrency": ("server",),
+    "rate": ("server",),
+}
 
 
-def asking_of(settings: CaptionSection) -> Asking:
-    """The profile's way to ask a model."""
-    return Asking(
-        prompt=settings.prompt,
-        view=settings.view,
-        keyframes=settings.keyframes,
-        image_side=settings.image_side,
-    )
+def refuse_unused_flags(loaded: LoadedProfile) -> None:
+    """Raise UsageError for a flag that the chosen backend does not use.
+
+    A profile may hold settings for several backends, but a flag is meant for this run.
+    """
+    backend = loaded.profile.caption.backend
+    for name, users in _USED_BY.items():
+        if loaded.origins[f"caption.{name}"] == "flag" and backend not in users:
+            others = " or ".join(f"--backend {user}" for user in users)
+            raise UsageError(
+                f"the backend {backend} does not use --{name}; add {others}, or leave it out."
+            )
 
 
 def open_describer(profile: Profile) -> Describer | None:
-    """The profile's model; None for the template, which needs none.
+    """The profile's model; None for the backend template, which needs none.
 
-    Raises UsageError if the profile does not say enough, GridctlError if the model cannot
-    be had. The server's key comes from the environment and from nowhere else.
+    The server's key is read from the environment only. Raises UsageError if the profile
+    does not say enough, GridctlError if the model cannot be loaded or reached.
     """
     settings = profile.caption
     if settings.backend == "template":
@@ -39,20 +53,15 @@ def open_describer(profile: Profile) -> Describer | None:
         )
     from gridctl.caption.server import ServerDescriber, only_model
 
-    key = os.environ.get(settings.key_variable, "").strip() or None
-    if key and not (key.isascii() and key.isprintable()):  # no header can hold it
+    key = _server_key(settings.key_variable)
+    model = settings.model or only_model(settings.server, key=key)
+    return ServerDescriber(settings=settings, model=model, key=key)
+
+
+def _server_key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip() or None
+    if key and not (key.isascii() and key.isprintable()):  # an HTTP header cannot hold it
         raise UsageError(
-            f"the key in ${settings.key_variable} has line breaks or signs that no key has; "
-            "copy it again."
+            f"the key in ${variable} has line breaks or characters that no key has; copy it again."
         )
-    return ServerDescriber(
-        url=settings.server,
-        model=settings.model or only_model(settings.server, key=key),
-        key=key,
-        concurrency=settings.concurrency,
-        rate_per_minute=settings.rate,
-        retries=settings.retries,
-        timeout_seconds=settings.timeout_seconds,
-        max_tokens=settings.max_tokens,
-        request=settings.request,
-    )
+    return key

@@ -1,4 +1,4 @@
-"""Looking over the captions of a folder: what would spoil a training run."""
+"""Check the captions of a folder for faults that would spoil training."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridctl.caption.length import TextLimits
+from gridctl.caption.length import TextLimits, text_limits
 from gridctl.errors import GridctlError
 from gridctl.media.dataset import caption_path, list_grids, read_caption
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts
+from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
-from gridctl.prompt import DEFAULT_LAYOUT, LAYOUTS, layout_prompt, layout_template
+from gridctl.prompt import LAYOUTS, layout_prompt, layout_template
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A caption with a fault, and the fault in words."""
+    """A caption with a fault, and what the fault is."""
 
     path: Path
     fault: str
@@ -26,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """How many grids were looked at, and what was found."""
+    """The number of grids that were checked, and their faults."""
 
     grids: int
     findings: tuple[Finding, ...]
@@ -34,19 +35,21 @@ class CheckResult:
 
 def check(
     sources: Sequence[Path],
+    profile: Profile | None = None,
     *,
-    layout: str = DEFAULT_LAYOUT,
-    limits: TextLimits | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
-    """Find captions that are missing, empty, too long, the same as another's, or whose layout
-    prompt contradicts the grid's facts; `layout` is a layout besides gridctl's own.
+    """Find captions that are missing, empty, too long, equal to another one, or whose layout
+    prompt contradicts the grid's facts.
 
-    Raises InputError if a folder holds no grid image.
+    The profile's layout is recognised beside the named ones. Raises InputError if a folder
+    holds no grid image.
     """
-    templates = [t for t in dict.fromkeys((layout_template(layout), *LAYOUTS.values())) if t]
+    profile = profile or Profile()
+    own = layout_template(profile.caption.layout)
+    templates = [t for t in dict.fromkeys((own, *LAYOUTS.values())) if t]
     patterns = {template: _pattern(template) for template in templates}
-    limits = limits or TextLimits()
+    limits = text_limits(profile)
     images = [i for s in sources for i in (list_grids(s) if s.is_dir() else [s])]
     findings: list[Finding] = []
     first: dict[str, Path] = {}
@@ -57,7 +60,7 @@ def check(
             faults = _faults(read_caption(image), path, load_facts(image), patterns, limits)
             text = " ".join((read_caption(image) or "").split()).casefold()
             if text and (other := first.setdefault(text, path)) != path:
-                faults.append(f"the same as {other}; say what differs.")
+                faults.append(f"the same as {other}; write what differs.")
         except GridctlError as error:
             faults = [str(error)]
         findings += [Finding(path=path, fault=fault) for fault in faults]
@@ -83,7 +86,7 @@ def _faults(
         if not found:
             continue
         if not text[found.end() :].strip():
-            faults.append("the layout prompt alone, without content.")
+            faults.append("a layout prompt without content; add what the grid shows.")
         if facts is not None:
             right = layout_prompt(facts.grid, template, fps=facts.fps)
             if found[0] != right:
@@ -93,6 +96,6 @@ def _faults(
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """What `template` can look like, whatever it is filled in with."""
+    """Matches `template` with any values filled in."""
     parts = re.split(r"\{\w+[^}]*\}", template)
     return re.compile(r"\S+?(?: seconds?)?".join(re.escape(part) for part in parts))

@@ -1,7 +1,7 @@
-"""How many tokens a caption has: what T5 and CLIP read of it.
+"""How many tokens a caption has, and how many of them T5 and CLIP read.
 
-Counted with the base model's own tokenizers where they are on this machine; else estimated,
-and on the safe side: rather too many tokens than a caption that is cut off in training.
+The base model's own tokenizers count, if they are on this machine. Otherwise tokens are
+estimated, rather too many than too few, so that training never cuts a caption off.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 
 from gridctl.errors import GridctlError
 from gridctl.machine.models import local_base
+from gridctl.profile import Profile
 
 T5_TOKENS, CLIP_TOKENS = 512, 77  # FLUX.1's
 
 
 def estimate_tokens(text: str) -> int:
-    """An upper estimate for prose: a token for three letters, and for each sign."""
-    count = 2  # begin and end
+    """An upper estimate for prose: one token per three letters and per other character."""
+    count = 2  # start and end tokens
     for word in re.findall(r"[A-Za-z]+|\S", text):
         count += -(-len(word) // 3)
     return count
@@ -28,7 +29,7 @@ def estimate_tokens(text: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class TextLimits:
-    """How many tokens the text encoders read, and how they count."""
+    """How many tokens the text encoders read, and how to count them."""
 
     t5_tokens: int = T5_TOKENS
     clip_tokens: int = CLIP_TOKENS
@@ -42,21 +43,22 @@ class TextLimits:
         return self.count_clip(text) <= self.clip_tokens
 
 
-def text_limits(
-    base: str | None = None, *, revision: str | None = None, text_tokens: int | None = None
-) -> TextLimits:
-    """The limits of a base model: the built-in one, a folder, or a Hub id in the cache.
+def text_limits(profile: Profile) -> TextLimits:
+    """The limits of the profile's base model, if its tokenizers are on this machine.
 
-    Nothing is downloaded. `text_tokens` is the profile's, and goes before the base's own.
+    Nothing is downloaded. A profile that names no base model gets FLUX.1's limits, because
+    its captions may be trained on any. Raises GridctlError for a broken tokenizer.
     """
-    t5 = _find(base, revision, "tokenizer_2/tokenizer.json")
-    clip = _find(base, revision, "tokenizer/tokenizer.json")
-    config = _find(base, revision, "tokenizer_2/tokenizer_config.json")
-    own = T5_TOKENS
+    model = profile.model
+    base = model.base if "base" in model.model_fields_set else None
+    t5 = _find(base, model.revision, "tokenizer_2/tokenizer.json")
+    clip = _find(base, model.revision, "tokenizer/tokenizer.json")
+    config = _find(base, model.revision, "tokenizer_2/tokenizer_config.json")
+    limit = T5_TOKENS
     if config:
-        own = min(own, int(json.loads(config.read_text("utf-8")).get("model_max_length", own)))
+        limit = min(limit, int(json.loads(config.read_text("utf-8")).get("model_max_length", limit)))
     return TextLimits(
-        t5_tokens=text_tokens or own,
+        t5_tokens=model.text_tokens or limit,
         count_t5=_counter(t5) if t5 else estimate_tokens,
         count_clip=_counter(clip) if clip else estimate_tokens,
     )

@@ -12,90 +12,50 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from PIL import Image
 
-from gridctl.errors import GridctlError, UsageError
+from gridctl.errors import GridctlError
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_grid, split
-from gridctl.prompt import DEFAULT_QUESTION, VIEWS, View, check_question, question_prompt
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asking:
-    """How a model is asked: the prompt's template, and what it is shown.
-
-    `view` is the whole grid, `keyframes` frames spread over the clip, or every frame as a
-    picture of its own. Pictures are scaled down to `image_side` pixels on the longer side.
-
-    Raises UsageError for a view or a field of the prompt that is unknown.
-    """
-
-    prompt: str = DEFAULT_QUESTION
-    view: View = "grid"
-    keyframes: int = 4
-    image_side: int = 1536
-
-    def __post_init__(self) -> None:
-        if self.view not in VIEWS:
-            raise UsageError(f"view {self.view!r} is unknown; choose {', '.join(VIEWS)}.")
-        if self.keyframes < 1 or self.image_side < 16:
-            raise UsageError(
-                f"{self.keyframes} key frames of {self.image_side} pixels show nothing; "
-                "choose at least 1 of 16."
-            )
-        check_question(self.prompt)
-
-    def text(self, facts: Facts, *, layout: str, subject: str | None) -> str:
-        """The question about a grid with these facts; `layout` is a layout's name or template."""
-        return question_prompt(
-            self.prompt,
-            facts.grid,
-            fps=facts.fps,
-            frames=facts.num_frames,
-            shown=len(self.picks(facts)),
-            view=self.view,
-            layout=layout,
-            subject=subject,
-        )
-
-    def picks(self, facts: Facts) -> list[int]:
-        """The frames that are shown one by one."""
-        last = facts.num_frames - 1
-        count = self.keyframes if self.view == "keyframes" else facts.num_frames
-        places = np.linspace(0, last, min(count, facts.num_frames))
-        return [int(place + 0.5) for place in places]
+from gridctl.profile import CaptionSection
+from gridctl.prompt import question_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One grid, what is asked about it, and how it is shown."""
+    """One grid, what is asked about it, and how it is shown.
+
+    `settings` has the view (the whole grid, `keyframes` frames spread over the clip, or every
+    frame as its own picture) and `image_side`, the longest side of a picture in pixels.
+    """
 
     image: Path
     facts: Facts
     text: str
     subject: str | None
-    asking: Asking
+    settings: CaptionSection
 
     def pictures(self) -> list[Image.Image]:
-        """What the model is shown, scaled down; InputError for a broken image."""
+        """The pictures for the model, scaled down; InputError for a broken image."""
         pixels, facts = load_grid(self.image)
-        if self.asking.view == "grid":
+        if self.settings.view == "grid":
             pictures = [Image.fromarray(pixels)]
         else:
             frames = split(pixels, (facts or self.facts).grid)
-            pictures = [Image.fromarray(frames[k]) for k in self.asking.picks(self.facts)]
-        side = self.asking.image_side
+            shown = shown_frames(self.facts, self.settings)
+            pictures = [Image.fromarray(frames[k]) for k in shown]
+        side = self.settings.image_side
         for picture in pictures:
             if max(picture.size) > side:
                 picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
         return pictures
 
     def encoded(self) -> list[bytes]:
-        """The same as JPEG files, without the facts: a server need not know file names.
+        """The pictures as JPEG files, without the facts: a server need not know file names.
 
-        A grid that is a JPEG of the right size goes as it is: no time, and no loss.
+        A JPEG grid that is small enough is sent as it is, which saves time and quality.
         """
         size = self.facts.grid.image_size
-        if self.asking.view == "grid" and max(size) <= self.asking.image_side:
-            with suppress(OSError):  # decoding it below will say what is wrong
+        if self.settings.view == "grid" and max(size) <= self.settings.image_side:
+            with suppress(OSError):  # decoding it below reports what is wrong
                 bare = without_facts(self.image.read_bytes())
                 if bare is not None and Image.open(io.BytesIO(bare)).size == size:
                     return [bare]
@@ -107,11 +67,35 @@ class Question:
         return files
 
 
-def without_facts(jpeg: bytes) -> bytes | None:
-    """A JPEG file less its metadata (APP1 to APP13 and comments), not decoded.
+def make_question(
+    image: Path, facts: Facts, settings: CaptionSection, *, subject: str | None
+) -> Question:
+    """The question about a grid image with these facts."""
+    text = question_prompt(
+        settings.prompt,
+        facts.grid,
+        fps=facts.fps,
+        frames=facts.num_frames,
+        shown=len(shown_frames(facts, settings)),
+        view=settings.view,
+        layout=settings.layout,
+        subject=subject,
+    )
+    return Question(image=image, facts=facts, text=text, subject=subject, settings=settings)
 
-    None if it is not whole, or no plain JPEG: let whoever decodes it say what is wrong.
-    Segments as in ITU-T T.81, annex B: FF, a code, a length that counts itself, the content.
+
+def shown_frames(facts: Facts, settings: CaptionSection) -> list[int]:
+    """The frames that are shown one by one; padding is never shown."""
+    count = settings.keyframes if settings.view == "keyframes" else facts.num_frames
+    places = np.linspace(0, facts.num_frames - 1, min(count, facts.num_frames))
+    return [int(place + 0.5) for place in places]
+
+
+def without_facts(jpeg: bytes) -> bytes | None:
+    """A JPEG file without its metadata (APP1 to APP13 and comments), not decoded.
+
+    None if it is cut off or no plain JPEG. Segments are as in ITU-T T.81, annex B: FF, a
+    code, a length that counts itself, the content.
     """
     if not jpeg.startswith(b"\xff\xd8") or not jpeg.rstrip(b"\0").endswith(b"\xff\xd9"):
         return None
@@ -128,21 +112,21 @@ def without_facts(jpeg: bytes) -> bytes | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A model's answer as it came; `finished` is False if its tokens ran out."""
+    """A model's answer as it came; `finished` is False if it reached its token limit."""
 
     text: str
     finished: bool = True
 
 
-# Closing it ends the asking.
+# Closing the generator ends the run.
 Answers: TypeAlias = Generator[tuple[Question, Reply | GridctlError], None, None]
 
 
 class Describer(Protocol):
     """A model that answers questions, each once, in any order.
 
-    What fails for one grid is an answer too; what fails for all is raised. `questions` may
-    be taken from several threads, but by one at a time.
+    What fails for one grid is an answer, too. What fails for all grids is raised. Several
+    threads may take from `questions`, one at a time.
     """
 
     @property

@@ -1,30 +1,34 @@
-"""Caption: grid images → a caption .txt beside each, layout prompt first, content after."""
+"""Caption: a .txt beside each grid image, layout prompt first, content after."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from gridctl.caption.backends import open_describer
 from gridctl.caption.clean import clean_answer, cut
-from gridctl.caption.content import ContentSource
-from gridctl.caption.length import TextLimits
-from gridctl.caption.question import Answers, Asking, Describer, Question, Reply
+from gridctl.caption.content import ContentSource, read_mapping
+from gridctl.caption.length import TextLimits, text_limits
+from gridctl.caption.question import Answers, Describer, Question, Reply, make_question
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.files import write_text
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import caption_path, list_grids, read_caption, write_metadata
 from gridctl.media.grid_image import load_facts
 from gridctl.media.provenance import note_provenance
+from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Progress, silent
-from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt, layout_template
+from gridctl.prompt import layout_prompt, layout_template
+
+PREVIEWS = 3  # captions that a dry run makes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A caption that would be written, and what the model would be asked for it."""
+    """A caption that would be written, and the question for the model, if there is one."""
 
     image: Path
     caption: str
@@ -33,12 +37,13 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionResult(BatchResult):
-    """What became of each grid.
+    """What happened to each grid.
 
-    `shortened` are captions that were cut to what T5 reads, `unused` the mapping's keys that
-    name no grid, `previews` what a dry run has instead of files.
+    `shortened` are captions that were cut to the `t5_tokens` that T5 reads, `unused` names of
+    the mapping that match no grid, `previews` what a dry run has instead of files.
     """
 
+    t5_tokens: int
     shortened: tuple[Path, ...] = ()
     unused: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
@@ -47,102 +52,93 @@ class CaptionResult(BatchResult):
 
 def caption(
     sources: Sequence[Path],
+    profile: Profile | None = None,
     *,
-    layout: str = DEFAULT_LAYOUT,
-    subject: str | None = None,
-    mapping: Mapping[str, str] | None = None,
-    describer: Describer | Callable[[], Describer | None] | None = None,
-    asking: Asking | None = None,
-    limits: TextLimits | None = None,
+    describer: Describer | None = None,
     force: bool = False,
-    dry_run: int = 0,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CaptionResult:
     """Write `vid1.txt` beside each `vid1.jpg` in `sources`, grid images or folders of them.
 
-    `layout` is a layout's name or a template. The content is what `describer` answers when it
-    is shown the grid as `asking` says; without one it is `mapping`'s, else the text that lay
-    beside the clip when it was packed, else `subject`, else the words of the clip's name. A
-    function that makes the describer is called only if there is something to ask.
-    Captions that are there are kept. metadata.jsonl is made again in each folder. With
-    `dry_run`, that many captions are made and none is written.
+    `profile.caption` says how. Its backend writes the content: the template takes it from the
+    mapping, else from the text that lay beside the clip when it was packed, else from the
+    subject, else from the words of the clip's name. A model describes what it sees; it is
+    loaded only if a grid needs a caption. `describer` is a model to use instead.
+    Existing captions are kept unless `force`. metadata.jsonl is rewritten in each folder.
+    With `dry_run`, a few captions are made and none is written.
 
-    Raises InputError if a folder holds no grid image or cannot be written, UsageError for a
-    wrong layout or source, GridctlError if the model cannot be had; what is captioned by then
-    is kept.
+    Raises InputError if a folder holds no grid image, cannot be written, or the mapping cannot
+    be read, UsageError for a wrong source or profile, GridctlError if the model cannot be
+    loaded or reached. Captions written before an error are kept.
     """
     started = time.monotonic()
-    work = _Work(
-        template=layout_template(layout),
-        layout=layout,
-        source=ContentSource(mapping=mapping or {}, subject=subject),
-        asking=asking or Asking(),
-        limits=limits or TextLimits(),
-    )
-    jobs = _jobs(sources)
-    todo = work.without_caption(jobs, force=force)
-    if callable(describer):
-        describer = describer() if todo else None
-    work.asks = describer is not None
+    profile = profile or Profile()
+    settings = profile.caption
+    captioner = _Captioner(settings, text_limits(profile))
+    images = _images(sources)
+    todo = captioner.without_caption(images, force=force)
+    if describer is None and todo:
+        describer = open_describer(profile)
+    captioner.asks = describer is not None
     if dry_run:
-        todo = todo[:dry_run]
+        todo = todo[:PREVIEWS]
     progress = progress or silent
     written: list[Path] = []
     previews: list[Preview] = []
-    already = len(work.skipped) + len(work.failed)
-    answers = (describer or _Template(work.source)).describe(work.questions(todo))
+    already = len(captioner.skipped) + len(captioner.failed)
+    answers = (describer or _Template(captioner.source)).describe(captioner.questions(todo))
     made_by = {
         "caption_backend": describer.backend if describer else "template",
         "caption_model": describer.model if describer else None,
     }
     try:
-        progress(already, len(jobs), "")
-        with closing(answers):  # whatever stops the run, no more is asked
+        progress(already, len(images), "")
+        with closing(answers):  # whatever stops the run, nothing more is asked
             for question, reply in answers:
-                made = work.compose(question, reply)
-                if made is not None and dry_run:
+                text = captioner.compose(question, reply)
+                if text is not None and dry_run:
                     asked = question.text if describer else None
-                    previews.append(Preview(image=question.image, caption=made, question=asked))
-                elif made is not None:
-                    prompt = question.text if describer else work.template
-                    note_provenance(question.image, made, {**made_by, "caption_prompt": prompt})
-                    write_text(caption_path(question.image), made + "\n")
+                    previews.append(Preview(image=question.image, caption=text, question=asked))
+                elif text is not None:
+                    prompt = question.text if describer else captioner.template
+                    note_provenance(question.image, text, {**made_by, "caption_prompt": prompt})
+                    write_text(caption_path(question.image), text + "\n")
                     written.append(caption_path(question.image))
-                done = len(written) + len(previews) + len(work.failed) + len(work.skipped)
+                failed, skipped = len(captioner.failed), len(captioner.skipped)
+                done = len(written) + len(previews) + failed + skipped
                 rate = (done - already) / max(1e-9, time.monotonic() - started)
-                progress(done, len(jobs), f"{rate:.1f} grids/s  {question.image.name}")
+                progress(done, len(images), f"{rate:.1f} grids/s  {question.image.name}")
     finally:
         if not dry_run:
-            for folder in sorted({path.parent for path in (*written, *work.skipped)}):
+            for folder in sorted({path.parent for path in (*written, *captioner.skipped)}):
                 write_metadata(folder)
-    place = {target: index for index, target in enumerate(jobs)}
+    place = {target: index for index, target in enumerate(images)}
     return CaptionResult(
         written=tuple(sorted(written, key=place.__getitem__)),
-        skipped=tuple(work.skipped),
-        failed=tuple(sorted(work.failed, key=lambda f: place[caption_path(f.path)])),
-        shortened=tuple(sorted(work.shortened, key=place.__getitem__)),
-        unused=() if dry_run or work.skipped else work.unused(),
+        skipped=tuple(captioner.skipped),
+        failed=tuple(sorted(captioner.failed, key=lambda f: place[caption_path(f.path)])),
+        t5_tokens=captioner.limits.t5_tokens,
+        shortened=tuple(sorted(captioner.shortened, key=place.__getitem__)),
+        unused=() if dry_run or captioner.skipped else captioner.unused(),
         previews=tuple(sorted(previews, key=lambda p: place[caption_path(p.image)])),
         seconds=time.monotonic() - started,
     )
 
 
-def _jobs(sources: Sequence[Path]) -> dict[Path, Path]:
-    """Caption → grid image; a caption that two images share is the first one's."""
-    jobs: dict[Path, Path] = {}
+def _images(sources: Sequence[Path]) -> dict[Path, Path]:
+    """Caption → grid image. If two images share a caption, the first one gets it."""
+    images: dict[Path, Path] = {}
     for source in sources:
-        if source.is_file() and source.suffix.lower() in (
-            ".txt",
-            ".jsonl",
-        ):  # a .txt would pass for its own caption
+        if source.is_file() and source.suffix.lower() in (".txt", ".jsonl"):
             raise UsageError(f"{source} is no grid image; name the image, or its folder.")
         for image in list_grids(source) if source.is_dir() else [source]:
-            jobs.setdefault(caption_path(image), image)
-    return jobs
+            images.setdefault(caption_path(image), image)
+    return images
 
 
 class _Template:
-    """The backend without a model: it answers with the words that are there."""
+    """The backend without a model: it answers with existing words."""
 
     backend, model = "template", ""
 
@@ -157,32 +153,26 @@ class _Template:
                 yield question, error
 
 
-class _Work:
-    """From images to questions, and from answers to captions; counts what fails on the way."""
+class _Captioner:
+    """From images to questions, and from answers to captions; collects failures on the way."""
 
-    def __init__(
-        self,
-        *,
-        template: str,
-        layout: str,
-        source: ContentSource,
-        asking: Asking,
-        limits: TextLimits,
-    ) -> None:
-        self.template, self.layout, self.source = template, layout, source
-        self.asking, self.limits = asking, limits
-        self.asks = False  # whether a model is asked
+    def __init__(self, settings: CaptionSection, limits: TextLimits) -> None:
+        self.settings, self.limits = settings, limits
+        self.template = layout_template(settings.layout)
+        mapping = read_mapping(settings.mapping) if settings.mapping else {}
+        self.source = ContentSource(mapping=mapping, subject=settings.subject)
+        self.asks = False  # whether there is a model to ask
         self.skipped: list[Path] = []
         self.failed: list[Failure] = []
         self.shortened: list[Path] = []
         self._used: set[str] = set()
 
-    def without_caption(self, jobs: Mapping[Path, Path], *, force: bool) -> list[Path]:
-        """The images that need one; the others are skipped, or failed."""
+    def without_caption(self, images: Mapping[Path, Path], *, force: bool) -> list[Path]:
+        """The images that need a caption; the others are counted as skipped or failed."""
         todo: list[Path] = []
-        for target, image in jobs.items():
+        for target, image in images.items():
             try:
-                if not image.exists():  # told before a model is loaded for it
+                if not image.exists():  # found out before a model is loaded
                     raise InputError(f"{image} does not exist; check the name.")
                 if not force and read_caption(image):
                     self.skipped.append(target)
@@ -206,11 +196,10 @@ class _Work:
                 continue
             self._used |= self.source.keys_of(image, facts)
             subject = self.source.known_subject(image, facts) if self.asks else None
-            text = self.asking.text(facts, layout=self.layout, subject=subject)
-            yield Question(image=image, facts=facts, text=text, subject=subject, asking=self.asking)
+            yield make_question(image, facts, self.settings, subject=subject)
 
     def compose(self, question: Question, reply: Reply | GridctlError) -> str | None:
-        """The caption of an answer; None, and a failure, if there is none."""
+        """The caption of an answer; None if the answer failed, which is then recorded."""
         try:
             if isinstance(reply, GridctlError):
                 raise reply
@@ -230,19 +219,10 @@ class _Work:
         else:
             content = " ".join(reply.text.split())
         if question.subject:
-            # CLIP reads the first 77 tokens: the subject belongs into them.
-            lead = f"{opening} {question.subject.rstrip('.')}."
-            if not limits.fits_clip(lead):
-                raise GridctlError(
-                    f"layout and subject are more than the {limits.clip_tokens} tokens that CLIP "
-                    "reads; shorten the layout prompt or the subject."
-                )
-            read = cut(content, lambda text: limits.fits_clip(f"{opening} {text}"))
-            if question.subject.rstrip(".").casefold() not in read.casefold():
-                content = f"{question.subject.rstrip('.')}. {content}"
+            content = self._with_subject(content, opening, question.subject.rstrip("."))
         elif not limits.fits_clip(opening):
             raise GridctlError(
-                f"the layout prompt alone is more than the {limits.clip_tokens} tokens that CLIP "
+                f"the layout prompt alone exceeds the {limits.clip_tokens} tokens that CLIP "
                 "reads; shorten it."
             )
         kept = cut(content, lambda text: limits.fits_t5(f"{opening} {text}".strip()))
@@ -253,6 +233,18 @@ class _Work:
         if kept != content:
             self.shortened.append(caption_path(question.image))
         return f"{opening} {kept}".strip()
+
+    def _with_subject(self, content: str, opening: str, subject: str) -> str:
+        """`content` with the subject where CLIP, which reads only 77 tokens, still sees it."""
+        limits = self.limits
+        if not limits.fits_clip(f"{opening} {subject}."):
+            raise GridctlError(
+                f"layout prompt and subject exceed the {limits.clip_tokens} tokens that CLIP "
+                "reads; shorten one of them."
+            )
+        read = cut(content, lambda text: limits.fits_clip(f"{opening} {text}"))
+        is_there = subject.casefold() in read.casefold()
+        return content if is_there else f"{subject}. {content}"
 
     def _fail(self, image: Path, error: GridctlError) -> None:
         reason = str(error)

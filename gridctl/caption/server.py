@@ -7,7 +7,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from gridctl.caption.clean import shorten
 from gridctl.caption.gate import Gate, backoff_seconds, retry_after_seconds
 from gridctl.caption.question import Answers, Question, Reply
 from gridctl.errors import GridctlError, UsageError
+from gridctl.profile import CaptionSection
 
 CONNECT_SECONDS = 10.0
 LONGEST_REST_SECONDS = 3600.0  # a server that wants a longer one is left for today
@@ -45,31 +46,28 @@ class _FinalError(GridctlError):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerDescriber:
-    """Asks `model` on the OpenAI-compatible server at `url`, `concurrency` requests at once.
+    """Asks `model` on the OpenAI-compatible server of `settings`, many requests at once.
 
-    A failure that may pass (no connection, silence for `timeout_seconds`, 429, 5xx, an answer
-    that is not what was agreed) is tried again `retries` times after a growing pause, or after
-    the one that the server names; nothing else is sent in that one. `request` adds to the
-    body of a request or replaces parts of it.
+    A failure that may pass (no connection, a timeout, 429, 5xx, a garbled answer) is tried
+    again `settings.retries` times, after a growing pause or after the one that the server
+    asks for. Nothing else is sent during the latter.
 
-    Raises UsageError for an address that is no HTTP server's.
+    Raises UsageError for an address that is not an HTTP server's.
     """
 
-    url: str
+    settings: CaptionSection
     model: str
     key: str | None = field(default=None, repr=False)
-    concurrency: int = 8
-    rate_per_minute: float | None = None
-    retries: int = 6
-    timeout_seconds: float = 120.0
     first_backoff_seconds: float = 1.0
-    max_tokens: int = 1024
-    request: Mapping[str, Any] = field(default_factory=dict)
 
     backend = "server"
 
     def __post_init__(self) -> None:
         base_url(self.url)
+
+    @property
+    def url(self) -> str:
+        return self.settings.server or ""
 
     def describe(self, questions: Iterator[Question]) -> Answers:
         """Each question with its answer, in the order in which they come.
@@ -80,7 +78,7 @@ class ServerDescriber:
         run = _Run(self, questions)
         # As many again prepare their pictures while the others wait for the server.
         threads = [
-            threading.Thread(target=run.work, daemon=True) for _ in range(2 * self.concurrency)
+            threading.Thread(target=run.work, daemon=True) for _ in range(2 * self.settings.concurrency)
         ]
         for thread in threads:
             thread.start()
@@ -105,9 +103,9 @@ class ServerDescriber:
         parts.append({"type": "text", "text": question.text})
         message = {"role": "user", "content": parts}
         body: dict[str, Any] = {"model": self.model, "messages": [message]}
-        if "max_completion_tokens" not in self.request:  # the newer name of the same
-            body["max_tokens"] = self.max_tokens
-        return json.dumps({**body, **self.request}).encode()
+        if "max_completion_tokens" not in self.settings.request:  # the newer name of the same
+            body["max_tokens"] = self.settings.max_tokens
+        return json.dumps({**body, **self.settings.request}).encode()
 
 
 class _Run:
@@ -119,9 +117,9 @@ class _Run:
         self.answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
         self.stop = threading.Event()
         self.taking = threading.Lock()
-        self.slots = threading.Semaphore(server.concurrency)
+        self.slots = threading.Semaphore(server.settings.concurrency)
         self.preparing = threading.Semaphore(os.cpu_count() or 1)
-        self.gate = Gate(server.rate_per_minute)
+        self.gate = Gate(server.settings.rate)
 
     def work(self) -> None:
         """One thread: take a question, prepare it, send it, hand in the answer; then the next."""
@@ -164,7 +162,7 @@ class _Run:
                         f"{server.url} wants no request for {rest / 3600:.1f} hours; run it again "
                         "after that."
                     ) from None
-                if attempt == server.retries:
+                if attempt == server.settings.retries:
                     raise _given_up(server, error) from None
                 if rest is not None:
                     self.gate.close(rest)
@@ -234,7 +232,7 @@ def _post(session: requests.Session, server: ServerDescriber, body: bytes) -> Re
             f"{base_url(server.url)}/chat/completions",
             data=body,
             headers={"Content-Type": "application/json", **_headers(server.key)},
-            timeout=(CONNECT_SECONDS, server.timeout_seconds),
+            timeout=(CONNECT_SECONDS, server.settings.timeout_seconds),
             allow_redirects=False,  # requests would turn it into a GET
             auth=_no_netrc,
         )
@@ -299,7 +297,7 @@ def _reply(server: ServerDescriber, response: requests.Response) -> Reply:
 
 
 def _given_up(server: ServerDescriber, error: _PassingError) -> GridctlError:
-    tries = f"after {server.retries + 1} tries"
+    tries = f"after {server.settings.retries + 1} tries"
     if error.unreachable:
         return _FinalError(
             f"{server.url} cannot be reached {tries}; start the server or check --server, then "

@@ -1,4 +1,4 @@
-"""The backend `vlm`: a vision-language model run here, through transformers' own classes."""
+"""The backend `vlm`: a vision-language model on this machine, through transformers' classes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from gridctl.errors import GridctlError, UsageError
 from gridctl.flux.base import quantization_config
 from gridctl.machine.devices import pick_device, pick_dtype
 from gridctl.machine.tokens import hub_token
-from gridctl.profile import Profile
+from gridctl.profile import CaptionSection, Profile
 from gridctl.profile.schema import DEFAULT_VLM
 
 
 @dataclass(frozen=True, kw_only=True)
 class VlmDescriber:
-    """An image-text-to-text model of transformers and its processor, `batch` grids at once."""
+    """An image-text-to-text model of transformers with its processor.
+
+    `settings` has the batch size in grids and `max_tokens`, the limit of an answer.
+    """
 
     model: str
     network: Any
     processor: Any
-    batch: int = 4
-    max_tokens: int = 1024
+    settings: CaptionSection
 
     backend = "vlm"
 
     def describe(self, questions: Iterator[Question]) -> Answers:
-        """Each question with its answer, in order; a broken image fails alone."""
-        while batch := list(islice(questions, self.batch)):
+        """Each question with its answer, in order. A broken image fails only itself."""
+        while batch := list(islice(questions, self.settings.batch)):
             messages, asked = [], []
             for question in batch:
                 try:
@@ -46,7 +48,7 @@ class VlmDescriber:
                 yield from zip(asked, self._answers_or_errors(messages), strict=True)
 
     def _answers_or_errors(self, messages: Sequence[Any]) -> Sequence[Reply | GridctlError]:
-        """What a processor refuses, such as a picture of extreme proportions, fails alone."""
+        """One reply per message. A picture that the processor refuses fails only itself."""
         try:
             return self._answers(messages)
         except ValueError as error:
@@ -72,25 +74,26 @@ class VlmDescriber:
             return_tensors="pt",
             add_special_tokens=not has_start,
         ).to(self.network.device, self.network.dtype)
+        limit = self.settings.max_tokens
         output = self.network.generate(
-            **inputs, max_new_tokens=self.max_tokens, do_sample=False, temperature=None, top_p=None
+            **inputs, max_new_tokens=limit, do_sample=False, temperature=None, top_p=None
         )
         ends = _end_tokens(self.network)
-        # Some templates begin the answer themselves: with a thought, which is no caption.
+        # Some chat templates begin the answer with a thinking mark, which is not in the output.
         begun = "<think>" if texts[0].rstrip().endswith("<think>") else ""
         replies = []
         for row in output[:, inputs["input_ids"].shape[1] :].tolist():
             text = begun + self.processor.decode(row, skip_special_tokens=True)
-            finished = len(row) < self.max_tokens or bool(ends & set(row))
+            finished = len(row) < limit or bool(ends & set(row))
             replies.append(Reply(text=text, finished=finished))
         return replies
 
 
 def open_vlm(profile: Profile) -> VlmDescriber:
-    """Load the profile's caption.model in its memory preset's precision; no remote code.
+    """Load the profile's caption.model in the precision of its memory preset.
 
-    Raises UsageError where a package is missing or the device is not there, GridctlError for
-    a model that cannot be had or loaded.
+    Remote code is never run. Raises UsageError if a package or the device is missing,
+    GridctlError for a model that cannot be loaded.
     """
     settings, memory = profile.caption, profile.memory
     name = settings.model or DEFAULT_VLM
@@ -98,7 +101,7 @@ def open_vlm(profile: Profile) -> VlmDescriber:
     _check_torchvision()
     dtype = pick_dtype(profile.model.dtype, device)
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
-    # With offload, layers that the card has no room for wait in main memory.
+    # With offload, layers that do not fit on the GPU stay in main memory.
     options["device_map"] = "auto" if memory.offload == "group" else {"": device}
     if memory.quantize != "none":
         from transformers import BitsAndBytesConfig
@@ -115,7 +118,7 @@ def open_vlm(profile: Profile) -> VlmDescriber:
     try:
         processor = AutoProcessor.from_pretrained(name, **where)
         network = AutoModelForImageTextToText.from_pretrained(name, **where, **options)
-    except Exception as error:  # what a model's files can be wrong in has no common kind
+    except Exception as error:  # broken model files raise anything
         reason = shorten(str(error) or type(error).__name__, 200).rstrip(".")
         raise GridctlError(
             f"{name} cannot be loaded as a vision-language model: {reason}. Name a Hub id or a "
@@ -123,14 +126,13 @@ def open_vlm(profile: Profile) -> VlmDescriber:
         ) from error
     if not getattr(processor, "chat_template", None):
         raise GridctlError(
-            f"{name} has no chat template, so it cannot be asked; take an instruction-tuned model."
+            f"{name} has no chat template, so it cannot be asked; use an instruction-tuned model."
         )
     return VlmDescriber(
         model=name,
         network=network.eval(),
         processor=processor,
-        batch=settings.batch,
-        max_tokens=settings.max_tokens,
+        settings=settings,
     )
 
 
@@ -145,15 +147,15 @@ def _end_tokens(network: Any) -> set[int]:
 
 
 def _check_torchvision() -> None:
-    """Processors want it: say so before gigabytes are loaded."""
+    """Processors need torchvision: fail before gigabytes are loaded."""
     try:
         import torchvision  # noqa: F401
     except ImportError:
         raise UsageError(
-            "the backend vlm needs torchvision, which is not installed; pip install 'gridctl[vlm]'."
+            "the backend vlm needs torchvision, which is not installed; run pip install 'gridctl[vlm]'."
         ) from None
     except RuntimeError as error:
         raise UsageError(
             f"torchvision does not fit PyTorch {torch.__version__} ({shorten(str(error), 80)}); "
-            "install the one from where PyTorch came."
+            "install both from the same package index."
         ) from None
