@@ -56,7 +56,9 @@ def text_limits(profile: Profile) -> TextLimits:
     config = _find(base, model.revision, "tokenizer_2/tokenizer_config.json")
     limit = T5_TOKENS
     if config:
-        limit = min(limit, int(json.loads(config.read_text("utf-8")).get("model_max_length", limit)))
+        limit = min(
+            limit, int(json.loads(config.read_text("utf-8")).get("model_max_length", limit))
+        )
     return TextLimits(
         t5_tokens=model.text_tokens or limit,
         count_t5=_counter(t5) if t5 else estimate_tokens,

@@ -78,7 +78,8 @@ class ServerDescriber:
         run = _Run(self, questions)
         # As many again prepare their pictures while the others wait for the server.
         threads = [
-            threading.Thread(target=run.work, daemon=True) for _ in range(2 * self.settings.concurrency)
+            threading.Thread(target=run.work, daemon=True)
+            for _ in range(2 * self.settings.concurrency)
         ]
         for thread in threads:
             thread.start()

@@ -152,7 +152,8 @@ def _check_torchvision() -> None:
         import torchvision  # noqa: F401
     except ImportError:
         raise UsageError(
-            "the backend vlm needs torchvision, which is not installed; run pip install 'gridctl[vlm]'."
+            "the backend vlm needs torchvision, which is not installed; "
+            "run pip install 'gridctl[vlm]'."
         ) from None
     except RuntimeError as error:
         raise UsageError(

@@ -9,13 +9,12 @@ import typer
 
 from gridctl.cli.batch import one_line, report
 from gridctl.cli.shell import Shell
-from gridctl.errors import GridctlError, UsageError
+from gridctl.errors import GridctlError
 
 if TYPE_CHECKING:
-    from gridctl.caption import CaptionResult
-    from gridctl.caption.length import TextLimits
+    from gridctl.caption import CaptionResult, CheckResult
 
-SHOWN = 3  # captions of a dry run
+CONTENT, MODEL, SERVER, RUN = "Content", "Model", "Server", "Run"
 
 
 def caption(
@@ -23,75 +22,118 @@ def caption(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Dataset folders, or grid images.",
+            help="Dataset folders or grid images.",
             show_default=False,
-            readable=False,  # one that is not has its own line, and the others are done
+            readable=False,  # an unreadable one gets its own error line, the others are done
         ),
     ],
-    backend: Annotated[
+    subject: Annotated[
         str | None,
         typer.Option(
-            help="What writes the content: template, vlm or server.", show_default="template"
+            rich_help_panel=CONTENT, help="Content for clips that came without text of their own."
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="ID|FOLDER", help="Of vlm, or the server's name for it.")
-    ] = None,
-    server: Annotated[
-        str | None,
+    mapping: Annotated[
+        Path | None,
         typer.Option(
-            metavar="URL", help="An OpenAI-compatible server; its key is $OPENAI_API_KEY."
+            rich_help_panel=CONTENT,
+            metavar="FILE",
+            help="Content of each clip: a CSV or JSONL file with file_name and text, or TOML.",
         ),
     ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
-            help="video, turn, time, action, free, or a sentence with {rows}, {cols}, {frames}, "
-            "{order} and {interval}.",
+            rich_help_panel=CONTENT,
+            help="Layout prompt, the sentence that describes the grid: video, turn, time, action, "
+            "free, or a sentence with {rows}, {cols}, {frames}, {order} and {interval}.",
             show_default="video",
+            autocompletion=lambda: ["video", "turn", "time", "action", "free"],
         ),
     ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="The content, where no text came with the clip.")
-    ] = None,
-    mapping: Annotated[
-        Path | None,
+    backend: Annotated[
+        str | None,
         typer.Option(
-            metavar="FILE", help="Contents by name: CSV or JSONL (file_name, text), or TOML."
+            rich_help_panel=MODEL,
+            help="What writes the content: template (existing text), vlm (a model on this "
+            "machine) or server.",
+            show_default="template",
+            autocompletion=lambda: ["template", "vlm", "server"],
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=MODEL,
+            metavar="ID|FOLDER",
+            help="Vision-language model for vlm, or a model's name on the server.",
         ),
     ] = None,
     view: Annotated[
         str | None,
-        typer.Option(help="What models see: grid, keyframes or frames.", show_default="grid"),
+        typer.Option(
+            rich_help_panel=MODEL,
+            help="What the model sees: the grid, a few keyframes, or all frames.",
+            show_default="grid",
+            autocompletion=lambda: ["grid", "keyframes", "frames"],
+        ),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="What models are asked.", show_default="the profile's")
+        str | None,
+        typer.Option(
+            rich_help_panel=MODEL, help="Question for the model.", show_default="the profile's"
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=SERVER,
+            metavar="URL",
+            help="OpenAI-compatible server; implies --backend server. The key is read from "
+            "$OPENAI_API_KEY.",
+        ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="Requests to the server at once.", show_default="8")
+        int | None,
+        typer.Option(rich_help_panel=SERVER, help="Requests at the same time.", show_default="8"),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Requests per minute, at most.", show_default="no limit")
+        float | None,
+        typer.Option(
+            rich_help_panel=SERVER, help="Most requests per minute.", show_default="no limit"
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show three captions and write none.")
+        bool,
+        typer.Option("--dry-run", rich_help_panel=RUN, help="Show three captions, write none."),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Look over the captions that are there.")
+        bool,
+        typer.Option(
+            "--check", rich_help_panel=RUN, help="Check existing captions instead of writing."
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write captions again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=RUN, help="Replace existing captions.")
+    ] = False,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
+        str | None,
+        typer.Option(
+            rich_help_panel=RUN,
+            metavar="NAME|FILE",
+            help="Profile: a shipped one's name, or a TOML file.",
+        ),
     ] = None,
 ) -> None:
-    """Write a caption .txt beside each grid image: layout prompt first, then the
-    content.
+    """Write a caption beside each grid image, as a .txt file.
 
-    The content is the --mapping's, else the text that lay beside the clip when
-    it was packed, else --subject, else the words of the clip's name; or a model
-    describes what it sees, here (--backend vlm) or on a --server. Captions that
-    are there are kept, so edit them freely; run it again after that, and
-    metadata.jsonl has the edited ones.
+    A caption is the layout prompt and then the content, which says what the grid
+    shows. The content comes from --mapping, else from the text that lay beside the
+    clip when it was packed, else from --subject, else from the words of the clip's
+    name. With --backend vlm or --server, a model describes what it sees.
+
+    Existing captions are kept. You can edit them: run the command again, and
+    metadata.jsonl is updated.
 
     Example: gridctl caption vidgrid/ --subject "a red ball bounces"
     """
@@ -114,83 +156,60 @@ def caption(
         },
     )
     shell.note(loaded.choice)
-    chosen = loaded.profile.caption
-    if chosen.backend == "template" and (model or view or prompt):
-        flag = "--model" if model else "--view" if view else "--prompt"
-        raise UsageError(f"the template takes no {flag}; add --backend vlm, or a --server.")
-    if chosen.backend != "server" and (server or concurrency or rate):
-        flag = "--server" if server else "--concurrency" if concurrency else "--rate"
-        raise UsageError(
-            f"the backend {chosen.backend} takes no {flag}; take --backend server, or leave it out."
-        )
     from gridctl import caption as verb
 
-    base = loaded.profile.model.base if loaded.origins["model.base"] != "default" else None
-    limits = verb.text_limits(
-        base,
-        revision=loaded.profile.model.revision,
-        text_tokens=loaded.profile.model.text_tokens,
-    )
+    verb.refuse_unused_flags(loaded)
     if check:
-        _check(shell, sources, chosen.layout, limits)
+        with shell.progress("check") as progress:
+            _report_check(shell, verb.check(sources, loaded.profile, progress=progress))
         return
     with shell.progress("caption") as progress:
         result = verb.caption(
-            sources,
-            layout=chosen.layout,
-            subject=chosen.subject,
-            mapping=verb.read_mapping(chosen.mapping) if chosen.mapping else None,
-            describer=lambda: verb.open_describer(loaded.profile),
-            asking=verb.asking_of(chosen),
-            limits=limits,
-            force=force,
-            dry_run=SHOWN if dry_run else 0,
-            progress=progress,
+            sources, loaded.profile, force=force, dry_run=dry_run, progress=progress
         )
-    _tell(shell, result, t5_tokens=limits.t5_tokens)
+    _note_result(shell, result)
     if dry_run:
-        _preview(shell, result)
+        _show_previews(shell, result)
     else:
         report(shell, result, verb="captioned")
 
 
-def _tell(shell: Shell, result: CaptionResult, *, t5_tokens: int) -> None:
+def _note_result(shell: Shell, result: CaptionResult) -> None:
     if result.written:
-        count, seconds = len(result.written), result.seconds
-        shell.note(f"{count} captions in {seconds:.1f} s, {count / seconds:.1f} a second")
+        rate = len(result.written) / result.seconds
+        shell.note(
+            f"{_count(result.written, 'caption')} in {result.seconds:.1f} s, {rate:.1f} per second"
+        )
     if result.shortened:
         shell.note(
-            f"{len(result.shortened)} were cut to the {t5_tokens} tokens that T5 reads, such as "
-            f"{result.shortened[0]}"
+            f"{_count(result.shortened, 'caption')} cut to the {result.t5_tokens} tokens that T5 "
+            f"reads, such as {result.shortened[0]}"
         )
     if result.unused:
         shell.note(
-            f"{len(result.unused)} names of the mapping are no grid's, such as {result.unused[0]}"
+            f"{_count(result.unused, 'name')} in the mapping match no grid, such as "
+            f"{result.unused[0]}"
         )
 
 
-def _preview(shell: Shell, result: CaptionResult) -> None:
+def _show_previews(shell: Shell, result: CaptionResult) -> None:
     lines: list[str] = []
     asked: str | None = None
     for preview in result.previews:
         if preview.question and preview.question != asked:
             asked = preview.question
-            lines.append(f"asked: {asked}")
+            lines.append(f"question: {asked}")
         lines.append(f"{preview.image}: {preview.caption}")
     shell.results(
         lines,
         [{"image": p.image, "caption": p.caption, "question": p.question} for p in result.previews],
     )
-    shell.note(f"nothing is written; {len(result.skipped)} captions are there already")
+    shell.note(f"dry run: nothing is written; {_count(result.skipped, 'caption')} exist already")
     for failure in result.failed:
         shell.note(f"would fail: {one_line(failure.reason)}")
 
 
-def _check(shell: Shell, sources: list[Path], layout: str, limits: TextLimits) -> None:
-    from gridctl.caption import check
-
-    with shell.progress("check") as progress:
-        result = check(sources, layout=layout, limits=limits, progress=progress)
+def _report_check(shell: Shell, result: CheckResult) -> None:
     shell.results(
         [f"{finding.path}: {finding.fault}" for finding in result.findings],
         {
@@ -204,4 +223,8 @@ def _check(shell: Shell, sources: list[Path], layout: str, limits: TextLimits) -
             f"{faulty} of {result.grids} captions have a fault; edit the .txt, or run "
             "gridctl caption again."
         )
-    shell.note(f"{result.grids} captions, no fault")
+    shell.note(f"{result.grids} captions checked, no fault")
+
+
+def _count(items: tuple[object, ...], what: str) -> str:
+    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

@@ -1,10 +1,11 @@
-"""A GLM-4.1V-class model for the tests of captioning, and what runs beside it."""
+"""Profiles for captioning, and a GLM-4.1V-class model with the process it runs in."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,31 @@ import gridctl
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
+from gridctl.profile import Profile, load_profile
 
 GLM = Path(__file__).parent / "glm"
 COLOURS = ((220, 20, 20), (20, 20, 220))
 GRID = Grid(rows=2, cols=2, cell=(32, 32))
 
 
+@pytest.fixture
+def captioning(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Profile]:
+    """[caption] settings → a profile; a mapping is written to a file first."""
+
+    def make(*, mapping: Mapping[str, str] | None = None, **settings: object) -> Profile:
+        if mapping is not None:
+            path = tmp_path_factory.mktemp("mapping") / "map.jsonl"
+            lines = [json.dumps({"file_name": k, "text": v}) for k, v in mapping.items()]
+            path.write_text("\n".join(lines))
+            settings["mapping"] = path
+        return load_profile(None, {f"caption.{k}": v for k, v in settings.items()}).profile
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def glm_environment() -> dict[str, str]:
-    """The environment of a process that has torchvision, which `make` puts into .venv/vlm."""
+    """The environment of a process with torchvision, which `make` installs into .venv/vlm."""
     beside = Path(sys.prefix) / "vlm"
     if not beside.is_dir() and importlib.util.find_spec("torchvision") is None:
         pytest.fail("torchvision is missing: make test installs it, or see the Makefile for how.")
@@ -34,7 +51,7 @@ def glm_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def glm(tmp_path_factory: pytest.TempPathFactory, glm_environment: dict[str, str]) -> Path:
-    """A folder with a model that answers what colour it sees; trained here, in some seconds."""
+    """A folder with a model that answers which colour it sees; trained here in seconds."""
     folder = tmp_path_factory.mktemp("models") / "glm"
     command = [sys.executable, str(GLM / "build.py"), str(folder)]
     done = subprocess.run(command, env=glm_environment, capture_output=True, text=True)
@@ -46,7 +63,7 @@ def glm(tmp_path_factory: pytest.TempPathFactory, glm_environment: dict[str, str
 def run_with_torchvision(
     glm_environment: dict[str, str],
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`python -m MODULE ARGUMENTS` in a process that has torchvision."""
+    """`python -m MODULE ARGUMENTS` in a process with torchvision."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(GLM / "with_torchvision.py"), *map(str, arguments)]
@@ -57,7 +74,7 @@ def run_with_torchvision(
 
 @pytest.fixture
 def coloured(tmp_path: Path) -> Path:
-    """Five grids, red and blue by turns."""
+    """Five grids, red and blue alternating."""
     folder = tmp_path / "vidgrid"
     for number in range(5):
         rng = np.random.default_rng(number)

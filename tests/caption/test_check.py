@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from gridctl.caption import caption, check
-from gridctl.caption.length import text_limits
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
+from gridctl.profile import load_profile
 
 GRID = Grid(rows=1, cols=2, cell=(16, 16))
 NAMES = ["cat", "dog", "bird", "fish"]
@@ -25,14 +25,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def faults(folder: Path, layout: str = "video") -> dict[str, str]:
-    result = check([folder], layout=layout)
+    result = check([folder], load_profile(None, {"caption.layout": layout}).profile)
     assert result.grids == len(NAMES)
     return {finding.path.name: finding.fault for finding in result.findings}
 
 
 @pytest.mark.parametrize("layout", ["video", "turn", "time", "action", "free", "{cols} pictures:"])
 def test_what_caption_writes_has_no_fault(folder: Path, layout: str) -> None:
-    caption([folder], layout=layout, force=True)
+    caption([folder], load_profile(None, {"caption.layout": layout}).profile, force=True)
     assert faults(folder, layout) == {}
 
 
@@ -55,13 +55,13 @@ def test_too_long_and_without_content(folder: Path) -> None:
     found = faults(folder)
     assert "T5 reads 512" in found["cat.txt"]
     assert "without content" in found["dog.txt"]
-    short = check([folder], limits=text_limits("tiny", text_tokens=5))
+    short = check([folder], load_profile("tiny", {"model.text_tokens": 5}).profile)
     assert len(short.findings) == len(NAMES) + 1
 
 
 def test_the_same_caption_twice_names_the_first(folder: Path) -> None:
     (folder / "fish.txt").write_text("1x2 grid of 2  video frames in reading order. BIRD")
-    assert faults(folder) == {"fish.txt": f"the same as {folder / 'bird.txt'}; say what differs."}
+    assert faults(folder) == {"fish.txt": f"the same as {folder / 'bird.txt'}; write what differs."}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_layout_that_contradicts_the_facts(folder: Path, wrong: str) -> None:
     assert "but the facts are" in found["cat.txt"]
 
 
-def test_words_of_one_s_own_contradict_nothing(folder: Path) -> None:
+def test_a_free_caption_contradicts_nothing(folder: Path) -> None:
     (folder / "cat.txt").write_text("a cat in four pictures")
     assert faults(folder) == {}
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridctl.caption.question import Asking, Question, without_facts
-from gridctl.errors import InputError, UsageError
+from gridctl.caption.question import Question, make_question, without_facts
+from gridctl.errors import InputError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import compose, load_grid, save_grid
+from gridctl.profile import CaptionSection
 from gridctl.prompt import View
 
 GRID = Grid(rows=2, cols=3, cell=(64, 32), order="serpentine")
@@ -31,10 +32,9 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "vid1.png"
 
 
-def question(image: Path, **asking: object) -> Question:
+def question(image: Path, **settings: object) -> Question:
     facts = Facts(grid=GRID, source="", times_seconds=(0.0,) * REAL, fps=2.0, num_frames=REAL)
-    how = Asking(**asking)  # type: ignore[arg-type]
-    return Question(image=image, facts=facts, text="?", subject=None, asking=how)
+    return make_question(image, facts, CaptionSection(**settings), subject=None)  # type: ignore[arg-type]
 
 
 def greys(question: Question) -> list[int]:
@@ -116,8 +116,7 @@ def test_an_image_that_was_scaled_since_is_told(jpeg: Path) -> None:
 
 
 def test_the_question_tells_the_real_frames(image: Path) -> None:
-    asked = question(image, view="frames")
-    text = asked.asking.text(asked.facts, layout="video", subject=None)
+    text = question(image, view="frames").text
     assert "all 5 frames of one clip, in order, 0.5 seconds apart" in text
 
 
@@ -125,9 +124,3 @@ def test_a_broken_image_is_told(tmp_path: Path) -> None:
     (tmp_path / "vid1.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"vid1\.jpg"):
         question(tmp_path / "vid1.jpg").pictures()
-
-
-def test_wrong_ways_to_ask_are_refused() -> None:
-    for wrong in ({"view": "film"}, {"prompt": "{x}"}, {"keyframes": 0}, {"image_side": 3}):
-        with pytest.raises(UsageError):
-            Asking(**wrong)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
+from gridctl.profile import Profile, load_profile
 from gridctl.prompt import grid_prompt, layout_template
+
+Captioning = Callable[..., Profile]
 
 GRID = Grid(rows=1, cols=2, cell=(16, 16))
 
@@ -55,23 +58,27 @@ def written(image: Path) -> str:
     return image.with_suffix(".txt").read_text(encoding="utf-8")
 
 
-def test_layout_comes_first_then_the_content_of_the_facts(tmp_path: Path) -> None:
+def test_layout_comes_first_then_the_content_of_the_facts(
+    captioning: Captioning, tmp_path: Path
+) -> None:
     image = make_grid(tmp_path / "vid1.jpg", text="ein Bär\n läuft")
-    result = caption([tmp_path], subject="a cat")
+    result = caption([tmp_path], captioning(subject="a cat"))
     assert result.written == (tmp_path / "vid1.txt",)
     assert written(image) == grid_prompt(GRID, "ein Bär läuft") + "\n"
     line = json.loads((tmp_path / "metadata.jsonl").read_text(encoding="utf-8"))
     assert line["text"] == written(image).strip()
 
 
-def test_content_is_the_text_else_the_subject_else_the_words_of_the_name(tmp_path: Path) -> None:
+def test_content_is_the_text_else_the_subject_else_the_words_of_the_name(
+    captioning: Captioning, tmp_path: Path
+) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     caption([tmp_path])
     assert written(image).endswith(" red ball bounces\n")
-    caption([tmp_path], subject="a cat", force=True)
+    caption([tmp_path], captioning(subject="a cat"), force=True)
     assert written(image).endswith(" a cat\n")
     make_grid(tmp_path / "vid2.jpg", text="a dog")
-    caption([tmp_path], subject="a cat")
+    caption([tmp_path], captioning(subject="a cat"))
     assert written(tmp_path / "vid2.jpg").endswith(" a dog\n")
 
 
@@ -98,37 +105,37 @@ def test_captions_that_are_there_are_kept_and_reach_the_metadata(tmp_path: Path)
     assert written(image) != "by hand"
 
 
-def test_layouts(tmp_path: Path) -> None:
+def test_layouts(captioning: Captioning, tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
-    caption([image], layout="turn")
+    caption([image], captioning(layout="turn"))
     assert written(image) == grid_prompt(GRID, "red ball bounces", layout_template("turn")) + "\n"
-    caption([image], layout="{rows} by {cols}:", force=True)
+    caption([image], captioning(layout="{rows} by {cols}:"), force=True)
     assert written(image) == "1 by 2: red ball bounces\n"
     with pytest.raises(UsageError, match="spin"):
-        caption([image], layout="spin", force=True)
+        caption([image], captioning(layout="spin"), force=True)
 
 
-def test_a_caption_is_one_line_whatever_its_parts_are(tmp_path: Path) -> None:
+def test_a_caption_is_one_line_whatever_its_parts_are(
+    captioning: Captioning, tmp_path: Path
+) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
-    caption([image], layout="{rows} by\n{cols}:", mapping={"vid1": "a\r\nfox"})
+    caption([image], captioning(layout="{rows} by\n{cols}:", mapping={"vid1": "a\r\nfox"}))
     assert written(image) == "1 by 2: a fox\n"
-    caption([image], mapping={"vid1": "a\nfox"}, describer=Scripted({}), force=True)
+    caption([image], captioning(mapping={"vid1": "a\nfox"}), describer=Scripted({}), force=True)
     assert written(image) == f"{OPENING} a fox. A dog runs.\n"
 
 
-def test_a_model_is_had_only_if_there_is_something_to_ask(tmp_path: Path) -> None:
-    def load() -> Scripted:
-        raise GridctlError("loaded.")
-
+def test_a_model_is_opened_only_if_a_grid_needs_it(captioning: Captioning, tmp_path: Path) -> None:
+    without_address = captioning(backend="server")
     with pytest.raises(InputError, match="no grid image"):
-        caption([tmp_path], describer=load)
-    (failure,) = caption([tmp_path / "nowhere"], describer=load).failed
+        caption([tmp_path], without_address)
+    (failure,) = caption([tmp_path / "nowhere"], without_address).failed
     assert "does not exist" in failure.reason
     image = make_grid(tmp_path / "vid1.jpg")
-    with pytest.raises(GridctlError, match="loaded"):
-        caption([tmp_path], describer=load)
+    with pytest.raises(UsageError, match="needs an address"):
+        caption([tmp_path], without_address)
     image.with_suffix(".txt").write_text("there")
-    assert len(caption([tmp_path], describer=load).skipped) == 1
+    assert len(caption([tmp_path], without_address).skipped) == 1
 
 
 def test_a_caption_is_no_grid(tmp_path: Path) -> None:
@@ -176,11 +183,13 @@ def test_a_model_s_answer_is_cleaned_and_an_error_is_that_grid_s_alone(tmp_path:
         assert not failure.path.with_suffix(".txt").exists()
 
 
-def test_each_caption_records_who_made_it_until_it_is_edited(tmp_path: Path) -> None:
+def test_each_caption_records_who_made_it_until_it_is_edited(
+    captioning: Captioning, tmp_path: Path
+) -> None:
     images = [make_grid(tmp_path / f"vid{k}.jpg") for k in (1, 2, 3)]
     model = Scripted({})
     caption(images[:1], describer=model)
-    caption([tmp_path], subject="a cat", describer=None)
+    caption([tmp_path], captioning(subject="a cat"))
     known = lines(tmp_path)
     fields = ("caption_backend", "caption_model", "caption_prompt")
     assert [known["vid1.jpg"][f] for f in fields] == ["scripted", "of/paper", model.asked[0].text]
@@ -225,7 +234,7 @@ def test_a_dry_run_shows_some_and_writes_none(tmp_path: Path) -> None:
         make_grid(tmp_path / f"vid{k}.jpg")
     model = Scripted({"vid1": Reply(text="")})
     before = sorted(tmp_path.iterdir())
-    result = caption([tmp_path], describer=model, dry_run=3)
+    result = caption([tmp_path], describer=model, dry_run=True)
     assert sorted(tmp_path.iterdir()) == before
     assert [preview.image.name for preview in result.previews] == ["vid0.jpg", "vid2.jpg"]
     assert result.previews[0].caption == f"{OPENING} A dog runs."
@@ -234,47 +243,52 @@ def test_a_dry_run_shows_some_and_writes_none(tmp_path: Path) -> None:
     assert [failure.path.name for failure in result.failed] == ["vid1.jpg"]
 
 
-def test_a_mapping_says_what_is_in_which_grid(tmp_path: Path) -> None:
+def test_a_mapping_says_what_is_in_which_grid(captioning: Captioning, tmp_path: Path) -> None:
     make_grid(tmp_path / "vid1.jpg", text="from the clip")
     make_grid(tmp_path / "vid2.jpg")
-    result = caption([tmp_path], mapping={"vid1": "a fox", "vid7": "a hen"})
+    result = caption([tmp_path], captioning(mapping={"vid1": "a fox", "vid7": "a hen"}))
     assert written(tmp_path / "vid1.jpg") == f"{OPENING} a fox\n"
     assert written(tmp_path / "vid2.jpg") == f"{OPENING} red ball bounces\n"
     assert result.unused == ("vid7",)
 
 
-def test_the_subject_is_asked_with_and_stands_where_clip_reads(tmp_path: Path) -> None:
+def test_the_subject_is_asked_with_and_stands_where_clip_reads(
+    captioning: Captioning, tmp_path: Path
+) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     model = Scripted({"vid1": Reply(text="A dog runs. " * 40 + "It is Rex.")})
-    caption([image], subject="Rex.", describer=model)
+    caption([image], captioning(subject="Rex."), describer=model)
     assert "The subject is: Rex" in model.asked[0].text
     assert written(image).startswith(f"{OPENING} Rex. A dog runs.")
-    caption([image], subject="a DOG", describer=model, force=True)
+    caption([image], captioning(subject="a DOG"), describer=model, force=True)
     assert written(image).startswith(f"{OPENING} A dog runs.")
-    result = caption([image], subject="dog " * 80, describer=model, force=True)
+    result = caption([image], captioning(subject="dog " * 80), describer=model, force=True)
     assert "77 tokens that CLIP reads" in result.failed[0].reason
-    result = caption([image], layout="{rows} " * 80, describer=model, force=True)
+    result = caption([image], captioning(layout="{rows} " * 80), describer=model, force=True)
     assert "layout prompt alone" in result.failed[0].reason
 
 
-@pytest.mark.parametrize("limits", [text_limits(), text_limits("tiny")])
+@pytest.mark.parametrize("profile", [Profile(), load_profile("tiny").profile])
 def test_a_long_caption_is_cut_at_a_sentence_to_what_t5_reads(
-    tmp_path: Path, limits: object
+    tmp_path: Path, profile: Profile
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg", text="A red circle moves. " * 300)
-    result = caption([tmp_path], limits=limits)  # type: ignore[arg-type]
+    result = caption([tmp_path], profile)
     assert result.shortened == (image.with_suffix(".txt"),)
     text = written(image).strip()
     assert text.endswith("moves.")
-    assert limits.fits_t5(text)  # type: ignore[attr-defined]
-    assert not limits.fits_t5(f"{text} A red circle moves.")  # type: ignore[attr-defined]
+    limits = text_limits(profile)
+    assert limits.fits_t5(text)
+    assert not limits.fits_t5(f"{text} A red circle moves.")
 
 
-def test_time_series_say_their_interval_and_free_says_nothing(tmp_path: Path) -> None:
+def test_time_series_say_their_interval_and_free_says_nothing(
+    captioning: Captioning, tmp_path: Path
+) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
-    caption([image], layout="time")
+    caption([image], captioning(layout="time"))
     assert written(image).startswith("1x2 grid of 2 frames 0.5 seconds apart in reading order. ")
-    caption([image], layout="free", force=True)
+    caption([image], captioning(layout="free"), force=True)
     assert written(image) == "red ball bounces\n"
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from gridctl.caption import Asking, caption
-from gridctl.caption.server import ServerDescriber
+from gridctl.caption import caption
+from gridctl.profile import Profile
+
+Captioning = Callable[..., Profile]
 
 pytestmark = pytest.mark.slow
 
@@ -51,10 +53,10 @@ def serve(
 
 @pytest.mark.parametrize("view", ["grid", "frames"])
 def test_transformers_serve_describes_what_it_sees(
-    view: str, serve: str, glm: Path, coloured: Path
+    view: str, serve: str, glm: Path, coloured: Path, captioning: Captioning
 ) -> None:
-    model = ServerDescriber(url=serve, model=str(glm), concurrency=4)
-    result = caption([coloured], describer=model, asking=Asking(view=view))  # type: ignore[arg-type]
+    profile = captioning(backend="server", server=serve, model=str(glm), concurrency=4, view=view)
+    result = caption([coloured], profile)
     assert result.failed == ()
     for number in range(5):
         colour = "blue" if number % 2 else "red"

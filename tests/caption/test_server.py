@@ -21,13 +21,13 @@ import pytest
 from PIL import Image
 
 import gridctl as gridctl_package
-from gridctl.caption import Asking, caption, open_describer
+from gridctl.caption import caption, open_describer
 from gridctl.caption.server import ServerDescriber, base_url, only_model
 from gridctl.errors import GridctlError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
-from gridctl.profile import load_profile
+from gridctl.profile import CaptionSection, Profile, load_profile
 
 GRID = Grid(rows=2, cols=2, cell=(32, 32))
 OPENING = "2x2 grid of 4 video frames in reading order."
@@ -125,21 +125,24 @@ def server() -> Iterator[Server]:
     thread.join()
 
 
-def describer(server: Server, **options: Any) -> ServerDescriber:
-    quick = {"first_backoff_seconds": 0.01, "timeout_seconds": 5.0, **options}
-    return ServerDescriber(url=server.url, model="glm", **quick)
+def describer(server: Server, *, key: str | None = None, **settings: Any) -> ServerDescriber:
+    settings = {"timeout_seconds": 5.0, **settings, "server": server.url}
+    return ServerDescriber(
+        settings=CaptionSection(**settings), model="glm", key=key, first_backoff_seconds=0.01
+    )
 
 
-def make_grids(folder: Path, count: int) -> dict[str, str]:
-    """`count` grids of noise → a mapping that tells each one's number to the model."""
+def make_grids(folder: Path, count: int, **settings: object) -> Profile:
+    """Write `count` grids of noise; the profile's mapping names each one's number."""
     rng = np.random.default_rng(0)
     facts = Facts(grid=GRID, source="c", times_seconds=(0.0, 0.1, 0.2, 0.3), fps=10.0, num_frames=4)
-    mapping = {}
     for number in range(count):
         picture = rng.integers(0, 256, (64, 64, 3), np.uint8)
         save_grid(picture, folder / f"vid{number}.png", facts)
-        mapping[f"vid{number}"] = f"clip {number}"
-    return mapping
+    mapping = folder.with_name(f"{folder.name}.toml")
+    mapping.write_text("".join(f'vid{k} = "clip {k}"\n' for k in range(count)))
+    values = {"mapping": mapping, **settings}
+    return load_profile(None, {f"caption.{key}": value for key, value in values.items()}).profile
 
 
 def captions(folder: Path) -> dict[int, str]:
@@ -151,9 +154,9 @@ def expected(number: int) -> str:
 
 
 def test_a_request_is_what_openai_s_api_has(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 1)
+    profile = make_grids(tmp_path, 1)
     model = describer(server, key=KEY, max_tokens=77, request={"temperature": 0.2})
-    result = caption([tmp_path], mapping=mapping, describer=model)
+    result = caption([tmp_path], profile, describer=model)
     assert captions(tmp_path) == {0: expected(0)}
     assert len(result.written) == 1
     ((path, headers, body),) = server.requests
@@ -179,9 +182,9 @@ def test_a_request_is_what_openai_s_api_has(tmp_path: Path, server: Server) -> N
 def test_frames_travel_one_by_one_and_the_newer_name_of_a_limit_is_taken(
     tmp_path: Path, server: Server
 ) -> None:
-    mapping = make_grids(tmp_path, 1)
+    profile = make_grids(tmp_path, 1, view="frames")
     model = describer(server, request={"max_completion_tokens": 9})
-    caption([tmp_path], mapping=mapping, describer=model, asking=Asking(view="frames"))
+    caption([tmp_path], profile, describer=model)
     ((_, headers, body),) = server.requests
     assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url"] * 4 + ["text"]
     assert "max_tokens" not in body
@@ -223,10 +226,10 @@ def misbehave(handler: Handler, number: int, attempt: int) -> None:
 def test_no_caption_is_lost_doubled_or_half_written_under_32_requests(
     tmp_path: Path, server: Server
 ) -> None:
-    mapping = make_grids(tmp_path, 160)
+    profile = make_grids(tmp_path, 160)
     server.behave = misbehave
     model = describer(server, concurrency=32, timeout_seconds=1.5)
-    result = caption([tmp_path], mapping=mapping, describer=model)
+    result = caption([tmp_path], profile, describer=model)
     assert result.failed == ()
     assert captions(tmp_path) == {number: expected(number) for number in range(160)}
     assert len(result.written) == len(set(result.written)) == 160
@@ -240,7 +243,7 @@ def test_no_caption_is_lost_doubled_or_half_written_under_32_requests(
 
 
 def test_32_requests_are_on_their_way_at_once(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 64)
+    profile = make_grids(tmp_path, 64)
     together = threading.Barrier(32)  # nobody is answered before 32 have asked
 
     def wait(handler: Handler, number: int, _: int) -> None:
@@ -248,7 +251,7 @@ def test_32_requests_are_on_their_way_at_once(tmp_path: Path, server: Server) ->
         handler.answer(f"Clip {number} runs.")
 
     server.behave = wait
-    result = caption([tmp_path], mapping=mapping, describer=describer(server, concurrency=32))
+    result = caption([tmp_path], profile, describer=describer(server, concurrency=32))
     assert len(result.written) == 64
     assert server.most == 32
 
@@ -256,7 +259,7 @@ def test_32_requests_are_on_their_way_at_once(tmp_path: Path, server: Server) ->
 def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
     tmp_path: Path, server: Server
 ) -> None:
-    mapping = make_grids(tmp_path, 8)
+    profile = make_grids(tmp_path, 8)
 
     def behave(handler: Handler, number: int, _: int) -> None:
         {
@@ -271,7 +274,7 @@ def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
         }[number]()
 
     server.behave = behave
-    result = caption([tmp_path], mapping=mapping, describer=describer(server, retries=1, key=KEY))
+    result = caption([tmp_path], profile, describer=describer(server, retries=1, key=KEY))
     assert captions(tmp_path) == {6: expected(6), 7: expected(7)}
     reasons = [failure.reason for failure in result.failed]
     words = ["after 2 tries", "empty", "refuses", "no people", "content filter", "too many pixels"]
@@ -280,7 +283,7 @@ def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
     assert server.tries == {0: 2, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1}
     server.behave = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
     server.tries.clear()
-    again = caption([tmp_path], mapping=mapping, describer=describer(server))
+    again = caption([tmp_path], profile, describer=describer(server))
     assert (len(again.written), len(again.skipped)) == (6, 2)
     assert set(server.tries) == {0, 1, 2, 3, 4, 5}
 
@@ -298,7 +301,7 @@ def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
 def test_what_is_wrong_for_all_ends_the_run_at_once(
     tmp_path: Path, server: Server, status: int, error: str, word: str
 ) -> None:
-    mapping = make_grids(tmp_path, 12)
+    profile = make_grids(tmp_path, 12)
 
     def behave(handler: Handler, number: int, _: int) -> None:
         if number == 0:
@@ -310,7 +313,7 @@ def test_what_is_wrong_for_all_ends_the_run_at_once(
     server.behave = behave
     model = describer(server, key=KEY, concurrency=1)
     with pytest.raises(GridctlError, match=word) as caught:
-        caption([tmp_path], mapping=mapping, describer=model)
+        caption([tmp_path], profile, describer=model)
     assert KEY not in str(caught.value)
     assert len(server.requests) <= 3
     assert set(captions(tmp_path)) <= {0}  # whichever thread came first
@@ -319,21 +322,20 @@ def test_what_is_wrong_for_all_ends_the_run_at_once(
 
 
 def test_a_server_that_is_not_there_is_told_once(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 5)
+    profile = make_grids(tmp_path, 5)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    gone = ServerDescriber(
-        url=f"http://127.0.0.1:{port}", model="m", retries=2, first_backoff_seconds=0.01
-    )
+    settings = CaptionSection(server=f"http://127.0.0.1:{port}", retries=2)
+    gone = ServerDescriber(settings=settings, model="m", first_backoff_seconds=0.01)
     with pytest.raises(GridctlError, match="cannot be reached after 3 tries"):
-        caption([tmp_path], mapping=mapping, describer=gone)
+        caption([tmp_path], profile, describer=gone)
     assert not captions(tmp_path)
 
 
 def test_retry_after_holds_all_requests_for_as_long_as_it_says(
     tmp_path: Path, server: Server
 ) -> None:
-    mapping = make_grids(tmp_path, 12)
+    profile = make_grids(tmp_path, 12)
     moments: list[float] = []
 
     def behave(handler: Handler, number: int, _: int) -> None:
@@ -344,20 +346,20 @@ def test_retry_after_holds_all_requests_for_as_long_as_it_says(
             handler.answer(f"Clip {number} runs.")
 
     server.behave = behave
-    result = caption([tmp_path], mapping=mapping, describer=describer(server, concurrency=1))
+    result = caption([tmp_path], profile, describer=describer(server, concurrency=1))
     assert len(result.written) == 12
     assert moments[1] - moments[0] >= 1
 
 
 def test_a_rest_of_hours_is_not_waited_for(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 1)
+    profile = make_grids(tmp_path, 1)
     server.behave = lambda handler, *_: handler.reply(429, {}, Retry_After="7200")
     with pytest.raises(GridctlError, match=r"no request for 2\.0 hours"):
-        caption([tmp_path], mapping=mapping, describer=describer(server))
+        caption([tmp_path], profile, describer=describer(server))
 
 
 def test_the_rate_is_kept(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 6)
+    profile = make_grids(tmp_path, 6)
     moments: list[float] = []
 
     def behave(handler: Handler, number: int, _: int) -> None:
@@ -365,18 +367,16 @@ def test_the_rate_is_kept(tmp_path: Path, server: Server) -> None:
         handler.answer(f"Clip {number} runs.")
 
     server.behave = behave
-    model = describer(server, rate_per_minute=1200)
+    model = describer(server, rate=1200.0)
     start = time.monotonic()
-    assert len(caption([tmp_path], mapping=mapping, describer=model).written) == 6
+    assert len(caption([tmp_path], profile, describer=model).written) == 6
     assert max(moments) - start >= 5 * 0.05
 
 
 def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
     tmp_path: Path, server: Server
 ) -> None:
-    mapping = make_grids(tmp_path / "vidgrid", 24)
-    lines = "".join(f'"{name}" = "{text}"\n' for name, text in mapping.items())
-    (tmp_path / "map.toml").write_text(lines)
+    profile = make_grids(tmp_path / "vidgrid", 24)
 
     def behave(handler: Handler, number: int, _: int) -> None:
         if len(captions(tmp_path / "vidgrid")) >= 8:
@@ -384,7 +384,8 @@ def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
         handler.answer(f"Clip {number} runs.")
 
     server.behave = behave
-    command = [sys.executable, "-m", "gridctl", "caption", "vidgrid", "--mapping", "map.toml"]
+    command = [sys.executable, "-m", "gridctl", "caption", "vidgrid"]
+    command += ["--mapping", str(profile.caption.mapping)]
     command += ["--server", server.url, "--model", "glm"]
     root = str(Path(gridctl_package.__file__).parent.parent)
     process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
@@ -397,7 +398,7 @@ def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
     assert kept == {number: expected(number) for number in kept}
     server.tries.clear()
     server.behave = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
-    caption([tmp_path / "vidgrid"], mapping=mapping, describer=describer(server))
+    caption([tmp_path / "vidgrid"], profile, describer=describer(server))
     assert captions(tmp_path / "vidgrid") == {number: expected(number) for number in range(24)}
     assert set(server.tries) == set(range(24)) - set(kept)
     entries = (tmp_path / "vidgrid" / "metadata.jsonl").read_text().splitlines()
@@ -405,7 +406,7 @@ def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
 
 
 def test_whatever_stops_a_run_nothing_more_is_asked(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 40)
+    profile = make_grids(tmp_path, 40)
 
     def stop(done: int, total: int, text: str) -> None:
         if done == 3:
@@ -416,7 +417,7 @@ def test_whatever_stops_a_run_nothing_more_is_asked(tmp_path: Path, server: Serv
         handler.answer(f"Clip {number} runs."),
     )[1]
     with pytest.raises(KeyboardInterrupt):
-        caption([tmp_path], mapping=mapping, describer=describer(server), progress=stop)
+        caption([tmp_path], profile, describer=describer(server), progress=stop)
     asked = len(server.requests)
     assert asked < 40
     time.sleep(0.5)
@@ -428,23 +429,23 @@ def test_a_picture_is_encoded_once_however_often_it_is_sent(
 ) -> None:
     from gridctl.caption.question import Question
 
-    mapping = make_grids(tmp_path, 10)
+    profile = make_grids(tmp_path, 10)
     encoded: list[Path] = []
     encode = Question.encoded
     monkeypatch.setattr(
         Question, "encoded", lambda self: encoded.append(self.image) or encode(self)
     )
     server.behave = misbehave
-    caption([tmp_path], mapping=mapping, describer=describer(server, timeout_seconds=1.5))
+    caption([tmp_path], profile, describer=describer(server, timeout_seconds=1.5))
     assert min(server.tries.values()) == 3
     assert sorted(encoded) == sorted(tmp_path.glob("*.png"))
 
 
 def test_a_broken_image_costs_no_request(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 3)
+    profile = make_grids(tmp_path, 3)
     whole = (tmp_path / "vid1.png").read_bytes()
     (tmp_path / "vid1.png").write_bytes(whole[: len(whole) // 2])
-    result = caption([tmp_path], mapping=mapping, describer=describer(server))
+    result = caption([tmp_path], profile, describer=describer(server))
     assert [failure.path.name for failure in result.failed] == ["vid1.png"]
     assert set(server.tries) == {0, 2}
 
@@ -472,11 +473,13 @@ def test_an_address_is_said_in_several_ways(said: str, meant: str) -> None:
 )
 def test_what_is_no_address_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="no address"):
-        ServerDescriber(url=wrong, model="m")
+        ServerDescriber(settings=CaptionSection(server=wrong or None), model="m")
 
 
 def test_the_key_shows_nowhere() -> None:
-    assert KEY not in repr(ServerDescriber(url="http://h", model="m", key=KEY))
+    assert KEY not in repr(
+        ServerDescriber(settings=CaptionSection(server="http://h"), model="m", key=KEY)
+    )
     with pytest.raises(UsageError) as caught:
         base_url(f"http://me:{KEY}@h/v1")
     assert KEY not in str(caught.value)
@@ -504,11 +507,12 @@ def test_a_server_s_only_model_needs_no_name(server: Server) -> None:
 
 
 def test_https_where_the_server_speaks_http_is_told_at_once(tmp_path: Path, server: Server) -> None:
-    mapping = make_grids(tmp_path, 3)
+    profile = make_grids(tmp_path, 3)
     address = server.url.replace("http:", "https:")
-    model = ServerDescriber(url=address, model="m", first_backoff_seconds=60)
+    settings = CaptionSection(server=address)
+    model = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
     with pytest.raises(GridctlError, match="speaks http, not https"):
-        caption([tmp_path], mapping=mapping, describer=model)
+        caption([tmp_path], profile, describer=model)
     with pytest.raises(GridctlError, match="speaks http, not https"):
         only_model(address)
 
@@ -531,25 +535,24 @@ def test_the_command_line_takes_the_key_from_the_environment_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make_grids(tmp_path, 4)
+    grids = make_grids(tmp_path, 4)
     monkeypatch.setenv("MY_KEY", KEY)
     profile = tmp_path / "mine.toml"
     profile.write_text(
         f'[caption]\nkey_variable = "MY_KEY"\nserver = "{server.url}"\nretries = 0\n'
     )
-    (tmp_path / "map.toml").write_text("".join(f'vid{k} = "clip {k}"\n' for k in range(4)))
 
     def behave(handler: Handler, number: int, _: int) -> None:
         handler.answer("" if number == 2 else f"Clip {number} runs.")
 
     server.behave = behave
-    flags = ["--profile", profile, "--backend", "server", "--mapping", tmp_path / "map.toml"]
+    flags = ["--profile", profile, "--backend", "server", "--mapping", grids.caption.mapping]
     assert gridctl("caption", tmp_path, *flags) == 3
     output = capsys.readouterr()
     assert "vid2.png: the model's answer is empty" in output.err
     assert "1 of 4 could not be captioned" in output.err
     assert "3 captions in" in output.err
-    assert "a second" in output.err
+    assert "per second" in output.err
     assert KEY not in output.err + output.out
     assert {headers["Authorization"] for _, headers, _ in server.requests} == {f"Bearer {KEY}"}
     assert set(captions(tmp_path)) == {0, 1, 3}

@@ -18,7 +18,7 @@ from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
-from gridctl.profile import load_profile
+from gridctl.profile import CaptionSection, load_profile
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -109,7 +109,12 @@ class ThinkingAloud:
 def test_a_thought_that_the_template_begins_is_no_caption(coloured: Path) -> None:
     image = coloured / "vid0.png"
     outline = ThinkingAloud()
-    model = VlmDescriber(model="m", network=outline, processor=outline, max_tokens=8)
+    model = VlmDescriber(
+        model="m",
+        network=outline,
+        processor=outline,
+        settings=CaptionSection(max_tokens=8),
+    )
     (failure,) = caption([image], describer=model).failed
     assert "still thinking" in failure.reason
     assert not image.with_suffix(".txt").exists()

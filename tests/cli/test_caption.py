@@ -90,7 +90,7 @@ def test_a_mapping_comes_from_a_file_and_tells_what_it_names_in_vain(
     Path("map.toml").write_text('0001 = "a hen"\nred_bal = "oops"\n')
     assert gridctl("caption", "vidgrid", "--mapping", "map.toml") == 0
     assert Path("vidgrid/0001.txt").read_text().endswith(" a hen\n")
-    assert "1 names of the mapping are no grid's, such as red_bal" in capsys.readouterr().err
+    assert "1 name in the mapping match no grid, such as red_bal" in capsys.readouterr().err
 
 
 def test_check_lists_faults_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,10 +111,10 @@ def test_check_lists_faults_and_ends_with_1(capsys: pytest.CaptureFixture[str]) 
         (["--backend", "server"], "add --server URL"),
         (["--server", "localhost:8000"], "no address of an HTTP server"),
         (["--server", "http://me:secret@host/v1", "--model", "m"], "holds a password"),
-        (["--model", "a/b"], "add --backend vlm, or a --server"),
-        (["--view", "frames"], "the template takes no --view"),
-        (["--backend", "vlm", "--server", "http://h/v1"], "the backend vlm takes no --server"),
-        (["--rate", "5"], "the backend template takes no --rate"),
+        (["--model", "a/b"], "add --backend vlm or --backend server"),
+        (["--view", "frames"], "the backend template does not use --view"),
+        (["--backend", "vlm", "--server", "http://h/v1"], "the backend vlm does not use --server"),
+        (["--rate", "5"], "the backend template does not use --rate"),
         (["--view", "film"], "choose grid, keyframes or frames"),
         (["--prompt", "{oops}"], "cannot be filled in"),
         (["--rate", "0"], "must be more than 0"),
@@ -140,7 +140,7 @@ def test_what_tiny_reads_is_counted_only_where_a_profile_chose_it(
     whole = Path("vidgrid/0001.txt").read_text()
     assert "cut" not in capsys.readouterr().err
     assert gridctl("caption", "vidgrid", "--subject", subject, "--profile", "tiny", "--force") == 0
-    assert "2 were cut to the 40 tokens that T5 reads" in capsys.readouterr().err
+    assert "2 captions cut to the 40 tokens that T5 reads" in capsys.readouterr().err
     assert whole.startswith(Path("vidgrid/0001.txt").read_text().strip())
 
 
