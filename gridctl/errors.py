@@ -1,7 +1,7 @@
-"""The errors a user can meet, and the exit code each one ends with.
+"""The errors that a user can meet, and the exit code of each.
 
-Every message is one line: a fact, a limit and a remedy. Libraries raise these;
-only `gridctl.__main__` catches them.
+Every message is one line: a fact, a limit and a remedy. Libraries raise these errors. Only
+`gridctl.__main__` catches them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class ExitCode(IntEnum):
 
 
 class GridctlError(Exception):
-    """Something that a user can put right; `str(error)` says how."""
+    """A fault that a user can fix. `str(error)` says how."""
 
     exit_code = ExitCode.FAILED
 
 
 class UsageError(GridctlError):
-    """The flags, the grid or the profile ask for something that cannot be."""
+    """The flags, the grid or the profile ask for something impossible."""
 
     exit_code = ExitCode.USAGE
 
 
 class ProfileError(UsageError):
-    """A profile with faults; all of them, each `file: key: fact; remedy`."""
+    """A profile with faults. Lists all of them, each as `file: key: fact; remedy`."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -45,6 +45,11 @@ class InputError(GridctlError):
 
 
 class PartialError(GridctlError):
-    """Some inputs failed; everything else is done and kept."""
+    """Some inputs failed. The rest are done and kept."""
 
     exit_code = ExitCode.PARTIAL
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 grid`, `12,000 grids`: a number with its noun, for messages."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

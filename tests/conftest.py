@@ -39,11 +39,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gridctl.geometry import Grid
     from gridctl.pack import pack
     from gridctl.toyworld.dataset import write_clips
+    from tests.settings import pack_profile
 
     root = tmp_path_factory.mktemp("dataset")
     clips = write_clips(root / "videos", count=4, seed=0, num_frames=12, size=(64, 64))
     grid = Grid(rows=ROWS, cols=COLS, cell=(CELL, CELL))
-    assert len(pack(clips, root / "vidgrid", grid=grid, format="png").written) == 4
+    assert len(pack(clips, root / "vidgrid", pack_profile(grid, format="png")).written) == 4
     assert len(caption([root / "vidgrid"]).written) == 4
     return root / "vidgrid"
 

@@ -14,6 +14,7 @@ from gridctl.media.grid_image import compose, save_grid
 from gridctl.media.read import natural_key
 from gridctl.pack import pack
 from gridctl.unpack import unpack
+from tests.settings import pack_profile
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16), order="serpentine")
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 16, 32, 3), dtype=np.uint8)
@@ -71,9 +72,11 @@ def test_pack_unpack_pack_gives_the_same_grid(tmp_path: Path) -> None:
     folder.mkdir()
     for number, picture in enumerate(FRAMES):
         Image.fromarray(picture).save(folder / f"{number}.png")
-    first = pack([folder], tmp_path / "one", grid=GRID, format="png").written[0]
+    first = pack([folder], tmp_path / "one", pack_profile(GRID, format="png")).written[0]
     unpack([first], tmp_path / "again")
-    second = pack([tmp_path / "again"], tmp_path / "two", grid=GRID, format="png").written[0]
+    second = pack([tmp_path / "again"], tmp_path / "two", pack_profile(GRID, format="png")).written[
+        0
+    ]
     assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(second)))
 
 
@@ -130,7 +133,9 @@ def test_the_grids_of_one_clip_are_joined_in_order(tmp_path: Path) -> None:
     for options in ({}, {"overlap": 2}):
         output = tmp_path / f"grids{len(options)}"
         made = pack(
-            [folder], output, grid=GRID, sample="windows", tail="pad", format="png", **options
+            [folder],
+            output,
+            pack_profile(GRID, sample="windows", tail="pad", format="png", **options),
         ).written
         assert len(made) > 2
         unpack([*reversed(made), made[0]], output / "joined")
@@ -152,7 +157,7 @@ def test_frames_that_a_rate_repeats_are_not_taken_for_shared_ones(
     clip = make_clip(tmp_path / "clip.mp4", counted(24), fps=12)
     grid = Grid(rows=1, cols=3, cell=(32, 16))
     options = {"sample": "fps=16", "overlap": overlap, "tail": "pad", "format": "png"}
-    made = pack([clip], tmp_path / "out", grid=grid, **options).written
+    made = pack([clip], tmp_path / "out", pack_profile(grid, **options)).written
     unpack(made, tmp_path / "frames")
     ticks = [int(tick * 12 / 16) for tick in range(32)]
     assert numbers(read_folder(tmp_path / "frames")) == ticks
@@ -163,7 +168,7 @@ def test_grids_that_are_missing_in_between_do_not_repeat_frames(tmp_path: Path) 
 
     clip = make_clip(tmp_path / "clip.mp4", counted(12))
     options = {"sample": "windows", "overlap": 4, "format": "png"}
-    made = pack([clip], tmp_path / "out", grid=GRID, **options).written
+    made = pack([clip], tmp_path / "out", pack_profile(GRID, **options)).written
     unpack([made[0], made[2]], tmp_path / "frames")
     assert numbers(read_folder(tmp_path / "frames")) == list(range(10))
 
@@ -172,7 +177,9 @@ def test_a_video_of_grids_that_are_joined_keeps_its_rate(tmp_path: Path) -> None
     from tests.media.clips import counted, make_clip, numbers
 
     clip = make_clip(tmp_path / "clip.mp4", counted(24), fps=12)
-    made = pack([clip], tmp_path / "out", grid=GRID, sample="windows", format="png").written
+    made = pack(
+        [clip], tmp_path / "out", pack_profile(GRID, sample="windows", format="png")
+    ).written
     unpack(made, tmp_path / "back.mp4")
     assert video_facts(tmp_path / "back.mp4") == (24, pytest.approx(2.0))
     unpack(made, tmp_path / "frames")

@@ -280,12 +280,13 @@ def _run(command: list[str]) -> None:
 _PEAK = """
 import resource, sys
 from pathlib import Path
-from gridctl.geometry import Grid
 from gridctl.pack import pack
+from gridctl.profile import load_profile
 
 source, output, rows, cols, side = sys.argv[1:]
-grid = Grid(rows=int(rows), cols=int(cols), cell=(int(side), int(side)))
-result = pack([Path(source)], Path(output), grid=grid, sample="windows", force=True, workers=1)
+keys = {"grid.rows": int(rows), "grid.cols": int(cols), "grid.cell": int(side)}
+keys |= {"pack.sample": "windows", "pack.workers": 1}
+result = pack([Path(source)], Path(output), load_profile(None, keys).profile, force=True)
 assert not result.failed, result.failed
 print(max(resource.getrusage(who).ru_maxrss
           for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))

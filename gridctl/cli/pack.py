@@ -136,24 +136,11 @@ def pack(
         },
     )
     shell.note(loaded.choice)
-    chosen = loaded.profile.pack
     with shell.progress("pack") as progress:
         result = run(
             _from_stdin(sources),
             output,
-            grid=loaded.profile.grid.to_grid(),
-            sample=chosen.sample,
-            stride=chosen.stride,
-            overlap=chosen.overlap,
-            start_seconds=chosen.start,
-            end_seconds=chosen.end,
-            max_grids=chosen.max_grids,
-            fit=chosen.fit,
-            background=chosen.background,
-            tail=chosen.tail,
-            format=chosen.format,
-            quality=chosen.quality,
-            workers=chosen.workers,
+            loaded.profile,
             shard=_shard(shard),
             force=force,
             dry_run=dry_run,

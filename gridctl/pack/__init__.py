@@ -1,6 +1,5 @@
 """Pack: videos, animations and folders of frames → grid images."""
 
-from gridctl.pack.options import PackOptions
 from gridctl.pack.run import pack
 
-__all__ = ["PackOptions", "pack"]
+__all__ = ["pack"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from gridctl.media.fit import Fit
 from gridctl.media.grid_image import load_facts, save_grid
 from gridctl.media.read import Picture, image_files
 from gridctl.pack.options import PackOptions
-from gridctl.pack.sample import Plan, plan_clip, select
+from gridctl.pack.sample import SampleError, Selection, frames_in_range, select_windows
 from gridctl.pack.scenes import find_cuts
-from gridctl.pack.sources import Job, sidecar
+from gridctl.pack.sources import SourceClip, sidecar
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What became of a clip: its grids, those that were there already, and what to know."""
+    """The grids of one clip: those written, those that were there already, and notes."""
 
     written: tuple[Path, ...] = ()
     skipped: tuple[Path, ...] = ()
@@ -39,7 +39,7 @@ class Packed:
 
 
 def pack_clip(
-    job: Job,
+    source: SourceClip,
     *,
     options: PackOptions,
     force: bool = False,
@@ -49,86 +49,81 @@ def pack_clip(
 ) -> Packed:
     """Write the grids of one clip that are not there yet.
 
-    `dry_run` writes nothing; `written` then holds what would be. Raises InputError for a clip
-    that cannot be packed, or whose grids' names are taken by something else.
+    `dry_run` writes nothing. `written` then holds what would be written. Raises InputError for a
+    clip that cannot be packed, or if other files have the names of its grids.
     """
-    text = read_text(sidecar(job.source))
-    made_from = fingerprint(job.source, options, text)
-    done = [] if force else finished(job, options, made_from)
+    text = read_text(sidecar(source.path))
+    made_from = fingerprint(source.path, options, text)
+    done = [] if force else finished(source, options, made_from)
     if done:
         entries = [metadata_entry(path, facts) for path, facts in done]
         return Packed(skipped=tuple(path for path, _ in done), metadata=tuple(entries))
     for decode in (False, True):
         try:
-            clip = open_clip(job.source, decode=decode, threads=threads, tick=tick)
-            plan = _plan(clip, job, options)
-            names = [target(job, options, number) for number in range(len(plan.windows))]
-            refuse_foreign(names, job, force=force)
+            clip = open_clip(source.path, decode=decode, threads=threads, tick=tick)
+            selection = _select(clip, source, options)
+            names = [target(source, options, number) for number in range(len(selection.windows))]
+            refuse_foreign(names, source, force=force)
             entries = []
             if not dry_run:
-                facts = _facts(clip, plan, job, options, text, made_from)
-                images = compose_windows(clip, plan.windows, options.grid, options.frame_fit())
+                facts = _facts(clip, selection, source, options, text, made_from)
+                images = compose_windows(clip, selection.windows, options.grid, options.fit())
+                quality = options.settings.quality
                 for path, image, known in zip(names, images, facts, strict=True):
-                    save_grid(
-                        image, path, known, quality=options.quality, force=True, durable=False
-                    )
+                    save_grid(image, path, known, quality=quality, force=True, durable=False)
                     entries.append(metadata_entry(path, known))
             break
         except WrongIndexError:
-            continue  # its packets promised other frames than it has: begin again, by decoding
+            continue  # its packets announced other frames than it has, so decode all of it
     else:
-        raise InputError(f"{job.source} changed while it was read; run the command again.")
-    notes = [f"{job.source} {note}" for note in clip.notes()]
-    if plan.dropped:
+        raise InputError(f"{source.path} changed while it was read; run the command again.")
+    notes = [f"{source.path} {note}" for note in clip.notes()]
+    if selection.dropped:
         notes.append(
-            f"{job.source} has {plan.dropped} of {plan.count} frames left over that fill no grid; "
-            "they are left out (--tail pad keeps them)"
+            f"{source.path} has {selection.dropped} of {selection.count} frames left over that "
+            "fill no grid; they are left out (--tail pad keeps them)"
         )
-    return Packed(
-        written=tuple(names),
-        notes=tuple(notes),
-        metadata=tuple(entries),
-    )
+    return Packed(written=tuple(names), notes=tuple(notes), metadata=tuple(entries))
 
 
-def target(job: Job, options: PackOptions, number: int) -> Path:
-    """The grid image `number` of a clip, from 0 on; uniform sampling makes a single one."""
-    return job.folder / f"{first_name(options, number).format(job.name)}"
+def target(source: SourceClip, options: PackOptions, number: int) -> Path:
+    """The file of grid `number` of a clip, from 0 on."""
+    return source.folder / f"{first_name(options, number).format(source.name)}"
 
 
 def first_name(options: PackOptions, number: int = 0) -> str:
-    """What a clip named {} calls its first grid (or another `number`)."""
+    """The name of a clip's first grid (or another `number`), with {} for the clip's name."""
     suffix = "" if options.mode == "uniform" else f"_{number + 1:04}"
-    return "{}" + f"{suffix}.{options.format}"
+    return "{}" + f"{suffix}.{options.settings.format}"
 
 
-def fingerprint(source: Path, options: PackOptions, text: str | None) -> str:
-    """What a finished grid must have been made from, so as not to be made again.
+def fingerprint(path: Path, options: PackOptions, text: str | None) -> str:
+    """What a finished grid must have been made from to be skipped.
 
     The size and time of each source file stand for its content. Raises InputError for a
     source that cannot be read.
     """
     try:
-        files = image_files(source) if source.is_dir() else [source]
-        stats = [path.stat() for path in files]
+        files = image_files(path) if path.is_dir() else [path]
+        stats = [file.stat() for file in files]
     except FileNotFoundError:
-        raise InputError(f"{source} does not exist; check the name.") from None
+        raise InputError(f"{path} does not exist; check the name.") from None
     except OSError as error:
         raise InputError(
-            f"{source} cannot be read ({error.strerror}); check its name and rights."
+            f"{path} cannot be read ({error.strerror}); check its name and permissions."
         ) from error
     known = [
-        [path.name, stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=True)
+        [file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)
     ]
-    told = json.dumps([asdict(options), known, text], sort_keys=True)
-    return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
+    content = json.dumps([options.facts(), known, text], sort_keys=True)
+    return hashlib.sha256(content.encode(errors="replace")).hexdigest()[:16]
 
 
-def finished(job: Job, options: PackOptions, made_from: str) -> list[tuple[Path, Facts]]:
-    """All grids of the clip with their facts, if each is there and would be made the same."""
+def finished(source: SourceClip, options: PackOptions, made_from: str) -> list[tuple[Path, Facts]]:
+    """All grids of the clip with their facts, if each is there and would come out the same."""
     grids: list[tuple[Path, Facts]] = []
     for number in count():
-        path = target(job, options, number)
+        path = target(source, options, number)
         facts = None
         with suppress(GridctlError):
             facts = load_facts(path) if path.exists() else None
@@ -140,15 +135,15 @@ def finished(job: Job, options: PackOptions, made_from: str) -> list[tuple[Path,
     return grids
 
 
-def refuse_foreign(names: Sequence[Path], job: Job, *, force: bool) -> None:
-    """Raise InputError if a name is taken by an image that is not a grid of this clip."""
+def refuse_foreign(names: Sequence[Path], source: SourceClip, *, force: bool) -> None:
+    """Raise InputError if an image that is not a grid of this clip has one of these names."""
     for path in names:
         if not path.exists() or path.stat().st_size == 0:
             continue
         facts = None
         with suppress(GridctlError):
             facts = load_facts(path)
-        if facts is not None and facts.source != job.origin:
+        if facts is not None and facts.source != source.origin:
             raise InputError(
                 f"{path} is the grid of {facts.source} and is not overwritten; use another -o."
             )
@@ -158,31 +153,35 @@ def refuse_foreign(names: Sequence[Path], job: Job, *, force: bool) -> None:
             )
 
 
-def _plan(clip: Clip, job: Job, options: PackOptions) -> Plan:
+def _select(clip: Clip, source: SourceClip, options: PackOptions) -> Selection:
     cuts: list[int] = []
     try:
         if options.mode == "scenes":
-            cuts = find_cuts(clip, select(clip.times_seconds, options))
-        return plan_clip(clip.times_seconds, clip.fps, options, cuts)
-    except InputError as error:
-        if str(error).startswith("has "):
-            raise InputError(f"{job.source} {error}") from error
-        raise
+            cuts = find_cuts(clip, frames_in_range(clip.times_seconds, options))
+        return select_windows(clip.times_seconds, clip.fps, options, cuts)
+    except SampleError as error:
+        raise InputError(f"{source.path} {error}") from error
 
 
 def _facts(
-    clip: Clip, plan: Plan, job: Job, options: PackOptions, text: str | None, made_from: str
+    clip: Clip,
+    selection: Selection,
+    source: SourceClip,
+    options: PackOptions,
+    text: str | None,
+    made_from: str,
 ) -> Iterator[Facts]:
-    """The facts of each grid, made as they are asked for: a long clip has many grids."""
-    for number, (window, shared) in enumerate(zip(plan.windows, plan.shared, strict=True), 1):
+    """The facts of each grid, made one by one: a long clip has many grids."""
+    windows = zip(selection.windows, selection.shared, strict=True)
+    for number, (window, shared) in enumerate(windows, 1):
         yield Facts(
             grid=options.grid,
-            source=job.origin,
+            source=source.origin,
             times_seconds=tuple(round(float(t), 6) for t in clip.times_seconds[window]),
-            fps=plan.fps,
+            fps=selection.fps,
             num_frames=len(window),
             text=text,
-            part=(number, len(plan.windows)),
+            part=(number, len(selection.windows)),
             shared=shared,
             made_from=made_from,
         )
@@ -191,9 +190,9 @@ def _facts(
 def compose_windows(
     clip: Clip, windows: Sequence[Ordinals], grid: Grid, fit: Fit
 ) -> Iterator[Picture]:
-    """The grid image (H, W, 3) of each window, in order; the last frame fills empty cells.
+    """The grid image (H, W, 3) of each window, in order. The last frame fills empty cells.
 
-    `windows` begin in rising order. Only those that share frames are in memory together.
+    The first frames of `windows` rise. Only windows that share frames are in memory together.
     """
     boxes = grid.boxes()
     width, height = grid.image_size
@@ -203,7 +202,7 @@ def compose_windows(
     open_windows: list[tuple[Ordinals, Picture]] = []
     for number, cell in zip(map(int, wanted), clip.cells(wanted, fit), strict=True):
         while following is not None and following[0] <= number:
-            planes = np.empty((3, height, width), np.uint8)  # as cells of a video lie in memory
+            planes = np.empty((3, height, width), np.uint8)  # the layout that video cells have
             open_windows.append((following, planes.transpose(1, 2, 0)))
             following = next(waiting, None)
         for window, image in open_windows:

@@ -1,4 +1,4 @@
-"""The whole run: jobs, workers, and the dataset folder that is left behind."""
+"""The whole run: clips, workers, and the dataset folder."""
 
 from __future__ import annotations
 
@@ -9,39 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridctl.errors import GridctlError, InputError
+from gridctl.errors import GridctlError, InputError, counted
 from gridctl.files import sweep_temporaries
-from gridctl.geometry import Grid
 from gridctl.machine.cores import num_cores
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import write_metadata
-from gridctl.media.fit import FitMode
-from gridctl.media.grid_image import GridFormat, load_facts
+from gridctl.media.grid_image import load_facts
 from gridctl.media.provenance import METADATA
 from gridctl.pack.clip import Packed, first_name, pack_clip
-from gridctl.pack.options import PackOptions, Tail
-from gridctl.pack.sources import Job, plan_jobs
+from gridctl.pack.options import PackOptions
+from gridctl.pack.sources import SourceClip, find_clips
 from gridctl.pack.workers import run_jobs
+from gridctl.profile import Profile
 from gridctl.progress import Progress
 
 
 def pack(
     sources: Sequence[Path],
     output: Path,
+    profile: Profile | None = None,
     *,
-    grid: Grid,
-    sample: str = "uniform",
-    stride: int = 1,
-    overlap: int = 0,
-    start_seconds: float = 0.0,
-    end_seconds: float | None = None,
-    max_grids: int | None = None,
-    fit: FitMode = "crop",
-    background: str = "black",
-    tail: Tail = "drop",
-    format: GridFormat = "jpg",
-    quality: int = 95,
-    workers: int | None = None,
     shard: tuple[int, int] | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -50,60 +37,48 @@ def pack(
     """Write the grid images of each clip in `sources` to the dataset folder `output`.
 
     A source is a video, an animation, an image, a folder of frames, or a folder of any of
-    them; sub-folders such as train/ and val/ stay sub-folders. `clip.txt` beside `clip.mp4`
-    travels along as the grids' content. What `PackOptions` holds is explained there.
+    them. Sub-folders such as train/ and val/ stay sub-folders. The text in `clip.txt` beside
+    `clip.mp4` becomes the content of the grids' captions. `profile` has the grid and the
+    settings of `[pack]`; without it they are the defaults.
 
-    Grids that are there already are skipped; they are made again if their source or an
-    option has changed since, or with `force`. Clips that fail are listed in the result.
-    `workers` processes work at once, one for each core if it is None. `shard` (i, n) does
-    every n-th clip, into sub-folders of its own. `dry_run` writes nothing: `written` then
-    holds what would be.
+    Grids that are there already are skipped. They are made again if their source or a setting
+    has changed, or with `force`. Clips that fail are listed in the result. `shard` (i, n) packs
+    every n-th clip into a sub-folder. `dry_run` writes nothing: `written` then holds what would
+    be written.
 
-    Raises UsageError for an option that cannot be.
+    Raises UsageError for settings that do not fit together.
     """
-    options = PackOptions(
-        grid=grid,
-        sample=sample,
-        stride=stride,
-        overlap=overlap,
-        start_seconds=start_seconds,
-        end_seconds=end_seconds,
-        max_grids=max_grids,
-        fit=fit,
-        background=background,
-        tail=tail,
-        format=format,
-        quality=quality,
-    )
-    jobs = plan_jobs(sources, output, first_name=first_name(options), shard=shard)
-    cores = workers or num_cores()
+    profile = profile or Profile()
+    options = PackOptions.of(profile)
+    clips = find_clips(sources, output, first_name=first_name(options), shard=shard)
+    cores = profile.pack.workers or num_cores()
     work = partial(
         pack_clip,
         options=options,
         force=force,
         dry_run=dry_run,
-        threads=max(1, cores // max(1, len(jobs))),  # a process each, unless there are too few
+        threads=max(1, cores // max(1, len(clips))),  # one process per clip, if there are enough
     )
-    folders = sorted({job.folder for job in jobs})
+    folders = sorted({clip.folder for clip in clips})
     outcomes: dict[int, Packed | str] = {}
     if not dry_run:
         for folder in folders:
             sweep_temporaries(folder)
-    tell = _Teller(progress, len(jobs))
+    report = _Report(progress, len(clips))
     try:
-        with closing(run_jobs(jobs, work, name=_name, workers=cores)) as done:
+        with closing(run_jobs(clips, work, name=_name, workers=cores)) as done:
             for number, outcome in done:
                 outcomes[number] = outcome
-                tell(jobs[number], outcome)
-    finally:  # the workers are gone, and some may have been at a file
+                report(clips[number], outcome)
+    finally:  # the workers have ended, and some may have left half a file
         if not dry_run:
             for folder in folders:
                 sweep_temporaries(folder)
-    return _sum_up(jobs, [outcomes[number] for number in range(len(jobs))], write=not dry_run)
+    return _sum_up(clips, [outcomes[number] for number in range(len(clips))], write=not dry_run)
 
 
-class _Teller:
-    """Tells the progress in clips, and the rate in grids."""
+class _Report:
+    """Reports progress in clips, and the rate in grids."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
@@ -114,44 +89,46 @@ class _Teller:
         if progress and total:
             progress(0, total, "")
 
-    def __call__(self, job: Job, outcome: Packed | str) -> None:
+    def __call__(self, clip: SourceClip, outcome: Packed | str) -> None:
         self._done += 1
         self._grids += len(outcome.written) if isinstance(outcome, Packed) else 0
         rate = self._grids / max(time.monotonic() - self._start, 1e-3)
         if self._progress:
-            self._progress(self._done, self._total, f"{rate:.1f} grids/s  {job.source.name}")
+            self._progress(self._done, self._total, f"{rate:.1f} grids/s  {clip.path.name}")
 
 
-def _name(job: Job) -> str:
-    return str(job.source)
+def _name(clip: SourceClip) -> str:
+    return str(clip.path)
 
 
-def _sum_up(jobs: Sequence[Job], outcomes: Sequence[Packed | str], *, write: bool) -> BatchResult:
+def _sum_up(
+    clips: Sequence[SourceClip], outcomes: Sequence[Packed | str], *, write: bool
+) -> BatchResult:
     written: list[Path] = []
     skipped: list[Path] = []
     failed: list[Failure] = []
     notes: list[str] = []
     entries: dict[Path, dict[str, Any]] = {}
-    for job, outcome in zip(jobs, outcomes, strict=True):
+    for clip, outcome in zip(clips, outcomes, strict=True):
         if isinstance(outcome, str):
-            failed.append(Failure(path=job.source, reason=outcome))
+            failed.append(Failure(path=clip.path, reason=outcome))
             continue
         written.extend(outcome.written)
         skipped.extend(outcome.skipped)
         notes.extend(outcome.notes)
         entries.update(zip((*outcome.written, *outcome.skipped), outcome.metadata, strict=False))
     if write:
-        ours = {job.origin for job in jobs}
+        ours = {clip.origin for clip in clips}
         for folder in sorted({path.parent for path in (*written, *skipped)}):
             try:
                 images = write_metadata(folder, entries)
-            except InputError as error:  # a full disk; the clips are told of all the same
+            except InputError as error:  # a full disk must not hide what became of the clips
                 failed.append(Failure(path=folder / METADATA, reason=str(error)))
                 continue
             if stale := [path for path in images if path not in entries and _source(path) in ours]:
                 notes.append(
-                    f"{folder} also holds {len(stale)} grids of these sources by other options, "
-                    f"such as {stale[0].name}; remove them if you do not want both"
+                    f"{folder} also holds {counted(len(stale), 'grid')} of these sources made with "
+                    f"other options, such as {stale[0].name}; remove them if you do not want both"
                 )
     return BatchResult(
         written=tuple(written), skipped=tuple(skipped), failed=tuple(failed), notes=tuple(notes)

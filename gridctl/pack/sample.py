@@ -1,4 +1,4 @@
-"""Sampling: which frames of a clip go into which grid. Numbers only, nothing is decoded."""
+"""Sampling: which frames of a clip go into which grid. Only numbers; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -8,42 +8,48 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridctl.errors import InputError
+from gridctl.errors import GridctlError, counted
 from gridctl.geometry import Grid
 from gridctl.media.clip import Ordinals, Seconds
 from gridctl.pack.options import PackOptions
 
 
+class SampleError(GridctlError):
+    """A clip that gives no grid. The message starts with "has": put the clip's name before it."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The frames of each grid (at most as many as it has cells), and how many were left over."""
+class Selection:
+    """The frames of each grid of a clip, at most as many as it has cells."""
 
     windows: tuple[Ordinals, ...]
     shared: tuple[int, ...]
-    """How many of each window's first frames are also the last of the window before."""
+    """For each window, how many of its first frames are also the last of the window before."""
     count: int
-    """How many frames there were to choose from, at the stride or the rate asked for."""
+    """How many frames there were to choose from, at the chosen stride or rate."""
     dropped: int
+    """How many of these fill no grid and are left out."""
     fps: float
-    """What the frames of these grids play at."""
+    """The rate at which the frames of these grids play in the clip's own time."""
 
 
-def plan_clip(
+def select_windows(
     times_seconds: Seconds, rate: float, options: PackOptions, cuts: Sequence[int] = ()
-) -> Plan:
+) -> Selection:
     """The grids of a clip whose frames are shown at `times_seconds`, at a nominal `rate`.
 
-    `cuts` are the frames that begin a new scene. Raises InputError, which begins with "has",
-    for a clip that gives no grid, or that leaves frames over where the tail is an error.
+    `cuts` are the frames that begin a new scene. Raises SampleError for a clip that gives no
+    grid, or that leaves frames over where the tail is an error.
     """
-    chosen = select(times_seconds, options)
+    settings = options.settings
+    chosen = frames_in_range(times_seconds, options)
     size = options.grid.num_frames
     if options.mode == "uniform":
         picks = chosen[list(sample_indices(len(chosen), size))]
-        if len(picks) < size and options.tail != "pad":
+        if len(picks) < size and settings.tail != "pad":
             raise too_short(len(chosen), options.grid)
         fps = _rate(times_seconds[picks], len(chosen), rate)
-        return Plan(windows=(picks,), shared=(0,), count=len(chosen), dropped=0, fps=fps)
+        return Selection(windows=(picks,), shared=(0,), count=len(chosen), dropped=0, fps=fps)
     if options.fps is not None:
         fps, chosen = options.fps, resample(times_seconds, chosen, rate, options.fps)
         scenes = [chosen]
@@ -56,58 +62,59 @@ def plan_clip(
     for scene in scenes:
         full, left = cut_windows(scene, options)
         windows.extend(full)
-        shared.extend(options.overlap if number else 0 for number in range(len(full)))
+        shared.extend(settings.overlap if number else 0 for number in range(len(full)))
         dropped += left
     if not windows:
-        raise too_short(len(chosen[:: options.stride]), options.grid, scenes=len(scenes))
-    if options.max_grids is not None and len(windows) > options.max_grids:
-        windows, dropped = windows[: options.max_grids], 0  # nobody asked for what follows
-    if dropped and options.tail == "error":
-        raise InputError(
-            f"has {dropped} frames left over that fill no grid; "
+        raise too_short(len(chosen[:: settings.stride]), options.grid, scenes=len(scenes))
+    if settings.max_grids is not None and len(windows) > settings.max_grids:
+        windows, dropped = windows[: settings.max_grids], 0  # what follows was not asked for
+    if dropped and settings.tail == "error":
+        raise SampleError(
+            f"has {counted(dropped, 'frame')} left over that fill no grid; "
             "use --tail drop to leave them out, or --tail pad."
         )
-    return Plan(
+    return Selection(
         windows=tuple(windows),
         shared=tuple(shared[: len(windows)]),
-        count=sum(len(scene[:: options.stride]) for scene in scenes),
+        count=sum(len(scene[:: settings.stride]) for scene in scenes),
         dropped=dropped,
-        fps=round(fps / options.stride, 6),
+        fps=round(fps / settings.stride, 6),
     )
 
 
-def select(times_seconds: Seconds, options: PackOptions) -> Ordinals:
+def frames_in_range(times_seconds: Seconds, options: PackOptions) -> Ordinals:
     """The numbers of the frames that are shown from the start on and before the end."""
-    # A hair's breadth of tolerance: 0.1 seconds are frame 3 of 30 a second.
-    first = int(np.searchsorted(times_seconds, options.start_seconds - 1e-6))
+    start, end = options.settings.start, options.settings.end
+    # Rounding must not lose a frame: 0.1 seconds is frame 3 at 30 frames a second.
+    first = int(np.searchsorted(times_seconds, start - 1e-6))
     last = len(times_seconds)
-    if options.end_seconds is not None:
-        last = int(np.searchsorted(times_seconds, options.end_seconds - 1e-6))
+    if end is not None:
+        last = int(np.searchsorted(times_seconds, end - 1e-6))
     if first >= last:
-        raise InputError(
-            f"has no frame from {options.start_seconds:g} seconds on"
-            + (f" and before {options.end_seconds:g}" if options.end_seconds is not None else "")
+        raise SampleError(
+            f"has no frame from {start:g} seconds on"
+            + (f" and before {end:g}" if end is not None else "")
             + f"; its last one is at {times_seconds[-1]:.2f}. Use another --start or --end."
         )
     return np.arange(first, last, dtype=np.int64)
 
 
 def sample_indices(count: int, wanted: int) -> tuple[int, ...]:
-    """`wanted` of `count` frames, evenly spread, first and last included; all if fewer.
+    """`wanted` of `count` frames, evenly spread, first and last included. All if there are fewer.
 
     A single wanted frame is the first.
     """
     if wanted >= count:
         return tuple(range(count))
     steps = max(1, wanted - 1)
-    # Integers, rounding halves up: the same picks on every machine.
+    # Integers, rounding halves up, so that every machine picks the same frames.
     return tuple((2 * i * (count - 1) + steps) // (2 * steps) for i in range(wanted))
 
 
 def resample(times_seconds: Seconds, chosen: Ordinals, rate: float, fps: float) -> Ordinals:
-    """For each moment of a clock of `fps` ticks a second, the frame that is on the screen."""
+    """The frame that is on the screen at each tick of a clock with `fps` ticks a second."""
     shown = times_seconds[chosen]
-    duration = shown[-1] - shown[0] + 1 / rate  # the last frame stays for a frame's time
+    duration = shown[-1] - shown[0] + 1 / rate  # the last frame is shown as long as any other
     ticks = shown[0] + np.arange(max(1, math.ceil(duration * fps - 1e-6))) / fps
     on_screen: Ordinals = chosen[np.searchsorted(shown, ticks + 1e-6, side="right") - 1]
     return on_screen
@@ -115,31 +122,31 @@ def resample(times_seconds: Seconds, chosen: Ordinals, rate: float, fps: float) 
 
 def cut_windows(scene: Ordinals, options: PackOptions) -> tuple[list[Ordinals], int]:
     """Windows over the frames of a scene, and how many frames are left over after them."""
-    strided = scene[:: options.stride]
+    strided = scene[:: options.settings.stride]
     size = options.grid.num_frames
-    step = size - options.overlap
+    step = size - options.settings.overlap
     full = max(0, (len(strided) - size) // step + 1)
     windows = [strided[k * step : k * step + size] for k in range(full)]
     covered = (full - 1) * step + size if full else 0
     left = len(strided) - covered
-    if left and options.tail == "pad":
+    if left and options.settings.tail == "pad":
         return [*windows, strided[full * step :]], 0
     return windows, left
 
 
-def too_short(count: int, grid: Grid, scenes: int = 1) -> InputError:
-    """The error for `count` frames that do not fill a grid."""
+def too_short(count: int, grid: Grid, scenes: int = 1) -> SampleError:
+    """The error for `count` frames, which do not fill a grid."""
     rows, cols = _largest_grid(count, grid)
     where = f" in {scenes} scenes, none of which fills a grid" if scenes > 1 else ""
     remedy = "--tail pad" if scenes > 1 else f"--rows {rows} --cols {cols}, or --tail pad"
-    return InputError(
-        f"has {count} frame{'s' if count > 1 else ''}{where}; "
+    return SampleError(
+        f"has {counted(count, 'frame')}{where}; "
         f"a {grid.rows}x{grid.cols} grid needs {grid.num_frames}. Use {remedy}."
     )
 
 
 def _largest_grid(count: int, grid: Grid) -> tuple[int, int]:
-    """(rows, cols) within `grid` that hold the most of `count` frames, nearest in shape."""
+    """(rows, cols) of the largest grid within `grid` that `count` frames fill, nearest in shape."""
     sizes = [(r, c) for r in range(1, grid.rows + 1) for c in range(1, grid.cols + 1)]
     return max(
         (size for size in sizes if size[0] * size[1] <= count),

@@ -1,4 +1,8 @@
-"""Scenes: where a clip cuts from one shot to the next."""
+"""Scenes: where a clip cuts from one shot to the next.
+
+Why not a library: PySceneDetect decodes the clip once more, through OpenCV. Here the frames
+come from the decoder that packs them.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,14 @@ import numpy.typing as npt
 from gridctl.media.clip import Clip, Ordinals
 from gridctl.media.fit import Fit
 
-_SIDE = 32  # pixels of the thumbnails that are compared
-_LEAST_CHANGE = 12.0  # of 255, mean over a thumbnail: below, nothing is a cut
-_TIMES_ITS_NEIGHBOURS = 3.0  # a cut is a change much larger than those around it
-_REACH = 3  # frames to each side that count as around
+_SIDE = 32  # side in pixels of the thumbnails that are compared
+_LEAST_CHANGE = 12.0  # mean change of a thumbnail, of 255; a smaller one is no cut
+_TIMES_ITS_NEIGHBOURS = 3.0  # a cut changes more than the frames around it, by this factor
+_REACH = 3  # how many frames on each side are around it
 
 
 def find_cuts(clip: Clip, frames: Ordinals) -> list[int]:
-    """Those of `frames` (numbers of `clip`) that begin a new scene; decodes all of them."""
+    """Those of `frames` (frame numbers of `clip`) that begin a scene. Decodes all of them."""
     fit = Fit(cell=(_SIDE, _SIDE), mode="stretch")
     changes = np.zeros(len(frames), np.float32)
     before: npt.NDArray[np.int16] | None = None
@@ -30,9 +34,9 @@ def find_cuts(clip: Clip, frames: Ordinals) -> list[int]:
 def cut_positions(changes: npt.NDArray[np.float32]) -> list[int]:
     """Where `changes` from frame to frame stand out from those around them.
 
-    A pan or a shaking camera changes much in every frame, a cut in one only; a flash
-    changes two in a row and is no cut. Shots can be of a few frames: a cut that is known, a
-    larger one, does not count as around another, unless right beside it.
+    A pan or a shaking camera changes every frame a lot, a cut only one. A flash changes two
+    frames in a row and is no cut. A shot may be only a few frames long: then the larger cut,
+    which is found first, does not count as around the other, unless they are adjacent.
     """
     cuts: set[int] = set()
     candidates = np.flatnonzero(changes >= _LEAST_CHANGE)

@@ -1,4 +1,4 @@
-"""Sources: the clips in files, folders and lists, and the name of each one's grid."""
+"""Sources: the clips in files and folders, and the name of each clip's grids."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ VIDEO_SUFFIXES = frozenset({
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A clip, the folder its grids go into, and their name without number and suffix.
+class SourceClip:
+    """A clip, the folder of its grids, and their name without number and suffix.
 
-    `origin` is the clip's path from the dataset folder, as facts hold it: the same from
-    whichever folder gridctl is run.
+    `origin` is the clip's path relative to the dataset folder, as facts have it. It does not
+    depend on the current folder.
     """
 
-    source: Path
+    path: Path
     origin: str
     folder: Path
     name: str
 
 
-def plan_jobs(
+def find_clips(
     sources: Sequence[Path],
     output: Path,
     *,
     first_name: str,
     shard: tuple[int, int] | None = None,
-) -> list[Job]:
-    """A job for every clip in `sources`; no two share a name, nor do those of earlier runs.
+) -> list[SourceClip]:
+    """Every clip in `sources`, each with a name that no other clip has, in this run or earlier.
 
-    `first_name` is what a clip named {} calls its first grid, such as "{}.jpg". `shard`
-    (i, n) takes every n-th clip from the i-th on, into sub-folders of its own. A clip that is
-    named twice counts once. A source that turns out to be no clip is a job too: it fails with
-    its own line.
+    `first_name` is the name of a clip's first grid with {} for the clip's name, such as
+    "{}.jpg". `shard` (i, n) takes every n-th clip from the i-th on, into a sub-folder. A clip
+    that is named twice counts once. A source that is no clip is listed too: packing it fails,
+    with a line that says why.
 
-    Raises UsageError for a shard that cannot be.
+    Raises UsageError for an impossible shard.
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard {shard[0]}/{shard[1]} is out of range; write 1/8 to 8/8.")
-    jobs: list[Job] = []
+    found: list[SourceClip] = []
     taken: set[str] = set()
     clips: dict[Path, tuple[Path, Path]] = {}
     for source in sources:
@@ -72,8 +72,8 @@ def plan_jobs(
             if _is_free(folder / first_name.format(name), origin):
                 break
         taken.add(key)
-        jobs.append(Job(source=clip, origin=origin, folder=folder, name=name))
-    return jobs
+        found.append(SourceClip(path=clip, origin=origin, folder=folder, name=name))
+    return found
 
 
 def sidecar(source: Path) -> Path:
@@ -85,7 +85,7 @@ def sidecar(source: Path) -> Path:
 
 
 def _clips_of(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    # What an earlier run wrote below the source is no frame folder.
+    # Grids that an earlier run wrote below the source are no frames.
     return _clips(source, Path(), (output.resolve(),)) or [(source, Path())]
 
 
@@ -98,14 +98,14 @@ def _clips(source: Path, below: Path, parents: tuple[Path, ...] = ()) -> list[tu
         entries = [entry for entry in entries if not entry.name.startswith(".")]
         clips = [entry for entry in entries if not entry.is_dir() and _is_clip(entry)]
         folders = [entry for entry in entries if entry.is_dir()]
-        is_sequence = not clips and bool(image_files(source))  # beside videos: thumbnails
+        is_sequence = not clips and bool(image_files(source))  # beside videos they are thumbnails
         parents = (*parents, source.resolve())
         loops = [folder for folder in folders if folder.resolve() in parents]
     except (OSError, InputError, RuntimeError):  # RuntimeError: links in a circle, Python < 3.13
-        return [(source, below.parent)]  # reading it will fail, and say why
+        return [(source, below.parent)]  # packing it will fail and say why
     found = [(source, below.parent)] if is_sequence else []
     for entry in entries:
-        if entry in loops:  # a link that leads back up would never end
+        if entry in loops:  # a link to a folder above has no end
             continue
         if entry in folders:
             found.extend(_clips(entry, below / entry.name, parents))
@@ -115,7 +115,7 @@ def _clips(source: Path, below: Path, parents: tuple[Path, ...] = ()) -> list[tu
 
 
 def _is_clip(path: Path) -> bool:
-    """Whether a file in a folder is a clip by its name, or an image that moves."""
+    """Whether a file in a folder has the name of a video, or is an animated image."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or (suffix in IMAGE_SUFFIXES and is_animated(path))
 
@@ -123,11 +123,11 @@ def _is_clip(path: Path) -> bool:
 def _names(clip: Path) -> Iterator[str]:
     """Names for the clip's grid, best first: vid1, then vid1-avi, then vid1-avi-2 ..."""
     if clip.is_dir():
-        own = clip.absolute().name  # a link's own name, not that of the folder it leads to
+        own = clip.absolute().name  # the name of a link, not of its target
         name = distinct = (clip.resolve().name if own == ".." else own) or "frames"
     else:
         name, distinct = clip.stem, f"{clip.stem}-{clip.suffix[1:].lower()}"
-    # A grid whose name begins with a dot would be hidden from whoever reads the dataset.
+    # A name that begins with a dot would hide the grid from most programs.
     name, distinct = (_as_unicode(text).lstrip(".") or "clip" for text in (name, distinct))
     yield name
     if distinct != name:
@@ -147,14 +147,14 @@ def _origin(clip: Path, output: Path) -> str:
 
 
 def _is_free(target: Path, origin: str) -> bool:
-    """Whether a grid's name is not that of another source's grid, of an earlier run."""
+    """Whether no other clip has a grid of this name from an earlier run."""
     try:
         facts = load_facts(target) if target.exists() else None
     except (GridctlError, OSError):
-        return True  # it is nobody's grid; writing it will say what is wrong
+        return True  # not a grid; writing it will say what is wrong
     return facts is None or facts.source == origin
 
 
 def _as_unicode(name: str) -> str:
-    """`name`, with _ for bytes that are no UTF-8: JSON and other tools could not hold them."""
+    """`name` with _ for bytes that are not UTF-8, which JSON cannot contain."""
     return re.sub("[\ud800-\udfff]", "_", name)

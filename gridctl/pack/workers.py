@@ -1,7 +1,10 @@
-"""Workers: a process for each core, a job at a time; one that dies takes its job only.
+"""Workers: a process per core, one job at a time. If one dies, only its job is lost.
 
-Decoders are C code that reads files from anywhere. They run in processes of their own, so a
-crash or a hang ends a worker, its job fails with a line, and another worker goes on.
+Decoders are C code that reads files from anywhere. They run in separate processes: a crash or a
+hang ends one worker, its job fails with a message, and a new worker takes over.
+
+Why not a library's pool: concurrent.futures gives up the whole pool when one worker dies, and
+multiprocessing.Pool waits forever for its result. Neither ends a worker that hangs.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from gridctl.errors import GridctlError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-STALL_SECONDS = 300.0  # without any packet, frame or image: a decoder that hangs
+STALL_SECONDS = 300.0  # without a packet, frame or image: the decoder hangs
 _POLL_SECONDS = 1.0
 
 
@@ -31,12 +34,12 @@ def run_jobs(
 ) -> Generator[tuple[int, Result | str]]:
     """Call `work(job, tick=...)` for each of `jobs` in processes of their own.
 
-    Yields (number of the job, its result, or the one line that says why it has none), as they
-    come; the line begins with `name(job)`, or is a GridctlError's. `work` calls `tick` as a
-    sign of life. Whatever ends the caller's loop, an interrupt too, ends the workers at once;
-    what they have half-written is the caller's to remove.
+    Yields (number of the job, its result) as they finish. The result of a job that failed is the
+    one line that says why: a GridctlError's message, or one that begins with `name(job)`. `work`
+    calls `tick` as a sign of life. Whatever ends the caller's loop, an interrupt too, ends the
+    workers at once. Removing half-written files is up to the caller.
     """
-    # A fork is ready at once; elsewhere it is not safe, and Python starts anew.
+    # A fork starts at once. It is safe on Linux only; elsewhere a new interpreter starts.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     waiting = iter(enumerate(jobs))
     busy: list[_Worker] = []
@@ -72,7 +75,7 @@ def _give(worker: _Worker, waiting: Iterator[tuple[int, Any]]) -> bool:
 
 
 class _Worker:
-    """A process, and the job that it is at."""
+    """A process and its current job."""
 
     def __init__(self, context: Any, work: Callable[..., Any], name: Callable[[Any], str]) -> None:
         self.connection, theirs = context.Pipe()
@@ -99,10 +102,10 @@ class _Worker:
         return bool(self._process.is_alive())
 
     def outcome(self) -> Any:
-        """The result of its job, or why there is none; the process may be gone after this."""
+        """The result of its job, or why there is none. The process may have ended after this."""
         if not self.connection.poll():
             self.end()
-            return f"stood still for {STALL_SECONDS:.0f} seconds, and its decoder was ended"
+            return f"made no progress for {STALL_SECONDS:.0f} seconds, so its decoder was ended"
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -115,14 +118,14 @@ class _Worker:
             return f"made its decoder crash ({name})"
 
     def dismiss(self) -> None:
-        """Let it go when it has nothing to do."""
+        """End it when there are no more jobs."""
         self.connection.send(None)
         self._process.join()
         self.connection.close()
 
     def end(self) -> None:
-        """End it now; what it was writing stays half-written."""
-        # Not by a signal that it handles: Python loses an exception raised in a finaliser.
+        """End it now, even in the middle of writing a file."""
+        # Not by a signal that it handles: Python loses an exception raised in a finalizer.
         self._process.kill()
         self._process.join()
         self.connection.close()
@@ -135,22 +138,22 @@ def _serve(
     sign_of_life: Any,
     parent: int,
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends this process
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def tick() -> None:
         sign_of_life.value = time.monotonic()
         if os.getppid() != parent:
-            sys.exit(1)  # nobody waits for the result any more
+            sys.exit(1)  # the parent has ended, so nobody wants the result
 
     def next_job() -> Any:
-        # A fork holds the parent's end of its own pipe open, so that end is never seen to close.
+        # A fork also has the parent's end of the pipe open, so the pipe never closes.
         while not jobs.poll(_POLL_SECONDS):
             tick()
         return jobs.recv()
 
-    with suppress(EOFError, OSError):  # the parent is gone
+    with suppress(EOFError, OSError):  # the parent has ended
         while (job := next_job()) is not None:
             jobs.send(_outcome(job, work, name, tick))
 
@@ -165,14 +168,14 @@ def _outcome(
     except MemoryError:
         return f"{name(job)} needs more memory than there is; use --workers 1."
     except Exception as error:
-        # A fault of ours in one clip of ten thousand must not cost the others.
+        # A bug that one clip of ten thousand meets must not cost the others.
         fault = f"{type(error).__name__}: {error}"
-        return f"{name(job)} met a fault of gridctl ({fault}); please report it."
+        return f"{name(job)} met a bug in gridctl ({fault}); please report it."
 
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Hold interrupts back while a process is started: it would die with a traceback."""
+    """Delay interrupts while a process starts: it would end with a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

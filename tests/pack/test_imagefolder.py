@@ -6,6 +6,7 @@ from gridctl.caption import caption
 from gridctl.geometry import Grid
 from gridctl.pack import pack
 from tests.media.clips import counted, make_clip
+from tests.settings import pack_profile
 
 
 @pytest.mark.slow
@@ -20,9 +21,9 @@ def test_hugging_face_loads_the_folder_as_it_is(
             make_clip(tmp_path / "videos" / split / f"vid{number}.mp4", counted(9))
     output = tmp_path / "vidgrid"
     grid = Grid(rows=2, cols=2, cell=(32, 32))
-    options = {"grid": grid, "sample": "windows", "tail": "pad"}
+    profile = pack_profile(grid, sample="windows", tail="pad")
     for shard in (1, 2):  # two jobs of an array; the parent folder is the whole dataset
-        pack([tmp_path / "videos"], output, shard=(shard, 2), **options)  # type: ignore[arg-type]
+        pack([tmp_path / "videos"], output, profile, shard=(shard, 2))
     caption([output], subject="a ramp")
     loaded = datasets.load_dataset(
         "imagefolder", data_dir=str(output), cache_dir=str(tmp_path / "c")

@@ -19,6 +19,7 @@ from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
 from tests.media.clips import counted, make_clip, textured, write
+from tests.settings import pack_profile
 
 ROOT = Path(__file__).parents[2]
 GRID = Grid(rows=2, cols=2, cell=(32, 32))
@@ -125,7 +126,7 @@ def test_every_broken_input_has_its_line_and_the_others_are_done(tmp_path: Path)
 def test_a_file_without_rights(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "closed.mp4", counted(4))
     path.chmod(0)
-    assert "cannot be read" in pack([path], tmp_path / "out", grid=GRID).failed[0].reason
+    assert "cannot be read" in pack([path], tmp_path / "out", pack_profile(GRID)).failed[0].reason
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.webm"])
@@ -139,7 +140,7 @@ def test_truncated_anywhere_it_is_told_or_packed(tmp_path: Path, name: str) -> N
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data[:cut])
         clips.append(path)
-    result = pack(clips, tmp_path / "out", grid=GRID)
+    result = pack(clips, tmp_path / "out", pack_profile(GRID))
     assert len(result.written) + len(result.failed) == len(cuts)
     assert not any("fault of gridctl" in failure.reason for failure in result.failed)
     if name.endswith("mp4"):  # its index is at the end, and only tags come after it
@@ -190,14 +191,14 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:  # no file may grow past 2,000 bytes: what a quota does
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-        result = pack(clips, tmp_path / "out", grid=GRID, format="png")
+        result = pack(clips, tmp_path / "out", pack_profile(GRID, format="png"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert len(result.failed) == 2
     assert all("cannot be written" in failure.reason for failure in result.failed)
     assert content(tmp_path / "out") == {}
-    assert len(pack(clips, tmp_path / "out", grid=GRID, format="png").written) == 2
+    assert len(pack(clips, tmp_path / "out", pack_profile(GRID, format="png")).written) == 2
 
 
 @pytest.mark.slow
@@ -237,7 +238,7 @@ def test_a_fuzz_of_mutated_clips(tmp_path: Path) -> None:
                 del data[dice.randrange(len(data)) :]
             clips.append(tmp_path / f"{number}.{suffix}")
             clips[-1].write_bytes(data)
-    result = pack(clips, tmp_path / "out", grid=GRID, sample="windows")
+    result = pack(clips, tmp_path / "out", pack_profile(GRID, sample="windows"))
     told = {failure.path for failure in result.failed}
     made = {path.stem.partition("_")[0] for path in result.written}
     assert len(clips) == 600

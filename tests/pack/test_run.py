@@ -11,6 +11,7 @@ from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_facts, load_grid, split
 from gridctl.media.write import write_clip
 from gridctl.pack import pack
+from tests.settings import pack_profile
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))
 
@@ -39,7 +40,7 @@ def files(folder: Path) -> list[str]:
 def test_its_own_output_below_the_source_is_not_packed(tmp_path: Path) -> None:
     make_clip(tmp_path / "clip.mp4")
     for _ in range(2):
-        result = pack([tmp_path], tmp_path / "vidgrid", grid=GRID)
+        result = pack([tmp_path], tmp_path / "vidgrid", pack_profile(GRID))
         assert not result.failed
         assert [path.name for path in (*result.written, *result.skipped)] == ["clip.jpg"]
 
@@ -49,7 +50,7 @@ def test_a_folder_of_videos_becomes_a_dataset_folder(tmp_path: Path) -> None:
     make_clip(source / "vid1.mp4")
     make_clip(source / "vid2.gif")
     (source / "vid1.txt").write_text("ein Bär läuft\n", encoding="utf-8")
-    result = pack([source], output, grid=GRID)
+    result = pack([source], output, pack_profile(GRID))
     assert (result.skipped, result.failed) == ((), ())
     assert files(output) == ["metadata.jsonl", "vid1.jpg", "vid2.jpg"]
     assert numbers(output / "vid1.jpg") == [0, 2, 4, 6, 8, 10]
@@ -70,7 +71,7 @@ def test_sub_folders_and_frame_folders_keep_their_place(tmp_path: Path) -> None:
     folder.mkdir()
     for number, picture in enumerate(counted(11), start=1):
         Image.fromarray(picture).save(folder / f"frame_{number}.png")
-    pack([source], output, grid=GRID, format="png")
+    pack([source], output, pack_profile(GRID, format="png"))
     assert files(output) == [
         "train/metadata.jsonl",
         "train/sequence1.png",
@@ -88,7 +89,7 @@ def test_a_frame_folder_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Image.fromarray(picture).save(folder / f"{number}.png")
     (tmp_path / "sequence1.txt").write_text("a ramp")
     monkeypatch.chdir(folder)
-    result = pack([Path()], tmp_path / "out", grid=GRID)
+    result = pack([Path()], tmp_path / "out", pack_profile(GRID))
     assert result.written == (tmp_path / "out" / "sequence1.jpg",)
     facts = load_facts(result.written[0])
     assert facts is not None
@@ -101,7 +102,7 @@ def test_sources_of_one_stem_never_overwrite_each_other(tmp_path: Path) -> None:
     third = make_clip(tmp_path / "b" / "VID1.gif")
     output = tmp_path / "out"
     for _ in range(2):  # the same names on the second run
-        result = pack([first, second, third], output, grid=GRID)
+        result = pack([first, second, third], output, pack_profile(GRID))
         assert [path.name for path in (*result.written, *result.skipped)] == [
             "vid1.jpg",
             "vid1-mp4.jpg",
@@ -118,7 +119,7 @@ def test_one_bad_source_does_not_stop_the_others(tmp_path: Path) -> None:
     (source / "zero.mp4").touch()
     (tmp_path / "empty").mkdir()
     missing = tmp_path / "missing.mp4"
-    result = pack([source, tmp_path / "empty", missing], output, grid=GRID)
+    result = pack([source, tmp_path / "empty", missing], output, pack_profile(GRID))
     assert result.written == (output / "good.jpg",)
     assert [failure.path.name for failure in result.failed] == [
         "short.mp4",
@@ -137,46 +138,46 @@ def test_a_second_run_skips_what_is_done_and_finishes_the_rest(tmp_path: Path) -
     source, output = tmp_path / "videos", tmp_path / "vidgrid"
     make_clip(source / "vid1.mp4")
     make_clip(source / "vid2.mp4")
-    pack([source], output, grid=GRID)
+    pack([source], output, pack_profile(GRID))
     before = (output / "vid1.jpg").stat().st_mtime_ns
     (output / "vid2.jpg").unlink()
-    result = pack([source], output, grid=GRID)
+    result = pack([source], output, pack_profile(GRID))
     assert (result.written, result.skipped) == ((output / "vid2.jpg",), (output / "vid1.jpg",))
     assert (output / "vid1.jpg").stat().st_mtime_ns == before
-    assert len(pack([source], output, grid=GRID, force=True).written) == 2
+    assert len(pack([source], output, pack_profile(GRID), force=True).written) == 2
     assert (output / "vid1.jpg").stat().st_mtime_ns != before
 
 
 def test_what_was_made_otherwise_or_from_an_older_source_is_made_again(tmp_path: Path) -> None:
     clip, output = make_clip(tmp_path / "vid1.mp4"), tmp_path / "vidgrid"
-    pack([clip], output, grid=GRID)
+    pack([clip], output, pack_profile(GRID))
     other = Grid(rows=2, cols=2, cell=(16, 16))
-    assert pack([clip], output, grid=other).written == (output / "vid1.jpg",)
+    assert pack([clip], output, pack_profile(other)).written == (output / "vid1.jpg",)
     assert len(numbers(output / "vid1.jpg")) == 4
-    assert pack([clip], output, grid=other, quality=80).written
+    assert pack([clip], output, pack_profile(other, quality=80)).written
     clip.unlink()
     make_clip(clip, count=4)
-    assert pack([clip], output, grid=other, quality=80).written
+    assert pack([clip], output, pack_profile(other, quality=80)).written
     assert numbers(output / "vid1.jpg") == [0, 1, 2, 3]
     (tmp_path / "vid1.txt").write_text("a ramp")
-    assert pack([clip], output, grid=other, quality=80).written
-    assert pack([clip], output, grid=other, quality=80).skipped
+    assert pack([clip], output, pack_profile(other, quality=80)).written
+    assert pack([clip], output, pack_profile(other, quality=80)).skipped
 
 
 def test_a_grid_of_another_source_is_never_overwritten(tmp_path: Path) -> None:
     first, second = (make_clip(tmp_path / name / "vid1.mp4") for name in "ab")
     output = tmp_path / "out"
-    pack([first], output, grid=GRID)
+    pack([first], output, pack_profile(GRID))
     before = (output / "vid1.jpg").read_bytes()
     for force in (False, True):
-        result = pack([second], output, grid=GRID, force=force)
+        result = pack([second], output, pack_profile(GRID), force=force)
         assert result.written == (output / "vid1-mp4.jpg",)
         assert (output / "vid1.jpg").read_bytes() == before
 
 
 def test_tail_pad_repeats_the_last_frame_and_counts_the_real_ones(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "vid1.mp4", count=4)
-    result = pack([clip], tmp_path / "out", grid=GRID, tail="pad")
+    result = pack([clip], tmp_path / "out", pack_profile(GRID, tail="pad"))
     assert numbers(result.written[0]) == [0, 1, 2, 3, 3, 3]
     facts = load_facts(result.written[0])
     assert facts is not None
@@ -187,7 +188,7 @@ def test_a_link_that_leads_back_up_is_not_followed_for_ever(tmp_path: Path) -> N
     source = tmp_path / "videos"
     make_clip(source / "deep" / "vid1.mp4")
     (source / "deep" / "loop").symlink_to(source, target_is_directory=True)
-    result = pack([source], tmp_path / "out", grid=GRID)
+    result = pack([source], tmp_path / "out", pack_profile(GRID))
     assert result.written == (tmp_path / "out" / "deep" / "vid1.jpg",)
 
 
@@ -195,7 +196,7 @@ def test_a_link_that_leads_back_up_is_not_followed_for_ever(tmp_path: Path) -> N
 def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make_clip(tmp_path / "x.mp4").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    result = pack([Path(name)], Path("out"), grid=GRID)
+    result = pack([Path(name)], Path("out"), pack_profile(GRID))
     assert [path.stem for path in result.written] == [Path(name).stem]
     assert (
         json.loads(Path("out/metadata.jsonl").read_text(encoding="utf-8"))["source"] == f"../{name}"
@@ -210,11 +211,13 @@ def test_a_clip_is_known_from_wherever_it_is_packed(
         make_clip(tmp_path / place / "clips" / "vid1.mp4", count=len(place) + 8)
     output = tmp_path / "out"
     monkeypatch.chdir(tmp_path / "here")
-    assert [path.name for path in pack([Path("clips")], output, grid=GRID).written] == ["vid1.jpg"]
+    assert [path.name for path in pack([Path("clips")], output, pack_profile(GRID)).written] == [
+        "vid1.jpg"
+    ]
     monkeypatch.chdir(tmp_path / "there")
-    second = pack([Path("clips")], Path("../out"), grid=GRID).written
+    second = pack([Path("clips")], Path("../out"), pack_profile(GRID)).written
     assert [path.name for path in second] == ["vid1-mp4.jpg"]
-    absolute = pack([tmp_path / "here" / "clips"], output, grid=GRID)
+    absolute = pack([tmp_path / "here" / "clips"], output, pack_profile(GRID))
     assert not absolute.written
     assert [path.name for path in absolute.skipped] == ["vid1.jpg"]
 
@@ -222,7 +225,7 @@ def test_a_clip_is_known_from_wherever_it_is_packed(
 def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.mp4")
     make_clip(tmp_path / "x.mp4").rename(tmp_path / name)
-    result = pack([tmp_path / name], tmp_path / "out", grid=GRID)
+    result = pack([tmp_path / name], tmp_path / "out", pack_profile(GRID))
     assert result.failed == ()
     assert result.written == (tmp_path / "out" / "caf_.jpg",)
 
@@ -230,7 +233,7 @@ def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
 def test_an_unwritable_output_is_one_line(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "vid1.mp4")
     (tmp_path / "out").write_text("a file, no folder")
-    result = pack([clip], tmp_path / "out", grid=GRID)
+    result = pack([clip], tmp_path / "out", pack_profile(GRID))
     assert result.written == ()
     assert "\n" not in result.failed[0].reason
 
@@ -239,7 +242,7 @@ def test_metadata_that_cannot_be_written_hides_nothing_else(tmp_path: Path) -> N
     clips = [make_clip(tmp_path / "vid1.mp4"), make_clip(tmp_path / "vid2.mp4", count=2)]
     output = tmp_path / "out"
     (output / "metadata.jsonl").mkdir(parents=True)
-    result = pack(clips, output, grid=GRID)
+    result = pack(clips, output, pack_profile(GRID))
     assert result.written == (output / "vid1.jpg",)
     assert [failure.path.name for failure in result.failed] == ["vid2.mp4", "metadata.jsonl"]
 
@@ -247,21 +250,26 @@ def test_metadata_that_cannot_be_written_hides_nothing_else(tmp_path: Path) -> N
 def test_wrong_options_are_refused_before_any_work(tmp_path: Path) -> None:
     wrong: list[tuple[str, object]] = [
         ("format", "bmp"), ("tail", "keep"), ("sample", "fps=0"), ("sample", "random"),
-        ("stride", 0), ("overlap", 6), ("start_seconds", -1.0), ("end_seconds", 0.0),
+        ("stride", 0), ("overlap", 6), ("start", -1.0), ("end", 0.0),
         ("max_grids", 0), ("fit", "fill"), ("background", "nocolour"), ("quality", 0),
-        ("shard", (3, 2)),
     ]  # fmt: skip
     for name, value in wrong:
-        with pytest.raises(UsageError, match=str(value) if name != "shard" else "3/2") as caught:
-            pack([tmp_path], tmp_path / "out", grid=GRID, **{name: value})  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=str(value)) as caught:
+            pack(
+                [tmp_path],
+                tmp_path / "out",
+                pack_profile(GRID, **{"sample": "windows", name: value}),
+            )
         assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="3/2"):
+        pack([tmp_path], tmp_path / "out", pack_profile(GRID), shard=(3, 2))
     assert not (tmp_path / "out").exists()
 
 
 def test_progress_counts_clips_and_tells_the_rate(tmp_path: Path) -> None:
     clips = [make_clip(tmp_path / f"vid{k}.mp4") for k in range(2)]
     seen: list[tuple[int, int, str]] = []
-    pack(clips, tmp_path / "out", grid=GRID, progress=lambda *step: seen.append(step))
+    pack(clips, tmp_path / "out", pack_profile(GRID), progress=lambda *step: seen.append(step))
     assert [step[:2] for step in seen] == [(0, 2), (1, 2), (2, 2)]
     assert all("grids/s" in text for _, _, text in seen[1:])
     assert {text.split()[-1] for _, _, text in seen[1:]} == {"vid0.mp4", "vid1.mp4"}
@@ -272,7 +280,7 @@ def test_a_foreign_image_under_the_name_is_kept(tmp_path: Path) -> None:
     output.mkdir()
     Image.new("RGB", (8, 8)).save(output / "vid1.jpg")
     before = (output / "vid1.jpg").read_bytes()
-    assert len(pack([clip], output, grid=GRID).failed) == 1
+    assert len(pack([clip], output, pack_profile(GRID)).failed) == 1
     assert (output / "vid1.jpg").read_bytes() == before
 
 
@@ -282,7 +290,7 @@ def test_a_folder_without_rights_fails_alone(tmp_path: Path) -> None:
     make_clip(tmp_path / "videos" / "vid1.mp4")
     closed = tmp_path / "videos" / "closed"
     closed.mkdir(mode=0)
-    result = pack([tmp_path / "videos"], tmp_path / "out", grid=GRID)
+    result = pack([tmp_path / "videos"], tmp_path / "out", pack_profile(GRID))
     closed.chmod(0o700)
     assert [failure.path for failure in result.failed] == [closed]
     assert len(result.written) == 1

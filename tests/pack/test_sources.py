@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from gridctl.errors import UsageError
-from gridctl.pack.sources import plan_jobs
+from gridctl.pack.sources import find_clips
 
 
 def names(sources: list[Path], output: Path, **options: object) -> list[str]:
-    jobs = plan_jobs(sources, output, first_name="{}.jpg", **options)  # type: ignore[arg-type]
-    return [(job.folder / job.name).relative_to(output).as_posix() for job in jobs]
+    clips = find_clips(sources, output, first_name="{}.jpg", **options)  # type: ignore[arg-type]
+    return [(clip.folder / clip.name).relative_to(output).as_posix() for clip in clips]
 
 
 def touch(path: Path) -> Path:
@@ -32,7 +32,7 @@ def test_shards_are_disjoint_complete_and_by_themselves(tmp_path: Path) -> None:
     assert len(found) == 7
     for shard in ((0, 3), (4, 3), (1, 0)):
         with pytest.raises(UsageError, match="shard"):
-            plan_jobs([tmp_path], tmp_path / "out", first_name="{}.jpg", shard=shard)
+            find_clips([tmp_path], tmp_path / "out", first_name="{}.jpg", shard=shard)
 
 
 def test_animated_images_are_clips_and_still_ones_are_frames(tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ def test_a_worker_that_dies_takes_its_job_only(count: int, monkeypatch: pytest.M
         "Quit made its decoder crash (exit code 7); replace it or leave it out.",
         "Memory was ended by the system, which may be out of memory; replace it or leave it out.",
         "bad is bad; replace it.",
-        "Hang stood still for 3 seconds, and its decoder was ended; replace it or leave it out.",
-        "Bug met a fault of gridctl (KeyError: 'oops'); please report it.",
+        "Hang made no progress for 3 seconds, so its decoder was ended; "
+        "replace it or leave it out.",
+        "Bug met a bug in gridctl (KeyError: 'oops'); please report it.",
         "Greedy needs more memory than there is; use --workers 1.",
         "C",
     ]
