@@ -16,7 +16,7 @@ from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import list_grids
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts, load_grid, split
-from gridctl.media.read import IMAGE_SEQUENCE_FPS, Picture
+from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.seams import find_layout
 from gridctl.media.write import (
     ClipFormat,

@@ -90,8 +90,8 @@ def test_imports_point_one_way(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("media.read", "from gridctl.flux.base import open_base"),
-        ("flux.base", "def f():\n    from gridctl.media.read import Frames"),
+        ("media.images", "from gridctl.flux.base import open_base"),
+        ("flux.base", "def f():\n    from gridctl.media.images import Frames"),
         ("pack", "from gridctl.unpack import unpack"),
         ("pack", "from gridctl import unpack"),
         ("train.run", "import gridctl.generate"),

@@ -11,7 +11,7 @@ from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import compose, save_grid
-from gridctl.media.read import natural_key
+from gridctl.media.images import natural_key
 from gridctl.pack import pack
 from gridctl.unpack import unpack
 from tests.settings import pack_profile

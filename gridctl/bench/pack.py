@@ -20,7 +20,7 @@ from PIL import Image
 
 from gridctl.errors import GridctlError
 from gridctl.geometry import Grid
-from gridctl.media.read import Picture
+from gridctl.media.images import Picture
 from gridctl.media.write import write_clip
 from gridctl.progress import Progress
 

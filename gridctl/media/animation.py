@@ -10,7 +10,7 @@ import numpy as np
 from gridctl.errors import InputError
 from gridctl.media.clip import Ordinals, Seconds, Tick
 from gridctl.media.fit import Fit
-from gridctl.media.read import Picture, open_image
+from gridctl.media.images import Picture, open_image
 
 _UNTOLD_SECONDS = 0.1  # what browsers make of a frame without a duration
 

@@ -17,7 +17,7 @@ from av.sidedata.sidedata import Type as SideData
 
 from gridctl.media.fit import Fit
 from gridctl.media.hdr import Transfer, tone_map
-from gridctl.media.read import Picture
+from gridctl.media.images import Picture
 
 # ITU-T H.273's numbers, as frames carry them.
 _MATRICES = {

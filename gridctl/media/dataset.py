@@ -16,8 +16,8 @@ from gridctl.errors import InputError
 from gridctl.files import write_text
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
+from gridctl.media.images import image_files, natural_key
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
-from gridctl.media.read import image_files, natural_key
 
 
 def list_grids(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from gridctl.errors import UsageError
-from gridctl.media.read import Picture
+from gridctl.media.images import Picture
 
 FitMode = Literal["crop", "pad", "stretch"]
 

@@ -14,7 +14,7 @@ from gridctl.files import atomic_file
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts, facts_from_text
 from gridctl.media.fit import Fit
-from gridctl.media.read import Frames, Picture, open_image
+from gridctl.media.images import Frames, Picture, open_image
 
 GridFormat = Literal["jpg", "png", "webp"]
 # Pixels: the longest side that a format has, and the largest image that Pillow reads again.

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gridctl.media.read import Picture
+from gridctl.media.images import Picture
 
 Transfer = Literal["PQ", "HLG"]
 Light = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gridctl.media.read import Picture
+from gridctl.media.images import Picture
 
 _LEAST_CELL = 16  # pixels
 _MOST_CELLS = 32  # along a side

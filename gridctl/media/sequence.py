@@ -10,7 +10,7 @@ from PIL import ImageOps
 
 from gridctl.media.clip import Ordinals, Seconds, Tick
 from gridctl.media.fit import Fit
-from gridctl.media.read import IMAGE_SEQUENCE_FPS, Picture, open_image
+from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture, open_image
 
 
 class ImageSequence:

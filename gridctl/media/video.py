@@ -23,7 +23,7 @@ from gridctl.media.clip import Ordinals, Seconds, Tick, WrongIndexError
 from gridctl.media.convert import Converter
 from gridctl.media.cursor import Cursor, Index, Packet, Stamps, with_end
 from gridctl.media.fit import Fit
-from gridctl.media.read import IMAGE_SEQUENCE_FPS, Picture
+from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 
 # Codecs whose key frames need nothing that came before: decoding may start there. Others
 # (GIF-like ones that build on all earlier frames, rare ones) are decoded from the start.

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
-from gridctl.media.read import Frames, Picture
+from gridctl.media.images import Frames, Picture
 
 ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from gridctl.errors import GridctlError, InputError
 from gridctl.geometry import Grid
-from gridctl.media.clip import Clip, Ordinals, Tick, WrongIndexError, open_clip
+from gridctl.media.clip import Clip, Ordinals, Tick, WrongIndexError
 from gridctl.media.dataset import metadata_entry, read_text
 from gridctl.media.facts import Facts
 from gridctl.media.fit import Fit
 from gridctl.media.grid_image import load_facts, save_grid
-from gridctl.media.read import Picture, image_files
+from gridctl.media.images import Picture, image_files
+from gridctl.media.open import open_clip
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sample import SampleError, Selection, frames_in_range, select_windows
 from gridctl.pack.scenes import find_cuts

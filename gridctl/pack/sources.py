@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.media.grid_image import load_facts
-from gridctl.media.read import IMAGE_SUFFIXES, image_files, is_animated, natural_key
+from gridctl.media.images import IMAGE_SUFFIXES, image_files, is_animated, natural_key
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, features
 
 from gridctl.errors import InputError
-from gridctl.media.clip import open_clip
+from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, counted, numbers
 
 needs_avif = pytest.mark.skipif(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridctl.media.clip import open_clip
 from gridctl.media.fit import FitMode
+from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, counted, make_clip, write
 
 CLEAN = {"crf": "1"}

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from gridctl.errors import InputError
-from gridctl.media.clip import open_clip
-from gridctl.media.read import IMAGE_SEQUENCE_FPS
+from gridctl.media.images import IMAGE_SEQUENCE_FPS
+from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, counted, numbers
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gridctl.errors import InputError
-from gridctl.media.clip import WrongIndexError, open_clip
+from gridctl.media.clip import WrongIndexError
 from gridctl.media.fit import Fit
+from gridctl.media.open import open_clip
 from gridctl.media.video import Video
 from tests.media.clips import cells_of, counted, make_clip, numbers, textured, write
 

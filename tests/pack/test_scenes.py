@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gridctl.media.clip import open_clip
+from gridctl.media.open import open_clip
 from gridctl.pack.scenes import cut_positions, find_cuts
 from tests.media.clips import make_clip, textured
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from gridctl.errors import InputError
-from gridctl.media.read import image_files, is_animated, natural_key, open_image
+from gridctl.media.images import image_files, is_animated, natural_key, open_image
 
 
 def test_natural_order(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Opening a clip: looks at a path and picks the class that reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gridctl.errors import InputError
+from gridctl.media.animation import Animation
+from gridctl.media.clip import Clip, Tick, no_tick
+from gridctl.media.images import IMAGE_SUFFIXES, image_files, is_animated
+from gridctl.media.sequence import ImageSequence
+
+
+def open_clip(
+    source: Path, *, decode: bool = False, threads: int = 1, tick: Tick = no_tick
+) -> Clip:
+    """Open a video, an animated GIF, WebP, APNG or AVIF, an image, or a folder of images.
+
+    `decode` finds a video's frames by decoding the whole file: slow, but always right.
+    Raises InputError for a source that is missing or broken, or that is not a clip.
+    """
+    try:
+        if source.is_dir():
+            files = image_files(source)
+            if not files:
+                raise InputError(f"{source} holds no video and no images; name a folder of either.")
+            return ImageSequence(files, tick)
+        if not source.exists() and not source.is_symlink():
+            raise InputError(f"{source} does not exist; check the name.")
+        source.stat()  # its error explains a broken or circular link
+        if not source.is_file():
+            raise InputError(f"{source} is a device or a pipe; name a file or a folder.")
+        if source.stat().st_size == 0:
+            raise InputError(f"{source} is empty (0 bytes); download or export it again.")
+    except OSError as error:  # the name is too long, or links form a circle
+        raise InputError(
+            f"{source} cannot be read ({error.strerror}); check its name and permissions."
+        ) from error
+    if is_animated(source):
+        return Animation(source, tick)
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageSequence([source], tick)
+    from gridctl.media.video import Video  # FFmpeg's libraries take a moment to load
+
+    return Video(source, decode=decode, threads=threads, tick=tick)
