@@ -25,9 +25,9 @@ from gridctl.prompt import grid_prompt, layout_template
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import Tensor
 
     from gridctl.flux.base import BaseModel
+    from gridctl.flux.conditioning import Conditioning
     from gridctl.flux.text import TextEncoders
 
 Task = Literal["t2v", "image"]
@@ -162,9 +162,8 @@ def render(
     import torch
 
     from gridctl.flux.base import open_base
-    from gridctl.flux.flow import default_mu, schedule
     from gridctl.flux.latents import decode_frames, split_cells
-    from gridctl.flux.sampler import draw_noise, sample
+    from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 
     if not drawing.jobs:
         return
@@ -178,28 +177,18 @@ def render(
     transformer = base.load_transformer()
     if drawing.adapter:
         apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
-    mu = default_mu(base.scheduler_config, grid.num_tokens, max_mu=settings.max_mu)
-    sigmas = schedule(settings.steps, mu)
+    sampling = Sampling.from_profile(settings, base.scheduler_config, grid.num_tokens)
+    if drawing.task == "image":  # averaging helps clips; single pictures lose shape (docs/lab/)
+        sampling = replace(sampling, average_max_sigma=0.0)
     total = len(drawing.jobs) * settings.steps
     with base.vae() as vae:
-        for index, (job, (embeds, pooled)) in enumerate(zip(drawing.jobs, encoded, strict=True)):
+        for index, (job, prompt) in enumerate(zip(drawing.jobs, encoded, strict=True)):
             generator = torch.Generator().manual_seed(job.seed)
             latents = sample(
-                transformer,
+                Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling),
                 drawing.plan,
                 noise=draw_noise(drawing.plan, base.latent_channels, generator).to(base.device),
-                sigmas=sigmas,
-                embeds=embeds,
-                pooled=pooled,
-                guidance=settings.guidance,
-                empty=empty if settings.true_cfg_scale != 1 else None,
-                true_cfg_scale=settings.true_cfg_scale,
-                true_cfg_max_sigma=settings.true_cfg_max_sigma,
                 generator=generator,
-                stochastic_min_sigma=settings.stochastic_min_sigma,
-                # A mean steadies clips and costs single images their shape
-                # (docs/lab/2026-11-25-averaging.md).
-                average_max_sigma=0.0 if drawing.task == "image" else settings.average_max_sigma,
                 on_step=lambda step, steps, done=index * settings.steps: progress(  # type: ignore[misc]
                     done + step, total, "sampling"
                 ),
@@ -210,7 +199,7 @@ def render(
 
 def _encode(
     base: BaseModel, jobs: Sequence[Job], text_tokens: int | None
-) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor], list[str]]:
+) -> tuple[list[Conditioning], Conditioning, list[str]]:
     """Every job's prompt, the empty one, and remarks; when it returns, the encoders are gone."""
     import torch
 

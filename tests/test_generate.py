@@ -18,7 +18,7 @@ from gridctl.flux.base import BaseModel
 from gridctl.flux.flow import default_mu, schedule
 from gridctl.flux.latents import decode_frames, patchify, split_cells
 from gridctl.flux.plan import Plan
-from gridctl.flux.sampler import draw_noise, sample
+from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.generate import draw, find_adapter, prepare
 from gridctl.geometry import Grid
 from gridctl.prompt import grid_prompt
@@ -58,22 +58,21 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
     assert draw(drawing).written == (tmp_path / "clip",)
 
     with base.text_encoders() as encode, torch.inference_mode():
-        embeds, pooled = encode([text])
-        empty = encode([""])
+        prompt, empty = encode([text]), encode([""])
     transformer = base.load_transformer()
     apply_adapter(transformer, adapter)
     mu = default_mu(base.scheduler_config, GRID.num_tokens)
     generator = torch.Generator().manual_seed(3)
-    options = {"empty": empty, "generator": generator, **own}
+    sampling = Sampling(
+        sigmas=tuple(schedule(3 if tinys_own else 2, mu)),
+        guidance=1.0,
+        **(own if tinys_own else {}),
+    )
     latents = sample(
-        transformer,
+        Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling),
         Plan.generate(GRID),
         noise=draw_noise(Plan.generate(GRID), 16, generator),
-        sigmas=schedule(3 if tinys_own else 2, mu),
-        embeds=embeds,
-        pooled=pooled,
-        guidance=1.0,
-        **(options if tinys_own else {}),
+        generator=generator,
     )
     with base.vae() as vae:
         wanted = decode_frames(vae, split_cells(latents, GRID)[0], batch=8)

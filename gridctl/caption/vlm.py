@@ -13,7 +13,7 @@ import torch
 from gridctl.caption.clean import shorten
 from gridctl.caption.question import Answers, Question, Reply
 from gridctl.errors import GridctlError, UsageError
-from gridctl.flux.base import quantization_config
+from gridctl.flux.quantization import quantization_config
 from gridctl.machine.devices import pick_device, pick_dtype
 from gridctl.machine.tokens import hub_token
 from gridctl.profile import CaptionSection, Profile

@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from gridctl.flux.conditioning import Conditioning
 from gridctl.geometry import Grid
 
 
@@ -85,26 +86,25 @@ def predict_velocity(
     noisy: Tensor,
     *,
     sigma: Tensor,
-    embeds: Tensor,
-    pooled: Tensor,
+    prompt: Conditioning,
     guidance: float,
 ) -> Tensor:
     """FLUX's prediction for noisy latents (B, C, H, W) at `sigma` (B,), of the same shape.
 
-    `embeds` (B, L, D) and `pooled` (B, P) are the prompt's. `guidance` is the distilled
-    scale, which a base without a guidance embedding (schnell) does not take.
+    `guidance` is FLUX.1-dev's distilled scale; a base without a guidance embedding (schnell)
+    does not use it.
     """
     batch, _, height, width = noisy.shape
     scale = None
     if unwrap(transformer).config.guidance_embeds:
         scale = torch.full((batch,), guidance, device=noisy.device, dtype=torch.float32)
     tokens = transformer(
-        hidden_states=patchify(noisy).to(embeds.dtype),
-        encoder_hidden_states=embeds,
-        pooled_projections=pooled,
-        timestep=sigma.to(embeds.dtype),  # the transformer multiplies by 1000 itself
+        hidden_states=patchify(noisy).to(prompt.embeds.dtype),
+        encoder_hidden_states=prompt.embeds,
+        pooled_projections=prompt.pooled,
+        timestep=sigma.to(prompt.embeds.dtype),  # the transformer multiplies by 1000 itself
         img_ids=image_ids(height=height, width=width, device=noisy.device),
-        txt_ids=torch.zeros(embeds.shape[1], 3, device=noisy.device),
+        txt_ids=torch.zeros(prompt.embeds.shape[1], 3, device=noisy.device),
         guidance=scale,
         return_dict=False,
     )[0]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -11,79 +11,121 @@ import torch
 from torch import Tensor
 
 from gridctl.errors import UsageError
-from gridctl.flux.flow import add_noise, euler_step, guide
+from gridctl.flux.conditioning import Conditioning
+from gridctl.flux.flow import add_noise, default_mu, euler_step, guide, schedule
 from gridctl.flux.latents import join_cells, predict_velocity
 from gridctl.flux.plan import KEEP, Plan
+from gridctl.profile import GenerateSection
+
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to sample; the profile's [generate] says what each value is good for.
+
+    `sigmas` fall from 1 to 0. Steps at or below `true_cfg_max_sigma` use classifier-free
+    guidance (arXiv 2404.07724). Steps above `stochastic_min_sigma` add fresh noise to the
+    predicted image, as diffusers' FlowMatchEulerDiscreteScheduler does with
+    `stochastic_sampling`, so that what an earlier step got wrong need not stay. At or below
+    `average_max_sigma` they add it to the mean, half and half, of that image and the last such
+    mean, in which errors that come with one step's noise shrink.
+    """
+
+    sigmas: tuple[float, ...]
+    guidance: float = 1.0
+    true_cfg_scale: float = 1.0
+    true_cfg_max_sigma: float = 1.0
+    stochastic_min_sigma: float = 1.0
+    average_max_sigma: float = 0.0
+
+    @classmethod
+    def from_profile(
+        cls, settings: GenerateSection, scheduler: Mapping[str, Any], num_tokens: int
+    ) -> Sampling:
+        """A profile's settings for an image of `num_tokens` and a base's scheduler config."""
+        mu = default_mu(scheduler, num_tokens, max_mu=settings.max_mu)
+        return cls(
+            sigmas=tuple(schedule(settings.steps, mu)),
+            guidance=settings.guidance,
+            true_cfg_scale=settings.true_cfg_scale,
+            true_cfg_max_sigma=settings.true_cfg_max_sigma,
+            stochastic_min_sigma=settings.stochastic_min_sigma,
+            average_max_sigma=settings.average_max_sigma,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """The transformer with one prompt and its guidance: noisy latents → their velocity.
+
+    `empty` is the empty prompt, which classifier-free guidance leads away from.
+    """
+
+    transformer: Any
+    prompt: Conditioning
+    empty: Conditioning
+    sampling: Sampling
+
+    def __call__(self, latents: Tensor, sigma: float) -> Tensor:
+        """The velocity (1, C, H, W) of latents at noise level `sigma`."""
+        predicted = self._predict(latents, sigma, self.prompt)
+        scale = self.sampling.true_cfg_scale
+        if scale == 1 or sigma > self.sampling.true_cfg_max_sigma:
+            return predicted
+        return guide(predicted, self._predict(latents, sigma, self.empty), scale)
+
+    def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning) -> Tensor:
+        return predict_velocity(
+            self.transformer,
+            latents,
+            sigma=torch.full((1,), sigma, device=latents.device),
+            prompt=prompt,
+            guidance=self.sampling.guidance,
+        )
 
 
 def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
-    """(1, C, H, W) by a generator of the CPU: a seed draws the same clip on every machine."""
+    """(1, C, H, W) from a CPU generator, so that a seed means the same on every machine."""
     width, height = plan.grid.size("latent")
     return torch.randn(1, channels, height, width, generator=generator)
 
 
 @torch.inference_mode()
 def sample(
-    transformer: Any,
+    denoise: Denoiser,
     plan: Plan,
     *,
     noise: Tensor,
-    sigmas: Sequence[float],
-    embeds: Tensor,
-    pooled: Tensor,
-    guidance: float,
-    empty: tuple[Tensor, Tensor] | None = None,
-    true_cfg_scale: float = 1.0,
-    true_cfg_max_sigma: float = 1.0,
-    reference: Tensor | None = None,
     generator: torch.Generator | None = None,
-    stochastic_min_sigma: float = 0.0,
-    average_max_sigma: float = 0.0,
-    on_step: Callable[[int, int], None] | None = None,
+    reference: Tensor | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
 
-    `sigmas` fall from 1 to 0. `empty` holds the empty prompt's embeds and pooled vector: with
-    it, each step predicts twice, and is led away from it by `true_cfg_scale`, as diffusers'
-    FluxPipeline does; steps above `true_cfg_max_sigma` are not led (arXiv 2404.07724).
-
-    `reference` (1, C, H, W) holds the latents of known frames: each follows its reference,
-    re-noised to the current sigma, until the plan releases it.
-
-    With a `generator`, of the CPU, each step above `stochastic_min_sigma` predicts the image and
-    covers it with noise drawn anew, as diffusers' FlowMatchEulerDiscreteScheduler does with
-    `stochastic_sampling`: what an earlier step got wrong need not stay. At or below
-    `average_max_sigma` it covers the mean, half and half, of that image and the last such mean,
-    in which errors that come with one step's noise shrink.
+    `reference` (1, C, H, W) holds the latents of known frames. Each follows its reference,
+    re-noised to the current sigma, until the plan releases it. `generator`, on the CPU, draws
+    the noise of stochastic steps.
 
     Raises UsageError if the plan needs a reference and has none.
     """
     if plan.needs_reference and reference is None:
         raise UsageError("the plan keeps or changes frames; give the reference they come from.")
+    sampling = denoise.sampling
     known = noise if reference is None else reference
     release = _release_map(plan, noise)
     latents = noise
     average: Tensor | None = None
-    steps = len(sigmas) - 1
-    for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
-        held = release < sigma
-        latents = torch.where(held, add_noise(known, noise, sigma), latents)
-        predict = partial(
-            predict_velocity,
-            transformer,
-            latents,
-            sigma=torch.full((1,), sigma, device=noise.device),
-            guidance=guidance,
-        )
-        predicted = predict(embeds=embeds, pooled=pooled)
-        if empty and sigma <= true_cfg_max_sigma:
-            without = predict(embeds=empty[0], pooled=empty[1])
-            predicted = guide(predicted, without, true_cfg_scale)
-        if generator and sigma > stochastic_min_sigma:
+    steps = len(sampling.sigmas) - 1
+    for step, (sigma, next_sigma) in enumerate(pairwise(sampling.sigmas)):
+        follows = release < sigma
+        latents = torch.where(follows, add_noise(known, noise, sigma), latents)
+        predicted = denoise(latents, sigma)
+        if sigma > sampling.stochastic_min_sigma:
             image = euler_step(latents, predicted, sigma, 0.0)
-            if sigma <= average_max_sigma:
-                if average is not None:  # a frame that is held has no past to be true to
-                    image = torch.where(held, image, (average + image) / 2)
+            if sigma <= sampling.average_max_sigma:
+                if average is not None:  # a frame that follows its reference is never averaged
+                    image = torch.where(follows, image, (average + image) / 2)
                 average = image
             noise = torch.randn(noise.shape, generator=generator).to(noise)
             latents = add_noise(image, noise, next_sigma)

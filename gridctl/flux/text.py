@@ -1,4 +1,4 @@
-"""Prompts → what the transformer reads: T5's words and CLIP's one vector."""
+"""FLUX's text encoders: prompts → conditioning."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gridctl.flux.conditioning import Conditioning
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoders:
     """FLUX's two text encoders with their tokenizers.
 
-    `text_tokens` is T5's length: prompts are padded to it, and FLUX attends to the padding,
-    so training, caches and sampling must agree on it.
+    Prompts are padded to `text_tokens` T5 tokens. FLUX attends to the padding, so training,
+    caches and sampling must use the same length.
     """
 
     clip_tokenizer: Any
@@ -25,11 +27,11 @@ class TextEncoders:
     t5: Any
     text_tokens: int
 
-    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def __call__(self, prompts: Sequence[str]) -> Conditioning:
         """N prompts → T5's states (N, text_tokens, D) and CLIP's pooled vector (N, P)."""
         t5_ids = self._ids(self.t5_tokenizer, prompts, self.text_tokens)
         embeds = self.t5(t5_ids.to(self.t5.device)).last_hidden_state
-        return embeds, self.vector(prompts)
+        return Conditioning(embeds=embeds, pooled=self.vector(prompts))
 
     def vector(self, prompts: Sequence[str]) -> Tensor:
         """N prompts → CLIP's pooled vector alone, (N, P)."""
@@ -46,13 +48,13 @@ class TextEncoders:
         )
 
     def lost_words(self, prompt: str) -> str:
-        """The end of `prompt` that T5 does not read because it is too long; mostly empty."""
+        """The end of `prompt` that T5 cuts off because it is too long; usually empty."""
         kept = self.t5_tokenizer(prompt, max_length=self.text_tokens, truncation=True).input_ids
         whole = self.t5_tokenizer(prompt).input_ids
         return str(self.t5_tokenizer.decode(whole[len(kept) - 1 :], skip_special_tokens=True))
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words of `prompt` that are no token of T5's: to a model of few words, noise."""
+        """Words that are no token of T5's: a model with a small vocabulary never learned them."""
         vocabulary = self.t5_tokenizer.get_vocab()
         words = (word.strip(string.punctuation) for word in prompt.split())
         return [

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gridctl.errors import InputError
 from gridctl.flux.base import BaseModel
+from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
 from gridctl.machine.caches import cache_file, cache_folder
@@ -50,10 +51,10 @@ class Cache:
         """(C, H, W), in float32."""
         return _read(self._latents_path(sample))["latents"]
 
-    def prompt(self, caption: str) -> tuple[Tensor, Tensor]:
-        """T5's states (L, D) and CLIP's pooled vector (P,)."""
+    def prompt(self, caption: str) -> Conditioning:
+        """The encoded caption, a batch of one."""
         entry = _read(self._prompt_path(caption))
-        return entry["embeds"], entry["pooled"]
+        return Conditioning(embeds=entry["embeds"][None], pooled=entry["pooled"][None])
 
     def fill(
         self,
@@ -84,9 +85,11 @@ class Cache:
                 for start in range(0, len(entries), _PROMPTS_AT_ONCE):
                     progress(start, len(entries), "encoding captions")
                     some = entries[start : start + _PROMPTS_AT_ONCE]
-                    embeds, pooled = encode([caption for _, caption in some])
+                    encoded = encode([caption for _, caption in some])
                     for index, (path, _) in enumerate(some):
-                        self._save(path, {"embeds": embeds[index], "pooled": pooled[index]})
+                        self._save(
+                            path, {"embeds": encoded.embeds[index], "pooled": encoded.pooled[index]}
+                        )
 
     def _latents_path(self, sample: Sample) -> Path:
         width, height = self.grid.cell

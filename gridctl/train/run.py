@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gridctl.flux.adapter import lora_tensors
+from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.flow import add_noise, draw_sigmas, velocity
 from gridctl.flux.latents import predict_velocity, split_cells, unwrap
 from gridctl.profile import Profile
@@ -170,7 +171,7 @@ def _preserve_losses(
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Latents and noise (B, C, H, W), sigmas (B,) and the prompts' states and vectors.
+    """Latents and noise (B, C, H, W), sigmas (B,) and the encoded prompts.
 
     `kept` (B, F) marks the frames that are given clean; None if there are none.
     """
@@ -178,8 +179,7 @@ class _Batch:
     clean: Tensor
     noise: Tensor
     sigma: Tensor
-    embeds: Tensor
-    pooled: Tensor
+    prompt: Conditioning
     kept: Tensor | None = None
 
     def predict(self, run: Run) -> Tensor:
@@ -192,8 +192,7 @@ class _Batch:
                 run.transformer,
                 noisy,
                 sigma=self.sigma,
-                embeds=self.embeds,
-                pooled=self.pooled,
+                prompt=self.prompt,
                 guidance=GUIDANCE,
             )
 
@@ -208,7 +207,7 @@ def _draw(
 ) -> _Batch:
     """Some slots' grids with their captions; or, `single`, a frame of each with its content."""
     settings = run.profile.train
-    rows = []
+    rows, prompts = [], []
     for slot, sample in part:
         generator = torch.Generator().manual_seed(
             mix_seed(settings.seed, step, slot, *[1] * single)
@@ -220,13 +219,15 @@ def _draw(
         noise = torch.randn(clean.shape, generator=generator)
         sigma = draw_sigmas(1, mu=mu, mean=logit_mean, std=settings.logit_std, generator=generator)
         dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
-        rows.append((clean, noise, sigma[0], *run.cache.prompt("" if dropped else caption)))
+        rows.append((clean, noise, sigma[0]))
+        prompts.append(run.cache.prompt("" if dropped else caption))
     stacked = (torch.stack(column).to(run.accelerator.device) for column in zip(*rows, strict=True))
-    clean, noise, sigma, embeds, pooled = stacked
+    clean, noise, sigma = stacked
+    prompt = Conditioning.cat(prompts).to(run.accelerator.device)
     kept = None
     if settings.keep and not single:
         kept = torch.stack([_draw_kept(run, step, slot) for slot, _ in part]).to(clean.device)
-    return _Batch(clean=clean, noise=noise, sigma=sigma, embeds=embeds, pooled=pooled, kept=kept)
+    return _Batch(clean=clean, noise=noise, sigma=sigma, prompt=prompt, kept=kept)
 
 
 def _draw_kept(run: Run, step: int, slot: int) -> Tensor:

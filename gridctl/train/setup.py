@@ -14,8 +14,9 @@ from torch import Tensor
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
 from gridctl.flux.adapter import add_lora, check_start, lora_tensors, start_lora
-from gridctl.flux.base import BaseModel, file_hash, open_base
+from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.flow import default_mu
+from gridctl.flux.hub import file_hash
 from gridctl.geometry import Grid
 from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.machine.models import local_adapter

@@ -18,6 +18,7 @@ from gridctl.flux.adapter import (
     read_adapter_facts,
     save_adapter,
 )
+from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.latents import predict_velocity
 from gridctl.geometry import Grid
 
@@ -40,8 +41,10 @@ def velocity_of(transformer: Any) -> torch.Tensor:
             transformer,
             torch.randn(1, 16, 8, 12, generator=generator),
             sigma=torch.tensor([0.7]),
-            embeds=torch.randn(1, 64, 128, generator=generator),
-            pooled=torch.randn(1, 64, generator=generator),
+            prompt=Conditioning(
+                embeds=torch.randn(1, 64, 128, generator=generator),
+                pooled=torch.randn(1, 64, generator=generator),
+            ),
             guidance=1.0,
         )
 

@@ -7,6 +7,7 @@ from diffusers import FluxPipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.latents import (
     decode_frames,
     encode_frames,
@@ -120,24 +121,22 @@ def test_decoding_undoes_scale_and_shape(base: Any, frames: np.ndarray) -> None:
 def test_the_prediction_is_the_transformer_of_diffusers(transformer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     noisy = torch.randn(2, 16, 4, 6, generator=generator)
-    embeds = torch.randn(2, 7, 128, generator=generator)
-    pooled = torch.randn(2, 64, generator=generator)
+    prompt = Conditioning(
+        embeds=torch.randn(2, 7, 128, generator=generator),
+        pooled=torch.randn(2, 64, generator=generator),
+    )
     sigma = torch.tensor([0.3, 0.9])
     with torch.inference_mode():
-        ours = predict_velocity(
-            transformer, noisy, sigma=sigma, embeds=embeds, pooled=pooled, guidance=2.5
-        )
+        ours = predict_velocity(transformer, noisy, sigma=sigma, prompt=prompt, guidance=2.5)
         tokens = transformer(
             hidden_states=FluxPipeline._pack_latents(noisy, 2, 16, 4, 6),
-            encoder_hidden_states=embeds,
-            pooled_projections=pooled,
+            encoder_hidden_states=prompt.embeds,
+            pooled_projections=prompt.pooled,
             timestep=sigma,
             img_ids=FluxPipeline._prepare_latent_image_ids(2, 2, 3, "cpu", torch.float32),
             txt_ids=torch.zeros(7, 3),
             guidance=torch.tensor([2.5, 2.5]),
         ).sample
-        other = predict_velocity(
-            transformer, noisy, sigma=sigma, embeds=embeds, pooled=pooled, guidance=1.0
-        )
+        other = predict_velocity(transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0)
     assert torch.equal(ours, FluxPipeline._unpack_latents(tokens, 32, 48, 8))
     assert not torch.allclose(ours, other)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from gridctl.errors import UsageError
+from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.flow import default_mu, schedule
 from gridctl.flux.latents import (
     encode_frames,
@@ -17,7 +19,7 @@ from gridctl.flux.latents import (
     unpatchify,
 )
 from gridctl.flux.plan import Plan
-from gridctl.flux.sampler import draw_noise, sample
+from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.geometry import Grid
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Scene
@@ -30,10 +32,26 @@ STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def prompt(base: Any) -> dict[str, torch.Tensor]:
+def prompt(base: Any) -> Conditioning:
     with base.text_encoders() as encode, torch.inference_mode():
-        embeds, pooled = encode([PROMPT])
-    return {"embeds": embeds, "pooled": pooled}
+        return encode([PROMPT])
+
+
+@pytest.fixture(scope="module")
+def empty(base: Any) -> Conditioning:
+    with base.text_encoders() as encode, torch.inference_mode():
+        return encode([""])
+
+
+@pytest.fixture
+def denoiser(transformer: Any, prompt: Conditioning, empty: Conditioning) -> Any:
+    """Values of a `Sampling` → a denoiser."""
+
+    def make(sigmas: Sequence[float], **values: float) -> Denoiser:
+        sampling = Sampling(sigmas=tuple(sigmas), **values)
+        return Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling)
+
+    return make
 
 
 def sigmas_of(base: Any, steps: int = STEPS) -> list[float]:
@@ -42,23 +60,13 @@ def sigmas_of(base: Any, steps: int = STEPS) -> list[float]:
 
 @pytest.mark.parametrize("true_cfg_scale", [1.0, 2.5])
 def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
-    base: Any, prompt: dict[str, torch.Tensor], true_cfg_scale: float
+    base: Any, denoiser: Any, true_cfg_scale: float
 ) -> None:
-    """The whole road: tokenizers, encoders, positions, schedule, guidance, steps."""
+    """Everything together: tokenizers, encoders, positions, schedule, guidance, steps."""
     plan = Plan.generate(GRID)
     noise = draw_noise(plan, base.latent_channels, torch.Generator().manual_seed(7))
-    with base.text_encoders() as encode, torch.inference_mode():
-        empty = encode([""])
-    ours = sample(
-        base.load_transformer(),
-        plan,
-        noise=noise,
-        sigmas=sigmas_of(base),
-        guidance=3.5,
-        empty=empty if true_cfg_scale > 1 else None,
-        true_cfg_scale=true_cfg_scale,
-        **prompt,
-    )
+    denoise = denoiser(sigmas_of(base), guidance=3.5, true_cfg_scale=true_cfg_scale)
+    ours = sample(denoise, plan, noise=noise)
     pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     width, height = GRID.image_size
@@ -80,9 +88,7 @@ def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
     assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_kept_frames_end_as_their_reference_and_others_do_not(
-    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
-) -> None:
+def test_kept_frames_end_as_their_reference_and_others_do_not(base: Any, denoiser: Any) -> None:
     plan = Plan(grid=GRID, release=(0, 1, 0.5, 0.95, 0, 1))
     scene = Scene(
         kind="shape", shape="square", color="blue", background="white", motion="standing still",
@@ -92,15 +98,7 @@ def test_kept_frames_end_as_their_reference_and_others_do_not(
     with base.vae() as vae:
         reference = join_cells(encode_frames(vae, clip, batch=8), GRID)[None]
     noise = draw_noise(plan, 16, torch.Generator().manual_seed(1))
-    drawn = sample(
-        transformer,
-        plan,
-        noise=noise,
-        sigmas=sigmas_of(base),
-        guidance=1.0,
-        reference=reference,
-        **prompt,
-    )
+    drawn = sample(denoiser(sigmas_of(base)), plan, noise=noise, reference=reference)
     got, wanted = split_cells(drawn, GRID)[0], split_cells(reference, GRID)[0]
     same = [torch.equal(got[k], wanted[k]) for k in range(GRID.num_frames)]
     assert same == [True, False, False, False, True, False]
@@ -110,7 +108,7 @@ def test_kept_frames_end_as_their_reference_and_others_do_not(
 
 
 def test_the_sampler_is_its_naive_twin(
-    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
+    base: Any, transformer: Any, prompt: Conditioning, denoiser: Any
 ) -> None:
     """Frame by frame: follow the reference while sigma is above the release, then go free."""
     release = (0.0, 1.0, 0.6, 0.9, 0.3, 1.0)
@@ -130,21 +128,13 @@ def test_the_sampler_is_its_naive_twin(
                 join_cells(current, GRID),
                 sigma=torch.tensor([sigma]),
                 guidance=2.0,
-                **prompt,
+                prompt=prompt,
             )
             current = current - (sigma - after) * split_cells(predicted, GRID)
         for k in range(GRID.num_frames):
             if release[k] == 0:
                 current[:, k] = known[:, k]
-    ours = sample(
-        transformer,
-        plan,
-        noise=noise,
-        sigmas=sigmas,
-        guidance=2.0,
-        reference=reference,
-        **prompt,
-    )
+    ours = sample(denoiser(sigmas, guidance=2.0), plan, noise=noise, reference=reference)
     assert torch.allclose(ours, join_cells(current, GRID), atol=1e-5)
 
 
@@ -153,7 +143,8 @@ def test_the_sampler_is_its_naive_twin(
 def test_stochastic_steps_are_those_of_diffusers_scheduler(
     base: Any,
     transformer: Any,
-    prompt: dict[str, torch.Tensor],
+    prompt: Conditioning,
+    denoiser: Any,
     release: tuple[float, ...],
     min_sigma: float,
 ) -> None:
@@ -178,7 +169,7 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
                     cells[:, k] = known[:, k]
             theirs = join_cells(cells, GRID)
             predicted = predict_velocity(
-                transformer, theirs, sigma=torch.tensor([sigma]), guidance=1.0, **prompt
+                transformer, theirs, sigma=torch.tensor([sigma]), guidance=1.0, prompt=prompt
             )
             stochastic = sigma > min_sigma
             scheduler.register_to_config(stochastic_sampling=stochastic)
@@ -190,24 +181,20 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
         if release[k] == 0:
             cells[:, k] = known[:, k]
     ours = sample(
-        transformer,
+        denoiser(sigmas, stochastic_min_sigma=min_sigma),
         plan,
         noise=first,
-        sigmas=sigmas,
-        guidance=1.0,
         reference=reference,
         generator=torch.Generator().manual_seed(9),
-        stochastic_min_sigma=min_sigma,
-        **prompt,
     )
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
 
 
 @pytest.mark.parametrize("release", [(1.0,) * 6, (0.0, 1.0, 0.5, 0.9, 0.3, 1.0)])
 def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
-    transformer: Any, prompt: dict[str, torch.Tensor], release: tuple[float, ...]
+    transformer: Any, prompt: Conditioning, denoiser: Any, release: tuple[float, ...]
 ) -> None:
-    """As long as a frame is held its mean begins anew with each step."""
+    """A frame that follows its reference is not averaged."""
     plan = Plan(grid=GRID, release=release)
     reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
     first = draw_noise(plan, 16, torch.Generator().manual_seed(3))
@@ -223,7 +210,7 @@ def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
                 cells[:, k] = known[:, k] if held[k] else cells[:, k]
             latents = join_cells(cells, GRID)
             predicted = predict_velocity(
-                transformer, latents, sigma=torch.tensor([sigma]), guidance=1.0, **prompt
+                transformer, latents, sigma=torch.tensor([sigma]), guidance=1.0, prompt=prompt
             )
             cells = split_cells(latents - sigma * predicted, GRID).clone()
             for k in range(GRID.num_frames):
@@ -239,60 +226,44 @@ def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
     for k in range(GRID.num_frames):
         if release[k] == 0:
             cells[:, k] = split_cells(reference, GRID)[:, k]
-    same = {"noise": first, "sigmas": sigmas, "guidance": 1.0, "reference": reference, **prompt}
-    anew = {"generator": torch.Generator().manual_seed(9), "stochastic_min_sigma": 0.0}
-    ours = sample(transformer, plan, average_max_sigma=0.7, **same, **anew)
+    same = {"noise": first, "reference": reference}
+    averaging = denoiser(sigmas, average_max_sigma=0.7, stochastic_min_sigma=0.0)
+    ours = sample(averaging, plan, generator=torch.Generator().manual_seed(9), **same)
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
-    without_new_noise = sample(transformer, plan, average_max_sigma=0.7, **same)
-    assert torch.equal(without_new_noise, sample(transformer, plan, **same))
+    without_fresh_noise = sample(denoiser(sigmas, average_max_sigma=0.7), plan, **same)
+    assert torch.equal(without_fresh_noise, sample(denoiser(sigmas), plan, **same))
 
 
-def test_steps_above_a_sigma_are_not_guided(
-    base: Any, transformer: Any, prompt: dict[str, torch.Tensor]
-) -> None:
+def test_steps_above_a_sigma_are_not_guided(denoiser: Any) -> None:
     plan = Plan.generate(GRID)
     noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))
-    with base.text_encoders() as encode, torch.inference_mode():
-        led = {"empty": encode([""]), "true_cfg_scale": 2.5, "guidance": 1.0, **prompt}
-    sigmas = [1.0, 0.7, 0.3, 0.0]
-    ours = sample(transformer, plan, noise=noise, sigmas=sigmas, true_cfg_max_sigma=0.7, **led)
-    first = sample(transformer, plan, noise=noise, sigmas=sigmas[:2], guidance=1.0, **prompt)
-    assert torch.allclose(ours, sample(transformer, plan, noise=first, sigmas=sigmas[1:], **led))
-    everywhere = sample(transformer, plan, noise=noise, sigmas=sigmas, **led)
+    sigmas, guided = [1.0, 0.7, 0.3, 0.0], {"true_cfg_scale": 2.5}
+    ours = sample(denoiser(sigmas, true_cfg_max_sigma=0.7, **guided), plan, noise=noise)
+    first = sample(denoiser(sigmas[:2]), plan, noise=noise)
+    rest = sample(denoiser(sigmas[1:], **guided), plan, noise=first)
+    assert torch.allclose(ours, rest)
+    everywhere = sample(denoiser(sigmas, **guided), plan, noise=noise)
     assert not torch.allclose(ours, everywhere, atol=0.01)
 
 
-def test_a_plan_with_known_frames_needs_their_reference(
-    transformer: Any, prompt: dict[str, torch.Tensor]
-) -> None:
+def test_a_plan_with_known_frames_needs_their_reference(denoiser: Any) -> None:
     plan = Plan(grid=GRID, release=(0, 1, 1, 1, 1, 1))
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(0))
     with pytest.raises(UsageError, match="reference"):
-        sample(
-            transformer,
-            plan,
-            noise=draw_noise(plan, 16, torch.Generator().manual_seed(0)),
-            sigmas=[1.0, 0.0],
-            guidance=1.0,
-            **prompt,
-        )
+        sample(denoiser([1.0, 0.0]), plan, noise=noise)
 
 
-def test_noise_is_the_seeds_and_steps_are_told(
-    transformer: Any, prompt: dict[str, torch.Tensor]
-) -> None:
+def test_noise_is_the_seeds_and_steps_are_reported(denoiser: Any) -> None:
     plan = Plan.generate(GRID)
     noise = draw_noise(plan, 16, torch.Generator().manual_seed(5))
     assert noise.shape == (1, 16, 2 * 48 // 8, 3 * 32 // 8)
     assert torch.equal(noise, draw_noise(plan, 16, torch.Generator().manual_seed(5)))
     assert not torch.equal(noise, draw_noise(plan, 16, torch.Generator().manual_seed(6)))
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     sample(
-        transformer,
+        denoiser([1.0, 0.5, 0.0]),
         plan,
         noise=noise,
-        sigmas=[1.0, 0.5, 0.0],
-        guidance=1.0,
-        on_step=lambda step, steps: told.append((step, steps)),
-        **prompt,
+        on_step=lambda step, steps: reported.append((step, steps)),
     )
-    assert told == [(1, 2), (2, 2)]
+    assert reported == [(1, 2), (2, 2)]

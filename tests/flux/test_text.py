@@ -20,18 +20,19 @@ def encode(base: Any) -> Iterator[TextEncoders]:
 
 def test_two_prompts_differ_in_both_outputs(encode: TextEncoders) -> None:
     """CLIP with a wrong end token pools the same vector for every prompt."""
-    embeds, pooled = encode([RED, RED.replace("red", "blue")])
+    prompts = encode([RED, RED.replace("red", "blue")])
+    embeds, pooled = prompts.embeds, prompts.pooled
     assert float((embeds[0] - embeds[1]).abs().max()) > 1e-3
     assert float((pooled[0] - pooled[1]).abs().max()) > 1e-3
-    _, order = encode(["red circle", "circle red"])
+    order = encode(["red circle", "circle red"]).pooled
     assert float((order[0] - order[1]).abs().max()) > 1e-4
 
 
 def test_prompts_do_not_change_each_other(encode: TextEncoders) -> None:
     together = encode([RED, "a star"])
     alone = encode([RED])
-    assert torch.allclose(together[0][:1], alone[0], atol=1e-5)
-    assert torch.allclose(together[1][:1], alone[1], atol=1e-5)
+    assert torch.allclose(together.embeds[:1], alone.embeds, atol=1e-5)
+    assert torch.allclose(together.pooled[:1], alone.pooled, atol=1e-5)
 
 
 def test_embeddings_are_those_of_the_pipeline(base: Any, encode: TextEncoders) -> None:
@@ -40,15 +41,15 @@ def test_embeddings_are_those_of_the_pipeline(base: Any, encode: TextEncoders) -
     )
     embeds, pooled, _ = pipeline.encode_prompt(RED, None, max_sequence_length=40)
     ours = encode([RED])
-    assert torch.allclose(ours[0], embeds, atol=1e-6)
-    assert torch.allclose(ours[1], pooled, atol=1e-6)
+    assert torch.allclose(ours.embeds, embeds, atol=1e-6)
+    assert torch.allclose(ours.pooled, pooled, atol=1e-6)
 
 
 def test_the_length_is_the_bases_own_or_a_setting(base: Any, encode: TextEncoders) -> None:
-    assert encode([RED])[0].shape == (1, 40, 128)
-    assert encode([RED])[1].shape == (1, 64)
+    assert encode([RED]).embeds.shape == (1, 40, 128)
+    assert encode([RED]).pooled.shape == (1, 64)
     with base.text_encoders(16) as short, torch.inference_mode():
-        assert short([RED])[0].shape == (1, 16, 128)
+        assert short([RED]).embeds.shape == (1, 16, 128)
 
 
 def test_words_that_are_not_read_are_named(base: Any, encode: TextEncoders) -> None:

@@ -56,10 +56,10 @@ def test_prompts_can_be_told_apart_by_both_encoders(tiny: Profile, attribute: st
     names = NAMES[attribute]
     prompts, scenes = draw_prompts(500, seed=11, step=0)
     with open_base(tiny).text_encoders() as encode, torch.inference_mode():
-        embeds, pooled = encode(prompts)
+        encoded = encode(prompts)
     right = torch.tensor([names.index(getattr(scene, attribute)) for scene in scenes])
     seen, fresh = slice(None, 350), slice(350, None)
-    for features in (embeds.mean(1), pooled):
+    for features in (encoded.embeds.mean(1), encoded.pooled):
         features = F.pad(features, (0, 1), value=1.0)
         target = F.one_hot(right[seen], len(names)).float()
         gram = features[seen].T @ features[seen] + 1e-3 * torch.eye(features.shape[1])

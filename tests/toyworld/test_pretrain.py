@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gridctl.flux.base import open_base
+from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.latents import predict_velocity
 from gridctl.generate import draw, prepare
 from gridctl.geometry import Grid
@@ -76,7 +77,7 @@ def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
     result = draw(prepare("t2v", ["a red circle"], tmp_path / "clip", profile=profile))
     assert len(list(result.written[0].glob("*.png"))) == 3
     with first.text_encoders() as encode, torch.inference_mode():
-        embeds, _ = encode(["red circle", "Red circle", "blue circle"])
+        embeds = encode(["red circle", "Red circle", "blue circle"]).embeds
     assert torch.equal(embeds[0], embeds[1])  # capitals mean the same
     assert not torch.equal(embeds[0], embeds[2])
 
@@ -254,13 +255,13 @@ def test_an_early_block_learns_its_cell() -> None:
     places = hints.token_places(grid)
     model = torch.nn.ModuleDict({"transformer": transformer, "head": head})
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    embeds, pooled = torch.randn(1, 4, 128).expand(8, -1, -1), torch.randn(1, 64).expand(8, -1)
+    prompt = Conditioning(
+        embeds=torch.randn(1, 4, 128).expand(8, -1, -1), pooled=torch.randn(1, 64).expand(8, -1)
+    )
     losses = []
     for _ in range(60):
         noise, sigma = torch.randn(8, 16, 8, 12), torch.ones(8)
-        predict_velocity(
-            transformer, noise, sigma=sigma, embeds=embeds, pooled=pooled, guidance=1.0
-        )
+        predict_velocity(transformer, noise, sigma=sigma, prompt=prompt, guidance=1.0)
         loss = head.loss(places)
         optimizer.zero_grad()
         loss.backward()

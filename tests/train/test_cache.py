@@ -73,10 +73,10 @@ def test_entries_are_what_they_are_made_of(folder: Path, fill: Fill, base: Any) 
         assert latents.shape == (16, 8, 12)
         assert torch.allclose(latents, wanted, atol=1e-5)
         with base.text_encoders() as encode, torch.inference_mode():
-            embeds, pooled = encode([sample.caption])
+            wanted_prompt = encode([sample.caption])
         cached = cache.prompt(sample.caption)
-        assert torch.allclose(cached[0], embeds[0], atol=1e-5)
-        assert torch.allclose(cached[1], pooled[0], atol=1e-5)
+        assert torch.allclose(cached.embeds, wanted_prompt.embeds, atol=1e-5)
+        assert torch.allclose(cached.pooled, wanted_prompt.pooled, atol=1e-5)
 
 
 def test_the_second_time_nothing_is_computed_or_loaded(fill: Fill) -> None:
@@ -130,7 +130,8 @@ def test_captions_of_any_length_and_number(folder: Path, base: Any) -> None:
         progress=lambda done, total, text: None,
     )
     with base.text_encoders() as encode, torch.inference_mode():
-        embeds, pooled = encode(captions)
+        encoded = encode(captions)
     for index, caption in enumerate(captions):
-        assert torch.allclose(cache.prompt(caption)[0], embeds[index], atol=1e-4)
-        assert torch.allclose(cache.prompt(caption)[1], pooled[index], atol=1e-4)
+        cached, wanted = cache.prompt(caption), encoded.one(index)
+        assert torch.allclose(cached.embeds, wanted.embeds, atol=1e-4)
+        assert torch.allclose(cached.pooled, wanted.pooled, atol=1e-4)

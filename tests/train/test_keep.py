@@ -118,10 +118,9 @@ def test_a_run_with_kept_frames_by_hand(
         sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
         noisy = (1 - sigma) * clean + sigma * noise
         noisy[:, :, :4, :4] = clean[:, :, :4, :4]
-        embeds, pooled = (part[None] for part in cache.prompt(sample.caption))
         with torch.inference_mode():
             predicted = predict_velocity(
-                transformer, noisy, sigma=sigma, embeds=embeds, pooled=pooled, guidance=1.0
+                transformer, noisy, sigma=sigma, prompt=cache.prompt(sample.caption), guidance=1.0
             )
         cells = split_cells(predicted - (noise - clean), grid)[0]
         errors.append(float(cells[1:].square().mean()))

@@ -115,14 +115,13 @@ def test_a_step_is_its_naive_twin(
             clean = cache.latents(sample)[None]
             noise = torch.randn(clean.shape[1:], generator=generator)[None]
             sigma = draw_sigmas(1, mu=mu, mean=stage_mean or 0.5, std=1.0, generator=generator)
-            embeds, pooled = cache.prompt(sample.caption)
+            prompt = cache.prompt(sample.caption)
             with torch.inference_mode():
                 predicted = predict_velocity(
                     transformer,
                     (1 - sigma) * clean + sigma * noise,
                     sigma=sigma,
-                    embeds=embeds[None],
-                    pooled=pooled[None],
+                    prompt=prompt,
                     guidance=1.0,
                 )
             error = split_cells(predicted - (noise - clean), grid)[0]
@@ -165,15 +164,14 @@ def test_what_is_preserved_by_hand(
             sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
             layout, content = sample.caption.split(" order. ")
             assert layout == "2x3 grid of 6 video frames in reading"
-            embeds, pooled = cache.prompt(content)
+            prompt = cache.prompt(content)
             with torch.inference_mode():
                 one, other = (
                     predict_velocity(
                         model,
                         (1 - sigma) * clean + sigma * noise,
                         sigma=sigma,
-                        embeds=embeds[None],
-                        pooled=pooled[None],
+                        prompt=prompt,
                         guidance=1.0,
                     )
                     for model in (transformer, with_adapter)

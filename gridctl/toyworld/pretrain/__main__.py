@@ -40,7 +40,7 @@ def pretrain(
     import numpy as np
     import torch
 
-    from gridctl.flux.base import quiet_libraries
+    from gridctl.flux.quiet import quiet_libraries
 
     quiet_libraries()
     from diffusers import AutoencoderKL

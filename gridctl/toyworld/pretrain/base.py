@@ -149,13 +149,12 @@ def _flow_loss(
     # Never distilled, so any scale has to mean the same.
     guidance = 1 + 4 * float(torch.rand((), generator=generator))
     latents, noise, sigma = (x.to(transformer.device) for x in (latents, noise, sigma))
-    embeds, pooled = replace(text, text_tokens=batch.text_tokens)(batch.captions)
+    prompt = replace(text, text_tokens=batch.text_tokens)(batch.captions)
     predicted = predict_velocity(
         transformer,
         add_noise(latents, noise, sigma[:, None, None, None]),
         sigma=sigma,
-        embeds=embeds,
-        pooled=pooled,
+        prompt=prompt,
         guidance=guidance,
     )
     return F.mse_loss(predicted, velocity(latents, noise))

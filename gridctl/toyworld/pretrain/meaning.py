@@ -55,9 +55,9 @@ class MeaningHead(nn.Module):
     def loss(self, text: TextEncoders, *, seed: int, step: int, texts: int = REPEATED) -> Tensor:
         """Cross entropy, mean over attributes and both encoders, of the prompts of one step."""
         prompts, scenes = draw_prompts(texts, seed=seed, step=step)
-        embeds, pooled = text(prompts)
-        states = self.states(embeds)  # (B, L, names)
-        seen = torch.cat([states, self.pooled(pooled)[:, None].expand_as(states)])
+        encoded = text(prompts)
+        states = self.states(encoded.embeds)  # (B, L, names)
+        seen = torch.cat([states, self.pooled(encoded.pooled)[:, None].expand_as(states)])
         losses = []
         parts = seen.split([len(names) for names in NAMES.values()], dim=-1)
         for (attribute, names), logits in zip(NAMES.items(), parts, strict=True):

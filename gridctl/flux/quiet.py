@@ -1,0 +1,24 @@
+"""Silence third-party progress bars and warnings."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Silence them for this process; their errors are raised as well and reach the user."""
+    # It warns where it is merely installed: PEFT imports it for every LoRA.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # before diffusers imports more of transformers
+    transformers_logging.disable_progress_bar()
+    from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    diffusers_logging.set_verbosity(logging.CRITICAL)  # it raises what it logs as an error
+    diffusers_logging.disable_progress_bar()
+    disable_progress_bars()
+    # diffusers' norms keep float32 weights under autocast, and PyTorch warns that it is slower.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
