@@ -1,4 +1,4 @@
-"""A model's answer → plain sentences: no markup, no thinking aloud, no refusal."""
+"""A model's answer → plain sentences, without markup and thoughts; refusals are errors."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from gridctl.caption.thinking import without_thoughts
 from gridctl.errors import GridctlError
+from gridctl.text import encodable
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_THOUGHT_OPEN = re.compile(r"<think(?:ing)?>.*", re.DOTALL | re.IGNORECASE)
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 # fmt: off
 _MARKUP = (  # in this order
-    (re.compile(r"<\|[^<>|]{1,60}\|>"), " "),             # <|im_end|>, <|begin_of_box|>
-    (re.compile(r"\[/?(?:INST|gMASK)\]|<s(?:op)?>|</s>"), " "),
-    (re.compile(r"</?[A-Za-z][^<>]{0,200}>"), " "),       # HTML
+    (re.compile(r"<[|｜][^<>|｜]{1,60}[|｜]>|◁[^◁▷]{1,60}▷"), " "),  # <|im_end|>, <|begin_of_box|>
+    (re.compile(r"\[/?(?:INST|gMASK|(?:BEGIN|END) FINAL RESPONSE)\]"), " "),
+    (re.compile(r"</?\|?[A-Za-z][^<>]{0,200}>"), " "),    # HTML, <s>, <|turn>, <channel|>
+    (re.compile(r"\\boxed\{([^{}]*)\}"), r"\1"),
     (re.compile(r"^\s*```.*$", re.MULTILINE), ""),
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),      # links and pictures
     (re.compile(r"^\s{0,3}#{1,6}\s+", re.MULTILINE), ""),
@@ -52,18 +51,16 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」"}
 def clean_answer(text: str, *, finished: bool = True) -> str:
     """`text` on one line, as sentences only.
 
-    `finished` is False if the model was stopped at its token limit: a last sentence that
-    is not whole is then left out. Raises GridctlError for an answer that is empty once
-    cleaned, or that refuses to describe the grid.
+    `finished` is False if the model reached its token limit: an incomplete last sentence is
+    then dropped. Raises GridctlError if nothing is left, or if the model refuses to describe
+    the grid.
     """
-    thoughts = _THOUGHT_END.sub("", _THOUGHT.sub(" ", text))
-    answer = _THOUGHT_OPEN.sub("", thoughts)
-    if (inside := _ANSWER.search(answer)) is not None:
-        answer = inside[1]
+    spoken = without_thoughts(encodable(text))
+    answer = spoken.text
     for pattern, replacement in _MARKUP:
         answer = pattern.sub(replacement, answer)
     answer = "".join(" " if unicodedata.category(c) == "Cc" else c for c in answer)
-    answer = "".join(c for c in answer if unicodedata.category(c) != "Cf")  # within words, too
+    answer = "".join(c for c in answer if unicodedata.category(c) != "Cf")  # also within words
     answer = " ".join(answer.split())
     for pattern in _OPENINGS:
         answer = pattern.sub("", answer, count=1)
@@ -71,15 +68,7 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     if not finished:
         answer = _whole_sentences(answer)
     if not any(character.isalnum() for character in answer):
-        if "<think" in thoughts.lower():
-            raise GridctlError(
-                "the model was still thinking when its tokens ran out; raise caption.max_tokens."
-            )
-        if not finished:
-            raise GridctlError(
-                "the model's tokens ran out before its answer; raise caption.max_tokens."
-            )
-        raise GridctlError("the model's answer is empty; try again, or another prompt or model.")
+        raise empty_answer(still_thinking=spoken.still_thinking, finished=finished)
     if _REFUSAL.match(answer):
         raise GridctlError(
             f"the model refuses to describe it ({shorten(answer, 80)}); "
@@ -88,15 +77,29 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     return answer
 
 
+def empty_answer(*, still_thinking: bool, finished: bool) -> GridctlError:
+    """What to raise for an answer without content."""
+    if still_thinking:
+        return GridctlError(
+            "the model was still thinking when it reached its token limit; raise "
+            "caption.max_tokens."
+        )
+    if not finished:
+        return GridctlError(
+            "the model reached its token limit before its answer; raise caption.max_tokens."
+        )
+    return GridctlError("the model's answer is empty; try again, or another prompt or model.")
+
+
 def sentences(text: str) -> list[str]:
-    """The sentences of one line, each with the blank after it: joined they are the line."""
+    """The sentences of a line, each with the space after it; joined they are the line again."""
     return [found for found in _SENTENCE.findall(text) if found]
 
 
 def cut(text: str, fits: Callable[[str], bool]) -> str:
     """The longest beginning of `text` that `fits`: whole sentences, else whole words.
 
-    `fits` holds for every beginning of a text for which it holds.
+    If a text fits, every beginning of it has to fit, too.
     """
     if fits(text):
         return text
@@ -111,7 +114,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def _longest(parts: list[str], fits: Callable[[str], bool]) -> str:
-    """The most leading `parts` that fit together, found by halving."""
+    """As many leading `parts` as fit together, by binary search."""
     low, high = 0, len(parts)
     while low < high:
         middle = (low + high + 1) // 2

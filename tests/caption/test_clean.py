@@ -36,13 +36,85 @@ DOG = "A brown dog runs to the right. It jumps over a log."
         f"Of course! {DOG}",
     ],
 )
-def test_markup_and_manners_are_cleaned_away(answer: str) -> None:
+def test_markup_and_polite_openings_are_removed(answer: str) -> None:
     assert clean_answer(answer) == DOG
+
+
+THOUGHT = "The user wants a caption. I'm sorry? Let me look:\n\n1. a dog"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<think>{thought}</think>{answer}",
+        "<think>\n{thought}\n</think>\n\n<answer>\n{answer}\n</answer>",
+        "{thought}</think>{answer}",
+        "<thinking>{thought}</thinking><reflection>{thought}</reflection><output>{answer}</output>",
+        "<thought>{thought}</thought>{answer}",
+        "<THINK>{thought}</THINK> {answer}",
+        '<think time="3">{thought}</think>{answer}',
+        "<seed:think>{thought}<seed:cot_budget_reflect>12 left.</seed:cot_budget_reflect>{thought}"
+        "</seed:think>{answer}",
+        "<longcat_think>{thought}</longcat_think>{answer}",
+        "<mm:think>{thought}</mm:think>{answer}",
+        "<think_never_used_51bce0c785ca2f68081bfa7d91973934>{thought}"
+        "</think_never_used_51bce0c785ca2f68081bfa7d91973934>{answer}",
+        "◁think▷{thought}◁/think▷{answer}",
+        "{thought}◁/think▷{answer}",
+        "[THINK]{thought}[/THINK]{answer}",
+        "<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant<|channel|>final"
+        "<|message|>{answer}<|return|>",
+        "analysis{thought}assistantfinal{answer}",
+        "<|channel>thought\n{thought}<channel|>{answer}<turn|>",
+        "<|channel>thought\n<channel|>{answer}",
+        "thought\n{answer}",
+        "<unused94>thought\n{thought}<unused95>{answer}",
+        "<|START_THINKING|>{thought}<|END_THINKING|><|START_RESPONSE|>{answer}<|END_RESPONSE|>",
+        "<|begin_of_thought|>{thought}<|end_of_thought|>\n<|begin_of_solution|>{answer}"
+        "<|end_of_solution|>",
+        "<|think:start|>{thought}<|think:end|>{answer}",
+        "{thought}<|think:end|>{answer}",
+        "<|inner_prefix|>{thought}<|inner_suffix|>{answer}",
+        "[unused16]{thought}[unused17]{answer}",
+        "Here is my thought process: {thought}\n\nHere is my response: {answer}",
+        "Here are my reasoning steps:\n{thought}\n[BEGIN FINAL RESPONSE]\n{answer}\n"
+        "[END FINAL RESPONSE]\n<|end|>",
+        "<SUMMARY>I will look.</SUMMARY><CAPTION>Dogs.</CAPTION><REASONING>{thought}</REASONING>"
+        "<CONCLUSION>{answer}</CONCLUSION>",
+        "**Thinking:** {thought}\n\n**Final Answer:** {answer}",
+        '<details type="reasoning" done="true"><summary>Thought for 3 seconds</summary>\n'
+        "> {thought}\n</details>\n{answer}",
+        "<think>{thought}</think>\\boxed{{{answer}}}",
+        "{answer}<｜end▁of▁sentence｜>",
+    ],
+)
+def test_thoughts_are_removed_whatever_their_marks(answer: str) -> None:
+    assert clean_answer(answer.format(thought=THOUGHT, answer=DOG)) == DOG
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("<think>", "<seed:think>", "◁think▷", "[THINK]", "<|channel>thought\n", "<unused94>"),
+        *("<|channel|>analysis<|message|>", "analysis", "<|START_THINKING|>", "[unused16]"),
+        *("<|begin_of_thought|>", "Here is my thought process: ", "Thinking: ", "<|think:start|>"),
+    ],
+)
+def test_a_thought_without_an_answer_is_an_error(start: str) -> None:
+    with pytest.raises(GridctlError, match="still thinking"):
+        clean_answer(start + THOUGHT, finished=False)
+
+
+def test_half_an_emoji_is_dropped_and_two_halves_are_joined() -> None:
+    assert clean_answer("A \ud83d ball bounces.") == "A ball bounces."
+    assert clean_answer("A \ud83d\ude00 ball\ufffd.") == "A \U0001f600 ball."
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        "A statue of a thinker is thinking about [thinking] and thought.",
+        "An analysis of a channel: thought bubbles rise.",
         "A sorry-looking dog sits in 3 < 4 boxes of 2 * 2 * 2 cm.",
         "The sign says snake_case_name and 5*3*2.",
         'He says "no" and "yes".',
@@ -54,7 +126,7 @@ def test_markup_and_manners_are_cleaned_away(answer: str) -> None:
         "一只狗在跑。它跳过木头。",
     ],
 )
-def test_what_is_no_markup_stays(text: str) -> None:
+def test_text_that_only_looks_like_markup_stays(text: str) -> None:
     assert clean_answer(text) == text
 
 
@@ -66,10 +138,12 @@ def test_an_empty_answer_is_an_error(answer: str) -> None:
         clean_answer(answer)
 
 
-def test_a_model_that_was_still_thinking_is_told_so() -> None:
+def test_a_model_that_was_still_thinking_is_an_error() -> None:
     with pytest.raises(GridctlError, match=r"still thinking .* raise caption\.max_tokens"):
         clean_answer("<think>The first frame shows a dog. The second", finished=False)
-    with pytest.raises(GridctlError, match=r"ran out .* raise caption\.max_tokens"):
+    with pytest.raises(
+        GridctlError, match=r"token limit before its answer; raise caption\.max_tokens"
+    ):
         clean_answer("", finished=False)
 
 
@@ -99,7 +173,7 @@ def test_an_answer_that_ran_out_of_tokens_ends_with_its_last_whole_sentence() ->
     assert clean_answer("A brown dog runs", finished=False) == "A brown dog runs"
 
 
-def test_a_long_text_is_cut_at_a_sentence_else_at_a_word() -> None:
+def test_a_long_text_is_cut_after_a_sentence_else_after_a_word() -> None:
     def short(length: int) -> str:
         return cut("One two. Three four! Five six.", lambda text: len(text) <= length)
 
@@ -119,6 +193,6 @@ def test_a_cut_is_a_beginning_that_fits_and_loses_no_letter(text: str, length: i
     assert len(kept) <= length
 
 
-def test_messages_are_one_short_line() -> None:
+def test_text_for_messages_is_one_short_line() -> None:
     assert shorten("a\n b", 80) == "a b"
     assert shorten("a" * 90, 10) == "aaaaaaa..."
