@@ -1,4 +1,9 @@
-"""The backend `server`: grids described by any OpenAI-compatible endpoint, many at once."""
+"""The backend `server`: grids described by any OpenAI-compatible server, many at once.
+
+This is our own small client on requests. The openai package was weighed: it retries each request
+by itself, so it knows neither a pause that the server asks of all requests nor a rate limit, and
+the many ways in which servers fail need an error line each in any case.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import base64
 import json
 import os
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,18 +19,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import HTTPError
 
 from gridctl.caption.clean import shorten
-from gridctl.caption.gate import Gate, backoff_seconds, retry_after_seconds
+from gridctl.caption.failures import (
+    FinalError,
+    PassingError,
+    RequestError,
+    connection_failure,
+    redacted,
+)
+from gridctl.caption.gate import Gate, backoff_seconds
 from gridctl.caption.question import Answers, Question, Reply
+from gridctl.caption.response import error_text, read_reply, wrong_key
 from gridctl.errors import GridctlError, UsageError
 from gridctl.profile import CaptionSection
 
 CONNECT_SECONDS = 10.0
-LONGEST_REST_SECONDS = 3600.0  # a server that wants a longer one is left for today
-_BUSY = {408, 409, 425, 429}  # and all 5xx: tried again
-_HOPELESS = {401, 403, 404, 405}  # no other request will fare better
+LONGEST_REST_SECONDS = 3600.0  # a server that asks for a longer pause ends the run
+SAME_FAILURES = 10  # so many requests that fail alike, and none that works, end the run
 
 Answer = tuple[Question, Reply | GridctlError]
 
@@ -70,13 +83,13 @@ class ServerDescriber:
         return self.settings.server or ""
 
     def describe(self, questions: Iterator[Question]) -> Answers:
-        """Each question with its answer, in the order in which they come.
+        """Each question with its answer, in the order in which the answers come.
 
-        Raises GridctlError if the server cannot be reached, refuses the key or has no such
-        model: the questions that are left would fare no better.
+        Raises GridctlError for a failure that all other questions would meet, too: the server
+        cannot be reached, refuses the key, wants payment or has no such model.
         """
         run = _Run(self, questions)
-        # As many again prepare their pictures while the others wait for the server.
+        # Twice as many threads as requests: some prepare pictures while the others wait.
         threads = [
             threading.Thread(target=run.work, daemon=True)
             for _ in range(2 * self.settings.concurrency)
@@ -90,10 +103,10 @@ class ServerDescriber:
                         raise answer
                     yield answer
         finally:
-            run.stop.set()  # the threads end by themselves, and a hanging one holds nobody up
+            run.stop.set()  # the threads end by themselves; nobody waits for one that hangs
 
     def body(self, question: Question) -> bytes:
-        """The request about a grid, its pictures included; made once, however often it is sent."""
+        """The request about a grid with its pictures; made once, however often it is sent."""
         parts: list[dict[str, Any]] = [
             {
                 "type": "image_url",
@@ -104,7 +117,7 @@ class ServerDescriber:
         parts.append({"type": "text", "text": question.text})
         message = {"role": "user", "content": parts}
         body: dict[str, Any] = {"model": self.model, "messages": [message]}
-        if "max_completion_tokens" not in self.settings.request:  # the newer name of the same
+        if "max_completion_tokens" not in self.settings.request:  # its newer name
             body["max_tokens"] = self.settings.max_tokens
         return json.dumps({**body, **self.settings.request}).encode()
 
@@ -121,24 +134,16 @@ class _Run:
         self.slots = threading.Semaphore(server.settings.concurrency)
         self.preparing = threading.Semaphore(os.cpu_count() or 1)
         self.gate = Gate(server.settings.rate)
+        self.failures: list[str] | None = []  # until a request works
 
     def work(self) -> None:
-        """One thread: take a question, prepare it, send it, hand in the answer; then the next."""
+        """One thread: take a question, send it, hand in the answer, and go on."""
         try:
             with requests.Session() as session:
                 while (question := self.take()) is not None:
-                    try:
-                        with self.preparing:
-                            body = self.server.body(question)
-                        with self.slots:
-                            reply = self.ask(session, body)
-                    except _FinalError:
-                        raise
-                    except GridctlError as error:
-                        self.answers.put((question, error))
-                    else:
-                        if reply is not None:
-                            self.answers.put((question, reply))
+                    reply = self.reply(session, question)
+                    if reply is not None:
+                        self.answers.put((question, reply))
             self.answers.put(None)
         except BaseException as error:  # the main thread raises it
             self.answers.put(error)
@@ -146,6 +151,24 @@ class _Run:
     def take(self) -> Question | None:
         with self.taking:
             return None if self.stop.is_set() else next(self.questions, None)
+
+    def reply(self, session: requests.Session, question: Question) -> Reply | GridctlError | None:
+        """The answer to one question, or its failure; None if the run was stopped."""
+        try:
+            with self.preparing:
+                body = self.server.body(question)
+            with self.slots:
+                reply = self.ask(session, body)
+        except FinalError:
+            raise
+        except RequestError as error:
+            self.count_failure(error)
+            return error
+        except GridctlError as error:
+            return error
+        if reply is not None:
+            self.failures = None
+        return reply
 
     def ask(self, session: requests.Session, body: bytes) -> Reply | None:
         """The answer to one request; None if the run was stopped meanwhile."""
@@ -156,10 +179,10 @@ class _Run:
                 return None
             try:
                 return _post(session, server, body)
-            except _PassingError as error:
+            except PassingError as error:
                 rest = error.after_seconds
                 if rest is not None and rest > LONGEST_REST_SECONDS:
-                    raise _FinalError(
+                    raise FinalError(
                         f"{server.url} wants no request for {rest / 3600:.1f} hours; run it again "
                         "after that."
                     ) from None
@@ -171,9 +194,18 @@ class _Run:
                     self.stop.wait(backoff_seconds(attempt, server.first_backoff_seconds))
                 attempt += 1
 
+    def count_failure(self, error: RequestError) -> None:
+        """Raise FinalError if all requests have failed, and for the same reason."""
+        with self.taking:
+            if self.failures is None:
+                return
+            self.failures.append(re.sub(r"\d+", "", str(error)))
+            if len(self.failures) >= SAME_FAILURES and len(set(self.failures)) == 1:
+                raise FinalError(f"{error} The first {SAME_FAILURES} requests failed like this.")
+
 
 def only_model(url: str, *, key: str | None = None) -> str:
-    """The name of the one model that the server has.
+    """The name of the server's only model.
 
     Raises UsageError if it has several or none, GridctlError if it does not answer.
     """
@@ -183,19 +215,22 @@ def only_model(url: str, *, key: str | None = None) -> str:
             address, headers=_headers(key), timeout=CONNECT_SECONDS, auth=_no_netrc
         )
         if response.status_code in (401, 403):
-            raise _wrong_key(url, key, response)
+            told = f"{response.status_code}: {error_text(response, key)}"
+            raise wrong_key(url, key, told)
         response.raise_for_status()
         names = [str(model["id"]) for model in response.json()["data"]]
-    except (requests.ConnectionError, requests.Timeout) as error:
-        reason = _wrong_tls(error) or "it does not answer"
+    except (requests.HTTPError, requests.JSONDecodeError, LookupError, TypeError) as error:
+        reason = shorten(redacted(str(error), key), 160)
         raise GridctlError(
-            f"{url} cannot be reached ({reason}); start the server or check --server."
-        ) from None
-    except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-        reason = shorten(_redacted(str(error), key), 160)
-        raise GridctlError(
-            f"{address} does not say which models there are ({reason}); name one with --model, "
+            f"{address} does not list its models ({reason}); name one with --model, "
             "or check --server."
+        ) from None
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        failure = connection_failure(error, url)
+        if isinstance(failure, FinalError):
+            raise failure from None
+        raise GridctlError(
+            f"{url} cannot be reached ({failure}); start the server or check --server."
         ) from None
     if len(names) != 1:
         some = ", ".join(names[:5]) or "none"
@@ -206,7 +241,7 @@ def only_model(url: str, *, key: str | None = None) -> str:
 def base_url(url: str) -> str:
     """`http://host:8000`, with or without /v1 or all of /v1/chat/completions → …/v1.
 
-    Raises UsageError for an address that is no HTTP server's, or that holds a password.
+    Raises UsageError for an address that is not an HTTP server's, or that holds a password.
     """
     try:
         parts = urlsplit(url)
@@ -221,7 +256,8 @@ def base_url(url: str) -> str:
         )
     if parts.username or parts.password:
         raise UsageError(
-            f"the address of {parts.hostname} holds a password; put the key into the environment."
+            f"the address of {parts.hostname} holds a password; "
+            "put the key into the environment instead."
         )
     path = parts.path.rstrip("/").removesuffix("/chat/completions").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
@@ -237,108 +273,20 @@ def _post(session: requests.Session, server: ServerDescriber, body: bytes) -> Re
             allow_redirects=False,  # requests would turn it into a GET
             auth=_no_netrc,
         )
-    except requests.Timeout as error:
-        unreachable = isinstance(error, requests.ConnectTimeout)
-        raise _PassingError("it does not answer in time", unreachable=unreachable) from None
-    except requests.RequestException as error:
-        if tls := _wrong_tls(error):
-            raise _FinalError(f"{server.url} cannot be reached ({tls}); check --server.") from None
-        cause = getattr(error.args[0] if error.args else None, "reason", None)
-        unreachable = isinstance(cause, NewConnectionError | ConnectTimeoutError)
-        reason = "it cannot be reached" if unreachable else "it closes the connection"
-        raise _PassingError(reason, unreachable=unreachable) from None
-    if response.status_code != 200:
-        raise _refusal(server, response)
-    return _reply(server, response)
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        raise connection_failure(error, server.url) from None
+    return read_reply(response, url=server.url, model=server.model, key=server.key)
 
 
-def _refusal(server: ServerDescriber, response: requests.Response) -> Exception:
-    """What to raise for a status other than 200."""
-    code = response.status_code
-    said = _error_text(server.key, response)
-    if code == 429 and "insufficient_quota" in response.text:
-        return _FinalError(f"{server.url}: the account has no quota left ({said}); add some.")
-    if code in _BUSY or code >= 500:
-        rest = retry_after_seconds(response.headers.get("Retry-After"))
-        return _PassingError(f"it answers {code} ({said})", after_seconds=rest)
-    if code in (401, 403):
-        return _wrong_key(server.url, server.key, response)
-    if code in _HOPELESS:
-        return _FinalError(
-            f"{server.url} has no such model or address ({code}: {said}); check --server and "
-            f"--model {server.model}."
-        )
-    if 300 <= code < 400:
-        to = response.headers.get("Location", "elsewhere")
-        return _FinalError(f"{server.url} has moved to {to}; say that with --server.")
-    return GridctlError(
-        f"{server.url} refuses the request ({code}: {said}); check caption.request, "
-        "caption.image_side and --view."
-    )
-
-
-def _reply(server: ServerDescriber, response: requests.Response) -> Reply:
-    """The answer in a response of status 200."""
-    try:
-        choice = response.json()["choices"][0]
-        message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
-        if isinstance(content, list):  # in parts
-            content = "".join(part.get("text") or "" for part in content)
-        if not isinstance(content, str | None):
-            raise TypeError
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise _PassingError(
-            f"its answer is no completion ({_error_text(server.key, response)})"
-        ) from None
-    if refusal or choice.get("finish_reason") == "content_filter":
-        why = shorten(str(refusal or "its content filter"), 80)
-        raise GridctlError(f"the model refuses to describe it ({why}); try another prompt.")
-    return Reply(text=content or "", finished=choice.get("finish_reason") != "length")
-
-
-def _given_up(server: ServerDescriber, error: _PassingError) -> GridctlError:
-    tries = f"after {server.settings.retries + 1} tries"
+def _given_up(server: ServerDescriber, error: PassingError) -> GridctlError:
+    tries = server.settings.retries + 1
+    after = f"after {tries} {'try' if tries == 1 else 'tries'}"
     if error.unreachable:
-        return _FinalError(
-            f"{server.url} cannot be reached {tries}; start the server or check --server, then "
-            "run it again: what is captioned is kept."
+        return FinalError(
+            f"{server.url} cannot be reached {after}; start the server or check --server, then "
+            "run it again: existing captions are kept."
         )
-    return GridctlError(f"{server.url} has no caption {tries}: {error}; run it again.")
-
-
-def _wrong_key(url: str, key: str | None, response: requests.Response) -> GridctlError:
-    said = _error_text(key, response)
-    return _FinalError(
-        f"{url} refuses {'the key' if key else 'to answer without a key'} "
-        f"({response.status_code}: {said}); put the right one into the environment "
-        "(caption.key_variable)."
-    )
-
-
-def _wrong_tls(error: requests.RequestException) -> str | None:
-    """What is wrong with the address for good, where the two do not agree on encryption."""
-    text = str(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            return "its certificate is not trusted here"
-        if "WRONG_VERSION_NUMBER" in text:
-            return "it speaks http, not https"
-    return None
-
-
-def _error_text(key: str | None, response: requests.Response) -> str:
-    try:
-        data = response.json()
-        error = data.get("error", data)
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
-        text = response.text
-    return shorten(_redacted(text, key), 160) or "no reason given"
-
-
-def _redacted(text: str, key: str | None) -> str:
-    return text.replace(key, "***") if key else text
+    return RequestError(f"{server.url} gives no caption {after}: {error}; run it again.")
 
 
 def _headers(key: str | None) -> dict[str, str]:
@@ -346,5 +294,5 @@ def _headers(key: str | None) -> dict[str, str]:
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an `auth`, requests would look for a password in ~/.netrc and send that."""
+    """Without this as `auth`, requests would send a password that it finds in ~/.netrc."""
     return request

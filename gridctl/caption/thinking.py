@@ -54,8 +54,9 @@ _THOUGHTS = tuple(
 )
 _STARTS = tuple(re.compile(start, _FLAGS) for start, _ in _MARKS)
 # Ends that stand alone: the chat template wrote the start, which is not in the answer.
-_LONE_ENDS = tuple(re.compile(rf"\A.*(?:{end})", _FLAGS) for _, end in _MARKS[:7]) + (
-    re.compile(r"\A.*\[BEGIN FINAL RESPONSE\]", _FLAGS),
+_LONE_ENDS = tuple(
+    re.compile(rf"\A.*(?:{end})", _FLAGS)
+    for end in (*(end for _, end in _MARKS[:7]), r"\[BEGIN FINAL RESPONSE\]")
 )
 _EMPTY_THOUGHT = re.compile(r"\A\s*thought\s*\n")  # Gemma 4 with thinking switched off
 _ANSWER = re.compile(
