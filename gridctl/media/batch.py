@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """An input that failed, with a reason on one line."""

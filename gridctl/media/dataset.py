@@ -17,6 +17,7 @@ from gridctl.files import write_text
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
+from gridctl.text import decode, encodable
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
 
 
@@ -53,18 +54,20 @@ def read_caption(image: Path) -> str | None:
 
 
 def read_text(path: Path) -> str | None:
-    """The stripped UTF-8 text of a file; None if it is absent or blank.
+    """The stripped text of a file, or None if it is absent or blank.
 
-    Raises InputError for a file that is not UTF-8 text.
+    Raises InputError for a file that is not UTF-8 or UTF-16 text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").strip() or None
+        return encodable(decode(path.read_bytes())).strip() or None
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
 
 
 def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = None) -> list[Path]:
