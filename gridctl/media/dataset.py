@@ -17,8 +17,8 @@ from gridctl.files import write_text
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
-from gridctl.text import decode, encodable
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
+from gridctl.text import decode, encodable
 
 
 def list_grids(folder: Path) -> list[Path]:
@@ -59,7 +59,8 @@ def read_text(path: Path) -> str | None:
     Raises InputError for a file that is not UTF-8 or UTF-16 text.
     """
     try:
-        return encodable(decode(path.read_bytes())).strip() or None
+        text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        return encodable(text).strip() or None
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
