@@ -19,6 +19,7 @@ import tomli
 from pydantic import ValidationError
 
 from gridctl.errors import ProfileError
+from gridctl.files import expand_home
 from gridctl.profile.faults import faults_of, nearest
 from gridctl.profile.presets import PRESETS
 from gridctl.profile.schema import Profile
@@ -156,7 +157,7 @@ def _locate(source: str | Path, folder: Path) -> tuple[str, Path | None]:
     shipped = shipped_profiles()
     if isinstance(source, str) and source in shipped:
         return source, shipped[source]
-    path = folder / source
+    path = folder / expand_home(str(source))
     return str(path if str(source) else source), path if path.is_file() else None
 
 
