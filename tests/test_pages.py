@@ -219,7 +219,7 @@ def anchors(page: str) -> set[str]:
 
 def test_links_lead_to_files_and_headings() -> None:
     assert len(links()) >= 30
-    assert len([page for page, target in links() if "#" in target]) >= 2
+    assert any("#" in target for _, target in links())
     for page, target in links():
         name, _, anchor = target.partition("#")
         path = (ROOT / page).parent / name if name else ROOT / page
