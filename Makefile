@@ -1,6 +1,8 @@
 # gridctl's tasks; `make` lists them. Each makes .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# Errors only: warnings of pip and setuptools are about the machine's set-up, not about gridctl.
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: help demo test test-all check bench clean
@@ -10,12 +12,12 @@ help: ## list the tasks
 
 .venv/.installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e . --group dev
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/vlm --group vlm
+	$(PIP) --upgrade "pip>=25.1"
+	$(PIP) -c .ci/constraints.txt -e . --group dev
+	$(PIP) --no-deps --upgrade --target .venv/vlm --group vlm
 	@touch $@
 
-demo: .venv/.installed ## clips, grids, captions, an adapter and a generated clip in demo/
+demo: .venv/.installed ## teach the built-in model a new motion, and see it before and after, in demo/
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh demo
 
 check: .venv/.installed ## ruff and strict mypy
@@ -27,7 +29,7 @@ test: check ## the checks and the tests: under ten minutes on two cores
 	$(BIN)/python -m pytest
 
 test-all: check ## the slow tests as well
-	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --group slow
+	$(PIP) -c .ci/constraints.txt --group slow
 	$(BIN)/python -m pytest -m ''
 
 bench: .venv/.installed ## the benchmarks that need no GPU

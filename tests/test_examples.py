@@ -1,17 +1,25 @@
-"""Every example loads, and the values in it are its own."""
+"""Every example loads and runs."""
 
+import os
+import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from gridctl.profile import load_profile
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
+FOLDER = Path(__file__).parent.parent / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.toml"))
 
 
 def test_there_are_examples() -> None:
-    assert {"tiny.toml", "tiny-grid.toml", "flux-dev.toml", "stages.toml"} <= {
+    assert {"tiny.toml", "tiny-grid.toml", "flux-dev.toml", "stages.toml", "beating.toml"} <= {
         path.name for path in EXAMPLES
     }
 
@@ -40,3 +48,59 @@ def test_the_tiny_example_runs_as_its_comment_says(
     made = ["-o", "out.mp4", "--adapter", "adapter.safetensors"]
     assert gridctl("generate", "t2v", *prompt, *made) == 0
     assert (tmp_path / "out.mp4").stat().st_size > 0
+
+
+def run_script(name: str, *arguments: object) -> list[str]:
+    """Run an example as a user would; the lines that it prints."""
+    command = [sys.executable, str(FOLDER / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_the_demo_clips_beat_and_the_comparison_shows_them(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder in (before, after):
+        run_script("beating.py", folder, 2)
+    clip = after / "beat_001.mp4"
+    assert " beating on a " in clip.with_suffix(".txt").read_text()
+    with av.open(str(clip)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    corner = frames[0][0, 0].astype(int)
+    areas = [(np.abs(frame - corner).sum(-1) > 60).sum() for frame in frames]
+    peaks = [k for k in range(1, 23) if areas[k - 1] < areas[k] >= areas[k + 1]]
+    assert len(frames) == 24
+    assert len(peaks) == 4
+    assert max(areas) > 1.8 * min(areas)
+    sheet, movie = map(Path, run_script("compare.py", before, after, tmp_path / "compare"))
+    assert Image.open(sheet).size == (12 * 100 - 4, 4 * 100 - 4)  # both clips, before and after
+    assert getattr(Image.open(movie), "n_frames", 1) == 24
+
+
+def test_no_demo_clip_shows_what_the_demo_draws() -> None:
+    draw = runpy.run_path(str(FOLDER / "beating.py"))["beating_scene"]
+    scenes = [draw(np.random.default_rng(seed)) for seed in range(300)]
+    assert {scene.motion for scene in scenes} == {"standing still"}
+    assert ("red", "heart") not in {(scene.color, scene.shape) for scene in scenes}
+
+
+@pytest.mark.slow
+def test_the_demo_teaches_a_motion(tmp_path: Path) -> None:
+    """The whole demo, with its training; the result is judged by the size of what it draws."""
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    demo = ["sh", str(FOLDER / "demo.sh"), "demo"]
+    done = subprocess.run(demo, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    def swell(folder: str) -> float:
+        """Largest radius by smallest, of the first beat of the red heart."""
+        clip = next((tmp_path / "demo" / folder).glob("001-*.mp4"))
+        with av.open(str(clip)) as container:
+            frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        areas = [(frame[..., 0] > 100).sum() for frame in frames[:7]]
+        return float(np.sqrt(areas[3] / areas[0]))
+
+    assert swell("before") < 1.1
+    assert 1.3 < swell("after") < 1.7
+    assert (tmp_path / "demo/compare.gif").is_file()

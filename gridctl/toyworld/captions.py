@@ -85,18 +85,13 @@ _STYLES = {
 _LISTED = 4  # contents that a collage's caption names; CLIP keeps 77 tokens
 
 
-def canonical_caption(scene: Scene) -> str:
-    """The standard wording: `a red circle moving right on a black background`."""
-    return _fill(_TURNS[0] if scene.kind == "solid" else _CLIPS[0], scene, None)
-
-
 def clip_caption(scene: Scene, rng: np.random.Generator) -> str:
     """A wording of the whole clip."""
     return _fill(_pick(_TURNS if scene.kind == "solid" else _CLIPS, rng), scene, rng)
 
 
-def still_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A wording of one frame, without a word about motion or time."""
+def still_caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
+    """A wording of one frame, without motion or time; the plainest one without `rng`."""
     return _fill(_pick(_STILLS, rng), scene, rng)
 
 
