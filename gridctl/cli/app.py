@@ -1,4 +1,4 @@
-"""The executable: the verbs and the profile helper, each in its own file."""
+"""The executable: six verbs and the profile helper, each in a file of its own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gridctl.cli.train import train
 from gridctl.cli.unpack import unpack
 
 app = typer.Typer(
+    help="Draw and train image sequences as grids (GRID, arXiv 2412.10718).",
     epilog="Start with `gridctl pack videos/ --rows 4 --cols 6`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -34,13 +35,10 @@ def _version(asked: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Print the version.", metavar=""
-        ),
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Turn videos into grid images, train FLUX.1 on them, and generate clips (GRID, arXiv
-    2412.10718)."""
+    """Draw and train image sequences as grids (GRID, arXiv 2412.10718)."""
 
 
 for _verb in (pack, caption, train):

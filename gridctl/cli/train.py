@@ -9,42 +9,81 @@ import typer
 
 from gridctl.cli.shell import Shell
 
+_FILES, _TRAINING, _RUN = "Input and output", "Training", "Run"
+
 
 def train(
     shell: Shell,
     profile: Annotated[
         str | None,
-        typer.Argument(metavar="[PROFILE]", help="A profile's file or name.", show_default=False),
+        typer.Argument(
+            metavar="[PROFILE]", help="Profile: a file or a shipped name.", show_default=False
+        ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Dataset folder, as pack and caption leave it.")
+        Path | None,
+        typer.Option(help="Dataset folder, as pack and caption make it.", rich_help_panel=_FILES),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The adapter.", show_default="adapter.safetensors"),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Adapter file to write.",
+            show_default="adapter.safetensors",
+            rich_help_panel=_FILES,
+        ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="ID|FOLDER", help="The base model.", show_default="tiny")
+        str | None,
+        typer.Option(
+            metavar="ID|FOLDER", help="Base model.", show_default="tiny", rich_help_panel=_FILES
+        ),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(metavar="ADAPTER", help="Begin with its weights, of the same rank."),
+        typer.Option(
+            metavar="ADAPTER",
+            help="Start from an existing adapter of the same rank.",
+            show_default="none",
+            rich_help_panel=_FILES,
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Grids per forward pass.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Of the LoRA.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of optimizer steps.", rich_help_panel=_TRAINING)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Grids per forward pass.", rich_help_panel=_TRAINING)
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Learning rate after the warm-up.", rich_help_panel=_TRAINING),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            help="LoRA rank: adapter capacity. Memory grows with it.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
     temporal_weight: Annotated[
-        float | None, typer.Option(help="Of the temporal loss, the paper's alpha.")
+        float | None,
+        typer.Option(
+            help="Weight of the temporal loss (the paper's alpha). 0 disables it.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is drawn by lot.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed.", rich_help_panel=_TRAINING)
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Start over, and replace the adapter.")
+        bool,
+        typer.Option("--force", help="Start over and overwrite the adapter.", rich_help_panel=_RUN),
     ] = False,
 ) -> None:
-    """Train an adapter on captioned grids; run again, it goes on where it stopped.
+    """Train an adapter on captioned grids. Run again, it resumes where it stopped.
 
-    The run's checkpoints and log.jsonl lie in a folder beside the adapter.
+    Checkpoints and metrics.jsonl are in a folder beside the adapter (adapter.run). Settings
+    without a flag come from the profile.
 
     Example: gridctl train profile.toml --data vidgrid
     """
@@ -71,16 +110,14 @@ def train(
 
     try:
         with shell.progress("train") as progress:
-            result = run(loaded.profile, force=force, progress=progress)
-    except KeyboardInterrupt:
-        shell.note("stopped; the same command goes on from the last checkpoint")
+            result = run(loaded.profile, force=force, progress=progress, note=shell.note)
+    except KeyboardInterrupt as stop:
+        shell.note(str(stop) or "stopped; the same command continues from what is done")
         raise
     if result.resumed_at == result.steps:
         shell.note("the run was finished already; --force starts over")
-    elif result.resumed_at:
-        shell.note(f"went on at step {result.resumed_at} of {result.steps}")
     if result.loss is not None:
-        shell.note(f"loss {result.loss:.4f}; the log is in {result.run_folder}")
+        shell.note(f"loss {result.loss:.4f}; the metrics are in {result.run_folder}")
     shell.results(
         [result.adapter],
         {

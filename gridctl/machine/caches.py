@@ -33,10 +33,12 @@ def cache_folder() -> Path:
 def cache_file(path: Path) -> Iterator[Path]:
     """`atomic_file` for an entry of the cache; replaces an entry that another run has written.
 
+    The disk is not waited for: after a loss of power an entry may be empty, and is made again.
+
     Raises InputError, which names GRIDCTL_CACHE, if the cache cannot be written.
     """
     try:
-        with atomic_file(path, force=True) as temporary:
+        with atomic_file(path, force=True, durable=False) as temporary:
             yield temporary
     except InputError as error:
         raise InputError(

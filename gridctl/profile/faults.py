@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -9,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from gridctl.profile.schema import Profile
-from gridctl.profile.text import toml_key, toml_value
+from gridctl.profile.write import toml_value
 
 EXPECTED = {
     "int": "a whole number; write one like 4.",
@@ -98,7 +99,8 @@ def _dotted(location: tuple[str | int, ...]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{toml_key(part)}" if text else toml_key(part)
+            bare = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml_value(part)
+            text += f".{bare}" if text else bare
     return text
 
 

@@ -1,16 +1,21 @@
 """The cache: latents and prompt embeddings, computed once, found by what they are made of.
 
-A name is the hash of everything that decides the content (the image file, how it was
-prepared, the encoder's weights), so an entry is never wrong, only missing.
+A name is the hash of everything that decides the content (the image file, its preparation,
+the encoder's weights), so an entry is never wrong, only missing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -26,74 +31,53 @@ from gridctl.progress import Progress
 from gridctl.train.data import Sample, load_frames
 
 _PROMPTS_AT_ONCE = 8
+_READ_AHEAD = 4  # batches of grids that are read while the VAE works
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """The entries of one run: where they lie and what goes into their names."""
+    """The entries of one run: where they are, and what goes into their names."""
 
     folder: Path
-    grid: Grid
     vae_hash: str
     text_hash: str
 
     @classmethod
-    def of(cls, base: BaseModel, grid: Grid, text_tokens: int | None) -> Cache:
+    def of(cls, base: BaseModel, text_tokens: int | None) -> Cache:
         text = base.fingerprint("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
         return cls(
             folder=cache_folder(),
-            grid=grid,
             vae_hash=base.fingerprint("vae"),
             text_hash=f"{text} {text_tokens} {base.dtype}",
         )
 
-    def latents(self, sample: Sample) -> Tensor:
-        """(C, H, W), in float32."""
-        return _read(self._latents_path(sample))["latents"]
+    def latents(self, sample: Sample, grid: Grid) -> Tensor:
+        """(C, H, W) of the sample's image as `grid`, in float32."""
+        return _read(self._latents_path(sample, grid))["latents"]
 
     def prompt(self, caption: str) -> Conditioning:
         """The encoded caption, a batch of one."""
         entry = _read(self._prompt_path(caption))
         return Conditioning(embeds=entry["embeds"][None], pooled=entry["pooled"][None])
 
-    def fill(
-        self,
-        base: BaseModel,
-        samples: Sequence[Sample],
-        captions: Sequence[str],
-        *,
-        text_tokens: int | None,
-        encode_batch: int,
-        progress: Progress,
-    ) -> None:
-        """Compute what is missing; each encoder is loaded only for that, and let go."""
-        images = {self._latents_path(s): s for s in samples}
-        images = {path: sample for path, sample in images.items() if not path.exists()}
-        if images:
-            with base.vae() as vae:
-                for done, (path, sample) in enumerate(images.items()):
-                    progress(done, len(images), "encoding grids")
-                    frames = encode_frames(
-                        vae, load_frames(sample.image, self.grid), batch=encode_batch
-                    )
-                    self._save(path, {"latents": join_cells(frames, self.grid)})
-        texts = {self._prompt_path(caption): caption for caption in captions}
-        texts = {path: caption for path, caption in texts.items() if not path.exists()}
-        if texts:
-            with base.text_encoders(text_tokens) as encode, torch.inference_mode():
-                entries = list(texts.items())
-                for start in range(0, len(entries), _PROMPTS_AT_ONCE):
-                    progress(start, len(entries), "encoding captions")
-                    some = entries[start : start + _PROMPTS_AT_ONCE]
-                    encoded = encode([caption for _, caption in some])
-                    for index, (path, _) in enumerate(some):
-                        self._save(
-                            path, {"embeds": encoded.embeds[index], "pooled": encoded.pooled[index]}
-                        )
+    def missing_grids(self, samples: Mapping[Grid, Sequence[Sample]]) -> dict[Path, _Grid]:
+        """Entry → what it is made of, for each grid image that is not encoded yet."""
+        every = {
+            self._latents_path(sample, grid): _Grid(image=sample.image, grid=grid)
+            for grid, some in samples.items()
+            for sample in some
+        }
+        return {path: wanted for path, wanted in every.items() if not _is_there(path)}
 
-    def _latents_path(self, sample: Sample) -> Path:
-        width, height = self.grid.cell
-        layout = f"{self.grid.rows} {self.grid.cols} {self.grid.order} {width}x{height}"
+    def missing_prompts(self, captions: Iterable[str]) -> dict[Path, str]:
+        """Entry → caption, for each caption that is not encoded yet."""
+        every = {self._prompt_path(caption): caption for caption in captions}
+        return {path: caption for path, caption in every.items() if not _is_there(path)}
+
+    def _latents_path(self, sample: Sample, grid: Grid) -> Path:
+        width, height = grid.cell
+        layout = f"{grid.rows} {grid.cols} {grid.order} {width}x{height}"
         return self._path("latents", f"{sample.digest} {layout} {self.vae_hash}")
 
     def _prompt_path(self, caption: str) -> Path:
@@ -103,10 +87,99 @@ class Cache:
         name = hashlib.sha256(content.encode()).hexdigest()
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
-    def _save(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        with cache_file(path) as temporary:
-            save_file(own, temporary)
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """A grid image, to be encoded as `grid`."""
+
+    image: Path
+    grid: Grid
+
+    def frames(self) -> Any:
+        return load_frames(self.image, self.grid)
+
+
+def encode_grids(
+    base: BaseModel, missing: Mapping[Path, _Grid], *, batch: int, progress: Progress
+) -> None:
+    """Compute the entries of `missing_grids`; the VAE gets full batches of `batch` frames.
+
+    Images are read and entries written by threads while the VAE works.
+    """
+    if not missing:
+        return
+    done = 0
+    by_grid: dict[Grid, list[tuple[Path, _Grid]]] = {}
+    for path, wanted in missing.items():
+        by_grid.setdefault(wanted.grid, []).append((path, wanted))
+    progress(0, len(missing), "loading the VAE")
+    with base.vae() as vae, ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
+        for grid, entries in by_grid.items():
+            together = batch // math.gcd(batch, grid.num_frames)  # so that they fill batches
+            writes: list[Future[None]] = []
+            for some in _read_ahead(readers, _chunks(entries, together)):
+                frames = np.concatenate([pixels for _, pixels in some])
+                latents = encode_frames(vae, frames, batch=batch).cpu()
+                for (path, _), own in zip(some, latents.split(grid.num_frames), strict=True):
+                    tensors = {"latents": join_cells(own, grid)}
+                    writes.append(writer.submit(_save, path, tensors))
+                done += len(some)
+                progress(done, len(missing), "encoding grids")
+                while len(writes) > together:
+                    writes.pop(0).result()
+            for write in writes:
+                write.result()
+
+
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, chunks: Iterator[Sequence[tuple[Path, _Grid]]]
+) -> Iterator[list[tuple[Path, Any]]]:
+    """The frames of each chunk, a few chunks read in advance."""
+
+    def start(chunk: Sequence[tuple[Path, _Grid]]) -> list[tuple[Path, Future[Any]]]:
+        return [(path, pool.submit(wanted.frames)) for path, wanted in chunk]
+
+    waiting = [start(chunk) for chunk in islice(chunks, _READ_AHEAD)]
+    while waiting:
+        ready = [(path, frames.result()) for path, frames in waiting.pop(0)]
+        waiting += [start(chunk) for chunk in islice(chunks, 1)]
+        yield ready
+
+
+def encode_prompts(
+    base: BaseModel, missing: Mapping[Path, str], *, text_tokens: int | None, progress: Progress
+) -> None:
+    """Compute the entries of `missing_prompts`."""
+    if not missing:
+        return
+    progress(0, len(missing), "loading the text encoders")
+    with base.text_encoders(text_tokens) as encode, torch.inference_mode():
+        done = 0
+        for some in _chunks(list(missing.items()), _PROMPTS_AT_ONCE):
+            encoded = encode([caption for _, caption in some])
+            for index, (path, _) in enumerate(some):
+                _save(path, {"embeds": encoded.embeds[index], "pooled": encoded.pooled[index]})
+            done += len(some)
+            progress(done, len(missing), "encoding captions")
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with cache_file(path) as temporary:
+        save_file(own, temporary)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether an entry is there; an empty file is what a loss of power may leave."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -114,6 +187,6 @@ def _read(path: Path) -> dict[str, Tensor]:
         entry: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} of the cache cannot be read ({error}); delete it, and it is made again."
+            f"{path} in the cache cannot be read ({error}); delete it and start again."
         ) from error
     return entry

@@ -1,114 +1,189 @@
-"""What a run trains on: captioned grids, checked before anything is loaded."""
+"""The training data: captioned grids, read and checked before anything is loaded."""
 
 from __future__ import annotations
 
 import hashlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from gridctl.errors import InputError
+from gridctl.errors import InputError, counted
 from gridctl.geometry import Grid
 from gridctl.media.dataset import list_grids, read_caption
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts, load_grid, scale_cells, split
+from gridctl.progress import Progress, silent
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
+
+_MAX_EXCLUDED = 0.1  # of a dataset; more looks like a mistake
+_READERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A grid image with its caption; `digest` is the SHA-256 of the image file.
+    """A grid image with its captions and facts; `digest` is the SHA-256 of the image file.
 
-    `content` is the caption without its layout prompt: what is said of a frame alone.
+    Each line of the caption file is a caption. `contents` are the captions without the layout
+    prompt: what they say about a single frame.
     """
 
     image: Path
-    caption: str
-    content: str
+    captions: tuple[str, ...]
+    contents: tuple[str, ...]
+    facts: Facts | None
     digest: str
 
 
-def read_samples(
-    folder: Path, grid: Grid, *, layout: str = DEFAULT_LAYOUT
-) -> tuple[list[Sample], list[Sample]]:
-    """(training, validation) samples of a dataset folder; validation is its `val/`.
+@dataclass(frozen=True, kw_only=True)
+class Exclusion:
+    """A grid image that cannot be trained on, and what to do about it."""
 
-    `layout` is the template of the layout prompt that captions begin with.
+    image: Path
+    reason: str
+    remedy: str
 
-    Raises InputError if a caption is missing, a grid is of another layout than `grid`, or
-    there is nothing to train on.
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A folder's grids: for training, for validation (its `val/`), and those left out."""
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    excluded: tuple[Exclusion, ...]
+
+    @property
+    def fps(self) -> float | None:
+        """The median rate of the packed frames; None if no image has facts."""
+        rates = [sample.facts.fps for sample in self.train if sample.facts]
+        return statistics.median(rates) if rates else None
+
+    def __str__(self) -> str:
+        parts = [f"{counted(len(self.train), 'grid')} to train on"]
+        if self.validation:
+            parts.append(f"{len(self.validation)} to validate on")
+        extra = sum(len(sample.captions) - 1 for sample in self.train)
+        if extra:
+            parts.append(f"{extra + len(self.train)} captions")
+        if self.fps:
+            frames = statistics.median(s.facts.num_frames for s in self.train if s.facts)
+            parts.append(f"{self.fps:.3g} frames a second, {frames / self.fps:.1f} seconds a grid")
+        if same := len(self.train) - len({sample.digest for sample in self.train}):
+            parts.append(f"{same} of them copies of others")
+        if self.excluded:
+            parts.append(f"{counted(len(self.excluded), 'grid')} left out: {_why(self.excluded)}")
+        return ", ".join(parts)
+
+
+def read_dataset(
+    folder: Path, grid: Grid, *, layout: str = DEFAULT_LAYOUT, progress: Progress = silent
+) -> Dataset:
+    """The samples of a dataset folder that fit `grid`.
+
+    `layout` is the template of the layout prompt that captions begin with. A few grids that
+    cannot be used are left out.
+
+    Raises InputError if more than a tenth cannot be used, or there is nothing to train on.
     """
     images = list_grids(folder)
-    captions = {image: read_caption(image) for image in images}
-    without = [image for image, caption in captions.items() if caption is None]
-    if without:
+    samples: list[Sample] = []
+    excluded: list[Exclusion] = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        read = pool.map(lambda image: _read_sample(image, grid, layout, folder), images)
+        for done, found in enumerate(read, start=1):
+            progress(done, len(images), "reading grids")
+            if isinstance(found, Sample):
+                samples.append(found)
+            else:
+                excluded.append(found)
+    if len(excluded) > _MAX_EXCLUDED * len(images):
         raise InputError(
-            f"{len(without)} of {len(images)} grids in {folder} have no caption, such as "
-            f"{without[0].name}; run `gridctl caption {folder}`."
-        )
-    samples = []
-    for image, caption in captions.items():
-        facts = load_facts(image)
-        _check_layout(image, facts, grid)
-        opening = layout_prompt(grid, layout, fps=facts.fps if facts else 1.0)
-        samples.append(
-            Sample(
-                image=image,
-                caption=caption or "",
-                content=(caption or "").removeprefix(opening).strip(),
-                digest=hashlib.sha256(image.read_bytes()).hexdigest(),
-            )
+            f"{len(excluded)} of {len(images)} grids in {folder} cannot be trained on: "
+            f"{_why(excluded)}."
         )
     is_val = [sample.image.relative_to(folder).parts[0] == "val" for sample in samples]
-    train = [sample for sample, val in zip(samples, is_val, strict=True) if not val]
+    train = tuple(sample for sample, val in zip(samples, is_val, strict=True) if not val)
     if not train:
-        raise InputError(f"{folder} holds only val/; put grids to train on beside it.")
-    return train, [sample for sample, val in zip(samples, is_val, strict=True) if val]
+        raise InputError(f"{folder} has grids in val/ only; put grids to train on beside it.")
+    return Dataset(
+        train=train,
+        validation=tuple(sample for sample, val in zip(samples, is_val, strict=True) if val),
+        excluded=tuple(excluded),
+    )
 
 
 def load_frames(image: Path, grid: Grid) -> npt.NDArray[np.uint8]:
-    """The grid's frames (F, h, w, 3), scaled down to `grid`'s cell each by itself."""
+    """The frames of a grid image (F, h, w, 3), each scaled down by itself to `grid`'s cell."""
     pixels, facts = load_grid(image)
     packed = facts.grid if facts else _guess(pixels.shape[1], pixels.shape[0], grid, image)
     return split(scale_cells(pixels, packed, grid.cell), grid)
 
 
-def slot_samples(samples: list[Sample], *, seed: int, first: int, count: int) -> list[Sample]:
-    """The samples of slots `first` to `first + count`: shuffled anew each time round.
+def _read_sample(image: Path, grid: Grid, layout: str, folder: Path) -> Sample | Exclusion:
+    try:
+        caption, facts = read_caption(image), load_facts(image)
+        state = image.stat()
+        digest = _digest(image, state.st_size, state.st_mtime_ns)
+    except (InputError, OSError) as error:
+        return Exclusion(image=image, reason="that cannot be read", remedy=str(error).rstrip("."))
+    if caption is None:
+        return Exclusion(
+            image=image, reason="without a caption", remedy=f"run `gridctl caption {folder}`"
+        )
+    if facts and (unfit := _unfit(image, facts.grid, grid)):
+        return unfit
+    captions = tuple(line.strip() for line in caption.splitlines() if line.strip())
+    opening = layout_prompt(grid, layout, fps=facts.fps if facts else 1.0)
+    return Sample(
+        image=image,
+        captions=captions,
+        contents=tuple(text.removeprefix(opening).strip() for text in captions),
+        facts=facts,
+        digest=digest,
+    )
 
-    A pure function of its arguments, so a run goes on after a stop as if nothing had been.
-    """
-    chosen = []
-    for slot in range(first, first + count):
-        round_, place = divmod(slot, len(samples))
-        generator = torch.Generator().manual_seed(mix_seed(seed, round_))
-        chosen.append(samples[int(torch.randperm(len(samples), generator=generator)[place])])
-    return chosen
+
+@cache  # several stages may use one folder
+def _digest(image: Path, size: int, changed: int) -> str:
+    """SHA-256; `size` and `changed` are the file's state, so that a changed file is read again."""
+    return hashlib.sha256(image.read_bytes()).hexdigest()
 
 
-def mix_seed(*parts: int) -> int:
-    """One 64-bit seed out of several numbers; neighbours give unrelated ones."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-
-
-def _check_layout(image: Path, facts: Facts | None, grid: Grid) -> None:
-    if facts is None:
-        return  # a grid from elsewhere; its size is checked when it is loaded
-    packed = facts.grid
+def _unfit(image: Path, packed: Grid, grid: Grid) -> Exclusion | None:
+    """Why a grid image that was packed as `packed` cannot be trained on as `grid`, if so."""
     if (packed.rows, packed.cols, packed.order) != (grid.rows, grid.cols, grid.order):
-        raise InputError(
-            f"{image} is {packed.rows}x{packed.cols} {packed.order}, the profile's grid is "
-            f"{grid.rows}x{grid.cols} {grid.order}; set [grid] to match, or pack again."
+        return Exclusion(
+            image=image,
+            reason="of another layout",
+            remedy=f"it is {packed.rows}x{packed.cols} {packed.order} and the profile's grid is "
+            f"{grid.rows}x{grid.cols} {grid.order}; set [grid] to match, or pack again",
         )
     if packed.cell[0] < grid.cell[0] or packed.cell[1] < grid.cell[1]:
-        raise InputError(
-            f"{image} has cells of {packed.cell[0]}x{packed.cell[1]} and the profile wants "
-            f"{grid.cell[0]}x{grid.cell[1]}, which would enlarge them; pack with --cell "
-            f"{grid.cell[0]}x{grid.cell[1]}, or set grid.cell lower."
+        wanted = f"{grid.cell[0]}x{grid.cell[1]}"
+        return Exclusion(
+            image=image,
+            reason="with cells that are too small",
+            remedy=f"{packed.cell[0]}x{packed.cell[1]} would be enlarged to {wanted}; pack with "
+            f"--cell {wanted}, or set grid.cell lower",
         )
+    return None
+
+
+def _why(excluded: Iterable[Exclusion]) -> str:
+    """Each reason with its count and an example; the most frequent one first."""
+    ordered = sorted(excluded, key=lambda exclusion: exclusion.reason)
+    groups = [list(group) for _, group in groupby(ordered, key=lambda e: e.reason)]
+    groups.sort(key=len, reverse=True)
+    return "; ".join(
+        f"{len(group)} {group[0].reason}, such as {group[0].image.name} ({group[0].remedy})"
+        for group in groups
+    )
 
 
 def _guess(width: int, height: int, grid: Grid, image: Path) -> Grid:
@@ -120,3 +195,9 @@ def _guess(width: int, height: int, grid: Grid, image: Path) -> Grid:
         )
     cell = (width // grid.cols, height // grid.rows)
     return Grid(rows=grid.rows, cols=grid.cols, cell=cell, order=grid.order)
+
+
+def all_captions(samples: Sequence[Sample], *, contents: bool = False) -> Mapping[str, None]:
+    """Every caption once, in order; the contents instead if asked."""
+    texts = (sample.contents if contents else sample.captions for sample in samples)
+    return dict.fromkeys(text for some in texts for text in some)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import statistics
 import time
@@ -12,29 +13,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from gridctl.flux.adapter import lora_tensors
-from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.flow import add_noise, draw_sigmas, velocity
-from gridctl.flux.latents import predict_velocity, split_cells, unwrap
+from gridctl.errors import InputError
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
-from gridctl.train.data import Sample, mix_seed, slot_samples
-from gridctl.train.keep import draw_kept, kept_map
-from gridctl.train.loss import flow_losses
-from gridctl.train.setup import DEFAULT_OUTPUT, Run, refuse_schnell, set_up
-from gridctl.train.stages import stage_at
-from gridctl.train.state import export_run, forget, resume, save_run
+from gridctl.train.lock import run_lock
+from gridctl.train.metrics import Meter, append_metrics, read_metrics
+from gridctl.train.setup import (
+    Note,
+    Run,
+    check_folder,
+    fill_cache,
+    load_run,
+    make_accelerator,
+    refuse_schnell,
+    set_up,
+)
+from gridctl.train.state import (
+    NotFiniteError,
+    export_run,
+    forget,
+    last_checkpoint,
+    resume,
+    save_run,
+)
+from gridctl.train.step import take_step
+from gridctl.train.validate import validate
 
-GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
-_KEEP_STREAM = 2  # of a slot's random numbers
-_VALIDATION_STEP = 2**31  # no step of training draws the same noise
+_FIRST_CHECKPOINT_SECONDS = 60  # a fault in saving shows at once, not after hours
+_EXPLODED = 10.0  # times the loss at the start
+_COMPARED = 5  # logged steps at the start and now
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run has made; `resumed_at` is the step it went on from (0 for a new one)."""
+    """What a run has made; `resumed_at` is the step it continued from (0 for a new one)."""
 
     adapter: Path
     run_folder: Path
@@ -43,218 +56,146 @@ class TrainResult:
     loss: float | None
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run after a step; `str` says where it stands."""
+
+
 def train(
-    profile: Profile, *, force: bool = False, progress: Progress | None = None
-) -> TrainResult:
-    """Train the profile's base on its data, or go on where the last run stopped.
-
-    The run's checkpoints and `log.jsonl` lie in a folder beside the adapter. SIGINT and
-    SIGTERM end it after the step at work, with a checkpoint.
-
-    Raises UsageError for a profile that cannot be trained, InputError for unusable data or
-    an adapter that exists already; KeyboardInterrupt after a signal.
-    """
-    progress = progress or silent
-    refuse_schnell(profile)
-    run = set_up(profile, force=force, progress=progress)
-    if force and run.accelerator.is_main_process:
-        forget(run)
-    run.accelerator.wait_for_everyone()
-    start = resume(run)
-    adapter = profile.train.output or DEFAULT_OUTPUT
-    with _stop_on_signal() as stopped:
-        for step in range(start, run.total_steps):
-            done = step + 1
-            due = done % profile.train.checkpoint_every == 0 or done == run.total_steps
-            _step(run, step, log=due or step == 0 or done % profile.train.log_every == 0)
-            progress(done, run.total_steps, f"loss {run.log[-1]['loss']:.4f}")
-            if due:
-                _validate(run)
-            stop = stopped()  # asked once: what comes during the checkpoint ends the next step
-            if (due or stop) and run.accelerator.is_main_process:
-                save_run(run, done)
-            if stop and done < run.total_steps:
-                raise KeyboardInterrupt
-    if run.accelerator.is_main_process:
-        export_run(run, adapter)
-    loss = run.log[-1]["loss"] if run.log else None
-    return TrainResult(
-        adapter=adapter, run_folder=run.folder, steps=run.total_steps, resumed_at=start, loss=loss
-    )
-
-
-def _step(run: Run, step: int, *, log: bool) -> None:
-    """One optimizer step."""
-    settings = run.profile.train
-    started = time.monotonic()
-    stage_index, stage_step = stage_at(run.stages, step)
-    stage = run.stages[stage_index]
-    weight = stage.temporal_weight(stage_step)
-    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    learning_rate = stage.learning_rate(stage_step) * warm
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate
-    slots = settings.batch_size * settings.accumulate
-    chosen = slot_samples(
-        run.samples[stage_index], seed=settings.seed, first=stage_step * slots, count=slots
-    )
-    rank, world = run.accelerator.process_index, run.accelerator.num_processes
-    mine = list(enumerate(chosen))[rank::world]
-    sums = torch.zeros(3, device=run.accelerator.device)
-    for first in range(0, len(mine), settings.batch_size):
-        part = mine[first : first + settings.batch_size]
-        base, temporal = _losses(run, part, step, logit_mean=stage.logit_mean)
-        losses = settings.base_weight * base + weight * temporal
-        preserve = torch.zeros_like(base)
-        if settings.preserve_weight:
-            preserve = _preserve_losses(run, part, step, logit_mean=settings.logit_mean)
-            losses = losses + settings.preserve_weight * preserve
-        is_last = first + settings.batch_size >= len(mine)
-        # With several processes, gradients are exchanged only in the last pass of a step.
-        with nullcontext() if is_last else run.accelerator.no_sync(run.transformer):
-            run.accelerator.backward(losses.sum() / len(mine))
-        parts = torch.stack([base, temporal, preserve])
-        sums += parts.detach().sum(dim=1) / len(mine)
-    torch.nn.utils.clip_grad_norm_(run.parameters, settings.max_grad_norm)
-    run.optimizer.step()
-    run.optimizer.zero_grad()
-    if run.ema:
-        for name, tensor in lora_tensors(unwrap(run.transformer)).items():
-            run.ema[name].lerp_(tensor.detach(), 1 - settings.ema)
-    if log:
-        # A sync point.
-        base_loss, temporal_loss, preserve_loss = run.accelerator.reduce(sums, "mean").tolist()
-        run.log.append(
-            {
-                "step": step + 1,
-                "loss": settings.base_weight * base_loss
-                + weight * temporal_loss
-                + settings.preserve_weight * preserve_loss,
-                "base": base_loss,
-                "temporal": temporal_loss,
-                "preserve": preserve_loss,
-                "ratio": temporal_loss / max(base_loss, 1e-12),
-                "learning_rate": learning_rate,
-                "seconds": time.monotonic() - started,
-            }
-        )
-
-
-def _losses(
-    run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
-) -> tuple[Tensor, Tensor]:
-    """(base, temporal) losses (B,) of some slots of a step."""
-    batch = _draw(run, part, step, logit_mean=logit_mean)
-    predicted = batch.predict(run)
-    target = velocity(batch.clean, batch.noise)
-    return flow_losses(
-        predicted, target, run.grid, row_wraps=run.profile.train.row_wraps, kept=batch.kept
-    )
-
-
-def _preserve_losses(
-    run: Run, part: list[tuple[int, Sample]], step: int, *, logit_mean: float
-) -> Tensor:
-    """(B,) How far the adapter leads from the base on one frame of each slot, seen by itself.
-
-    The mean squared difference of the velocities, as in Learning without Forgetting
-    (arXiv 1606.09282): what a single image is, the grids' training must not change.
-    """
-    batch = _draw(run, part, step, logit_mean=logit_mean, single=True)
-    transformer = unwrap(run.transformer)
-    transformer.disable_adapters()
-    with torch.no_grad():
-        of_base = batch.predict(run)
-    transformer.enable_adapters()
-    return (batch.predict(run) - of_base).float().square().mean(dim=(1, 2, 3))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Batch:
-    """Latents and noise (B, C, H, W), sigmas (B,) and the encoded prompts.
-
-    `kept` (B, F) marks the frames that are given clean; None if there are none.
-    """
-
-    clean: Tensor
-    noise: Tensor
-    sigma: Tensor
-    prompt: Conditioning
-    kept: Tensor | None = None
-
-    def predict(self, run: Run) -> Tensor:
-        """The velocities that the transformer gives for it, (B, C, H, W)."""
-        noisy = add_noise(self.clean, self.noise, self.sigma[:, None, None, None])
-        if self.kept is not None:
-            noisy = torch.where(kept_map(self.kept, run.grid), self.clean, noisy)
-        with torch.autocast(self.clean.device.type, torch.bfloat16, enabled=run.autocast):
-            return predict_velocity(
-                run.transformer,
-                noisy,
-                sigma=self.sigma,
-                prompt=self.prompt,
-                guidance=GUIDANCE,
-            )
-
-
-def _draw(
-    run: Run,
-    part: list[tuple[int, Sample]],
-    step: int,
+    profile: Profile,
     *,
-    logit_mean: float,
-    single: bool = False,
-) -> _Batch:
-    """Some slots' grids with their captions; or, `single`, a frame of each with its content."""
-    settings = run.profile.train
-    rows, prompts = [], []
-    for slot, sample in part:
-        generator = torch.Generator().manual_seed(
-            mix_seed(settings.seed, step, slot, *[1] * single)
-        )
-        clean, caption, mu = run.cache.latents(sample), sample.caption, run.mu
-        if single:
-            frame = int(torch.randint(run.grid.num_frames, (), generator=generator))
-            clean, caption, mu = split_cells(clean, run.grid)[frame], sample.content, run.frame_mu
-        noise = torch.randn(clean.shape, generator=generator)
-        sigma = draw_sigmas(1, mu=mu, mean=logit_mean, std=settings.logit_std, generator=generator)
-        dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
-        rows.append((clean, noise, sigma[0]))
-        prompts.append(run.cache.prompt("" if dropped else caption))
-    stacked = (torch.stack(column).to(run.accelerator.device) for column in zip(*rows, strict=True))
-    clean, noise, sigma = stacked
-    prompt = Conditioning.cat(prompts).to(run.accelerator.device)
-    kept = None
-    if settings.keep and not single:
-        kept = torch.stack([_draw_kept(run, step, slot) for slot, _ in part]).to(clean.device)
-    return _Batch(clean=clean, noise=noise, sigma=sigma, prompt=prompt, kept=kept)
+    force: bool = False,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> TrainResult:
+    """Train an adapter on the profile's data, or resume where the last run stopped.
+
+    Checkpoints and `metrics.jsonl` are in a folder beside the adapter. SIGINT and SIGTERM end
+    the run after the current step, with a checkpoint. `note` is called with lines for the user.
+
+    Raises UsageError for a profile that cannot be trained; InputError for unusable data, an
+    adapter that exists already or a disk that takes no checkpoint; NotFiniteError for a loss
+    that is not finite or explodes; Stopped after a signal.
+    """
+    progress, note = progress or silent, note or _ignore
+    refuse_schnell(profile)
+    accelerator = make_accelerator(profile)
+    setup = set_up(profile, force=force, progress=progress)
+    is_main = accelerator.is_main_process
+    if is_main:
+        for dataset in dict.fromkeys(map(str, setup.datasets)):
+            note(dataset)
+    with run_lock(setup.folder) if is_main else nullcontext():
+        if is_main:
+            if force:
+                forget(setup.folder)
+            check_folder(setup, force=force)  # again: another run may just have ended
+            setup.identity.write(setup.folder)
+            fill_cache(setup, progress=progress)
+        accelerator.wait_for_everyone()
+        run = load_run(setup, accelerator, progress=progress)
+        start = resume(run)
+        if is_main and 0 < start < setup.total_steps:
+            note(f"resuming at step {start} of {setup.total_steps}")
+        _train(run, start, progress=progress, note=note)
+        if is_main:
+            export_run(run)
+    logged = read_metrics(setup.folder)
+    return TrainResult(
+        adapter=setup.adapter,
+        run_folder=setup.folder,
+        steps=setup.total_steps,
+        resumed_at=start,
+        loss=logged[-1]["loss"] if logged else None,
+    )
 
 
-def _draw_kept(run: Run, step: int, slot: int) -> Tensor:
-    """(F,) The clean frames of a slot, by random numbers that nothing else uses."""
-    settings = run.profile.train
-    generator = torch.Generator().manual_seed(mix_seed(settings.seed, step, slot, _KEEP_STREAM))
-    return draw_kept(settings.keep, settings.keep_patterns, run.grid, generator)
+def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
+    """Take the steps from `start` to the end."""
+    settings, total = run.profile.train, run.setup.total_steps
+    meter, explosion = Meter(), _Explosion()
+    began, saved = time.monotonic(), start > 0
+    progress(start, total, "first step")
+    with _stop_on_signal() as stopped:
+        for step in range(start, total):
+            taken = take_step(run, step)
+            done = step + 1
+            meter.count()
+            stop = _agree(run, stopped()) and done < total
+            due = done % settings.checkpoint_every == 0 or done == total
+            if stop or due or step == 0 or done % settings.log_every == 0:
+                entry = meter.measure(run, done, taken)
+                if due:
+                    entry |= validate(run)
+                if run.is_main:
+                    append_metrics(run.setup.folder, entry)
+                if problem := explosion.find(entry):
+                    raise NotFiniteError(_advice(run, problem))
+            progress(done, total, meter.text)
+            early = not saved and time.monotonic() - began > _FIRST_CHECKPOINT_SECONDS
+            if run.is_main and (due or stop or early):
+                saved |= _save(run, done, note=note, must=stop or done == total)
+            if stop:
+                raise Stopped(f"stopped at step {done} of {total}; the same command resumes there")
 
 
-def _validate(run: Run) -> None:
-    """Log the mean loss on val/, with noise of its own that never changes."""
-    if not run.validation:
-        return
-    settings = run.profile.train
-    losses = []
-    with torch.inference_mode():
-        for slot, sample in enumerate(run.validation):
-            base, temporal = _losses(
-                run, [(slot, sample)], _VALIDATION_STEP, logit_mean=settings.logit_mean
-            )
-            losses.append(float(settings.base_weight * base + settings.temporal_weight * temporal))
-    run.log[-1]["validation"] = statistics.fmean(losses)
+def _save(run: Run, step: int, *, note: Note, must: bool) -> bool:
+    """Write a checkpoint; whether it was written. A full disk ends the run only if it `must`."""
+    try:
+        save_run(run, step)
+    except NotFiniteError as error:
+        raise NotFiniteError(_advice(run, str(error))) from None
+    except InputError as error:
+        last = last_checkpoint(run.setup.folder)
+        if must:
+            raise InputError(f"{error} Step {step} is not saved; {last}.") from error
+        note(f"{error} The run goes on and tries again at the next checkpoint; {last}.")
+        return False
+    return True
+
+
+def _advice(run: Run, problem: str) -> str:
+    return (
+        f"{problem}; {last_checkpoint(run.setup.folder)}. Lower train.learning_rate in a new run "
+        "(-o); --export STEP turns a good checkpoint into an adapter to --start from."
+    )
+
+
+class _Explosion:
+    """Watches logged losses for one that is not finite, or far above where the run began."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+
+    def find(self, entry: dict[str, Any]) -> str | None:
+        """What is wrong with the run after this entry, if anything."""
+        step, loss = entry["step"], entry["base"]
+        if not all(math.isfinite(entry[key]) for key in ("loss", "grad_norm")):
+            return f"the loss or its gradient is not a finite number at step {step}"
+        self._losses.append(loss)
+        if len(self._losses) < 2 * _COMPARED:
+            return None
+        first = statistics.fmean(self._losses[:_COMPARED])
+        last = statistics.fmean(self._losses[-_COMPARED:])
+        if last <= _EXPLODED * first:
+            return None
+        return f"the loss exploded from {first:.3g} to {last:.3g} by step {step}"
+
+
+def _agree(run: Run, stop: bool) -> bool:
+    """Whether any process was asked to stop; all of them must stop at the same step."""
+    if run.accelerator.num_processes == 1:
+        return stop
+    asked = torch.tensor(float(stop), device=run.device)
+    return bool(run.accelerator.reduce(asked, "sum") > 0)
+
+
+def _ignore(text: str) -> None:
+    """The note of callers who do not ask."""
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a question: has SIGINT or SIGTERM come? A second one is as abrupt as ever."""
+    """Yield a question: has SIGINT or SIGTERM come? A second signal acts at once, as usual."""
     caught: list[int] = []
     previous: dict[int, Any] = {}
 

@@ -1,9 +1,8 @@
-"""Setting a run up: everything is checked, then cached, then loaded, in that order."""
+"""Setting up a run: everything is checked, then encoded, then loaded, in that order."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,208 +12,278 @@ from torch import Tensor
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
-from gridctl.flux.adapter import add_lora, check_start, lora_tensors, start_lora
+from gridctl.flux.adapter import AdapterFacts, add_lora, check_start, lora_tensors, start_lora
 from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.flow import default_mu
-from gridctl.flux.hub import file_hash
 from gridctl.geometry import Grid
 from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.machine.models import local_adapter
-from gridctl.profile import Profile, TrainSection
+from gridctl.profile import Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
 from gridctl.prompt import layout_template
-from gridctl.train.cache import Cache
-from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
-from gridctl.train.data import Sample, read_samples
+from gridctl.train.cache import Cache, encode_grids, encode_prompts
+from gridctl.train.checkpoint import list_checkpoints, read_checkpoint_facts
+from gridctl.train.data import Dataset, Sample, all_captions, read_dataset
+from gridctl.train.identity import Identity, identify
 from gridctl.train.stages import Stage, resolve_stages
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
 _VALIDATION_SAMPLES = 32
-# Settings that a run may be resumed with other values of.
-_FREE_TO_CHANGE = (
-    "output",
-    "start",
-    "data",
-    "steps",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "log_every",
-    "save_dtype",
-)
+
+Note = Callable[[str], None]
 
 
-@dataclass(kw_only=True)
-class Run:
-    """All that a step needs. Everything drawn by lot is a function of (seed, step, slot)."""
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A run whose profile and data are checked. Nothing is loaded yet."""
 
     profile: Profile
-    grid: Grid
-    folder: Path
+    base: BaseModel
     stages: list[Stage]
-    samples: list[list[Sample]]  # one list per stage
-    validation: list[Sample]
+    datasets: list[Dataset]  # one per stage
     cache: Cache
-    mu: float
-    frame_mu: float  # of a single frame
-    accelerator: Any
-    transformer: Any
-    parameters: list[torch.nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    fingerprint: str
-    base_name: str
-    ema: dict[str, Tensor] = field(default_factory=dict)
-    autocast: bool = False  # matrices are multiplied in bfloat16
-    log: list[dict[str, float]] = field(default_factory=list)
+    start: Path | None
+    folder: Path
+    identity: Identity
+
+    @property
+    def adapter(self) -> Path:
+        """The file that the run writes at its end."""
+        return self.profile.train.output or DEFAULT_OUTPUT
 
     @property
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
+    @property
+    def validation(self) -> list[Sample]:
+        """Each grid once, however many stages have it."""
+        every = (sample for dataset in self.datasets for sample in dataset.validation)
+        return list({sample.image: sample for sample in every}.values())[:_VALIDATION_SAMPLES]
 
-def set_up(profile: Profile, *, force: bool, progress: Progress) -> Run:
-    """Check everything that can be checked, fill the cache, then load the transformer."""
-    from accelerate import Accelerator
+    @property
+    def captions(self) -> list[str]:
+        """Every text that the run may need."""
+        settings = self.profile.train
+        samples = [s for d in self.datasets for s in (*d.train, *d.validation)]
+        texts = dict(all_captions(samples))
+        if settings.preserve_weight:
+            texts |= all_captions(samples, contents=True)
+        if settings.caption_dropout:
+            texts[""] = None
+        return list(texts)
 
-    settings = profile.train
-    grid = profile.grid.to_grid()
-    stages = resolve_stages(settings)
-    layout = layout_template(profile.caption.layout)
-    found = [read_samples(stage.data, grid, layout=layout) for stage in stages]
-    samples, validation = [train for train, _ in found], [v for _, val in found for v in val]
-    accelerator = Accelerator(cpu=profile.memory.device == "cpu")
-    slots = settings.batch_size * settings.accumulate
-    if slots % accelerator.num_processes:
-        raise UsageError(
-            f"a step of {slots} grids cannot be shared by {accelerator.num_processes} processes; "
-            "set train.batch_size or train.accumulate to a multiple."
+    def facts(self, steps: int) -> AdapterFacts:
+        """The header of the adapter after `steps`."""
+        profile = self.profile
+        samples = [sample for dataset in self.datasets for sample in dataset.train]
+        has_layout = any(sample.contents != sample.captions for sample in samples)
+        return AdapterFacts(
+            grid=self.stages[-1].grid,
+            # Captions from elsewhere have no layout prompt: prompts are then taken as they are.
+            layout=layout_template(profile.caption.layout) if has_layout else "",
+            fps=self.datasets[-1].fps or profile.generate.fps,
+            base=without_folder(self.base.name),
+            steps=steps,
+            profile=profile_toml(profile, keep_folders=False),
+            keep=profile.train.keep_patterns if profile.train.keep else (),
         )
+
+
+@dataclass(kw_only=True)
+class Run:
+    """All that a step needs. Everything random is a function of (seed, step, slot)."""
+
+    setup: Setup
+    accelerator: Any
+    transformer: Any
+    parameters: list[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    autocast: bool = False  # matrices are multiplied in bfloat16
+
+    @property
+    def profile(self) -> Profile:
+        return self.setup.profile
+
+    @property
+    def stages(self) -> list[Stage]:
+        return self.setup.stages
+
+    @property
+    def samples(self) -> list[tuple[Sample, ...]]:
+        """One tuple per stage."""
+        return [dataset.train for dataset in self.setup.datasets]
+
+    @property
+    def cache(self) -> Cache:
+        return self.setup.cache
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.accelerator.device
+        return device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files; one of several does."""
+        return bool(self.accelerator.is_main_process)
+
+    def mu(self, grid: Grid, *, capped: bool = True) -> float:
+        """The shift of the sigmas for images of `grid`'s size."""
+        cap = self.profile.generate.max_mu if capped else None
+        return default_mu(self.setup.base.scheduler_config, grid.num_tokens, max_mu=cap)
+
+
+def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
+    """Check everything that can be checked before anything is encoded or loaded."""
+    settings = profile.train
+    stages = resolve_stages(settings, profile.grid.to_grid())
+    layout = layout_template(profile.caption.layout)
+    datasets = [read_dataset(s.data, s.grid, layout=layout, progress=progress) for s in stages]
+    progress(0, 1, "finding the base model")
     base = open_base(profile)
     refuse_schnell(profile, base)
-    cache = Cache.of(base, grid, profile.model.text_tokens)
-    everything = [sample for stage in samples for sample in stage] + validation
+    progress(0, 1, "hashing the base model")
+    cache = Cache.of(base, profile.model.text_tokens)
     start = _start(settings)
-    fingerprint = _fingerprint(profile, cache, samples, stages, base, start)
-    folder = _run_folder(profile, fingerprint, force=force)
-    validation = validation[:_VALIDATION_SAMPLES]
-    captions = dict.fromkeys(
-        [s.caption for s in everything]
-        + [s.content for s in everything] * bool(settings.preserve_weight)
-        + [""] * bool(settings.caption_dropout)
+    samples = [dataset.train for dataset in datasets]
+    setup = Setup(
+        profile=profile,
+        base=base,
+        stages=stages,
+        datasets=datasets,
+        cache=cache,
+        start=start,
+        folder=run_folder(profile),
+        identity=identify(profile, base, cache, stages, samples, start),
     )
-    if accelerator.is_main_process:
-        cache.fill(
-            base,
-            everything,
-            list(captions),
-            text_tokens=profile.model.text_tokens,
-            encode_batch=profile.memory.encode_batch,
-            progress=progress,
-        )
-    accelerator.wait_for_everyone()
-    transformer = base.load_transformer(training=True)
+    check_folder(setup, force=force)
+    return setup
+
+
+def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] = (0, 1)) -> int:
+    """Encode what the cache lacks: each encoder is loaded only for that, and freed again.
+
+    `shard` (index, count) takes a share of it, so that several machines can fill one cache.
+    Returns the number of new entries.
+    """
+    samples: dict[Grid, list[Sample]] = {}
+    for stage, dataset in zip(setup.stages, setup.datasets, strict=True):
+        samples.setdefault(stage.grid, []).extend((*dataset.train, *dataset.validation))
+    # Validation is on the last stage's grid.
+    samples.setdefault(setup.stages[-1].grid, []).extend(setup.validation)
+    index, count = shard
+    grids = dict(list(setup.cache.missing_grids(samples).items())[index::count])
+    prompts = dict(list(setup.cache.missing_prompts(setup.captions).items())[index::count])
+    memory, tokens = setup.profile.memory, setup.profile.model.text_tokens
+    encode_grids(setup.base, grids, batch=memory.encode_batch, progress=progress)
+    encode_prompts(setup.base, prompts, text_tokens=tokens, progress=progress)
+    return len(grids) + len(prompts)
+
+
+def make_accelerator(profile: Profile) -> Any:
+    """accelerate's; UsageError if its processes cannot share the steps evenly."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=profile.memory.device == "cpu")
+    for stage in resolve_stages(profile.train, profile.grid.to_grid()):
+        if stage.slots % accelerator.num_processes:
+            raise UsageError(
+                f"{accelerator.num_processes} processes cannot share a step of {stage.slots} "
+                "grids evenly; set train.batch_size or train.accumulate to a multiple."
+            )
+    return accelerator
+
+
+def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
+    """Load the transformer and add what is trained. The cache must be full."""
+    profile, settings = setup.profile, setup.profile.train
+    progress(0, 1, "loading the transformer")
+    transformer = setup.base.load_transformer(training=True)
     if profile.memory.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
-    alpha = settings.lora_alpha or settings.rank
-    parameters = add_lora(transformer, rank=settings.rank, alpha=alpha, seed=settings.seed)
-    if start:
-        start_lora(transformer, start, scale=alpha / settings.rank)
+    parameters = add_lora(
+        transformer, rank=settings.rank, alpha=_alpha(settings), seed=settings.seed
+    )
+    if setup.start:
+        start_lora(transformer, setup.start, scale=lora_scale(settings))
     optimizer = _optimizer(profile, parameters)
     ema = {}
     if settings.ema:
         ema = {n: t.detach().clone() for n, t in lora_tensors(transformer).items()}
+    device, dtype = setup.base.device, setup.base.dtype
     return Run(
-        profile=profile,
-        grid=grid,
-        folder=folder,
-        stages=stages,
-        samples=samples,
-        validation=validation,
-        cache=cache,
-        mu=default_mu(base.scheduler_config, grid.num_tokens, max_mu=profile.generate.max_mu),
-        frame_mu=default_mu(base.scheduler_config, grid.num_tokens // grid.num_frames),
+        setup=setup,
         accelerator=accelerator,
         transformer=accelerator.prepare(transformer.train()),
         parameters=parameters,
         optimizer=optimizer,
-        fingerprint=fingerprint,
-        base_name=base.name,
         ema=ema,
-        # On a processor that can: 1.5 times as fast, with float32 weights.
-        autocast=base.device.type == "cpu"
-        and base.dtype == torch.float32
-        and has_fast_bfloat16(base.device),
+        # On a CPU that can: 1.5 times as fast, with float32 weights.
+        autocast=device.type == "cpu" and dtype == torch.float32 and has_fast_bfloat16(device),
     )
 
 
+def lora_scale(settings: TrainSection) -> float:
+    """alpha / rank, which the exported weights contain."""
+    return _alpha(settings) / settings.rank
+
+
+def _alpha(settings: TrainSection) -> float:
+    return settings.lora_alpha or settings.rank
+
+
 def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:
-    """UsageError for a distilled base, unless the profile says it may be worn down."""
+    """UsageError for a distilled base, unless the profile allows it."""
     distilled = base.is_distilled if base else "schnell" in profile.model.base.lower()
     if distilled and not profile.train.allow_distilled:
         raise UsageError(
-            f"{profile.model.base} is distilled to a few steps, and training wears that down; "
+            f"{profile.model.base} is distilled to a few steps, and training damages that; "
             "train on FLUX.1-dev, or set train.allow_distilled = true."
         )
 
 
 def _start(settings: TrainSection) -> Path | None:
-    """The adapter to begin with, checked; raises what `check_start` does, or UsageError."""
+    """The adapter to start from, checked; raises what `check_start` does, or UsageError."""
     if settings.start is None:
         return None
     start = local_adapter(str(settings.start))
     check_start(start, rank=settings.rank)
     if start.resolve() == (settings.output or DEFAULT_OUTPUT).resolve():
         raise UsageError(
-            f"{start} is what the run begins with and would replace; use another train.output."
+            f"the run starts from {start} and would replace it; choose another train.output."
         )
     return start
 
 
-def _run_folder(profile: Profile, fingerprint: str, *, force: bool) -> Path:
-    """The folder of this run beside its adapter; an earlier run's is taken up or refused."""
+def run_folder(profile: Profile) -> Path:
+    """Where the run of a profile is, beside its adapter. UsageError for an unusable name."""
     adapter = profile.train.output or DEFAULT_OUTPUT
     if adapter.suffix != ".safetensors" or adapter.is_dir():
-        raise UsageError(f"{adapter} is no name for an adapter; end it with .safetensors.")
-    folder = adapter.with_suffix(".run")
-    saved = list_checkpoints(folder)
+        raise UsageError(f"{adapter} cannot be an adapter's name; end it with .safetensors.")
+    return adapter.with_suffix(".run")
+
+
+def check_folder(setup: Setup, *, force: bool) -> None:
+    """InputError if the run folder holds another run, or the adapter is from elsewhere.
+
+    `force` allows both.
+    """
     if force:
-        return folder
+        return
+    saved = list_checkpoints(setup.folder)
     if not saved:
-        refuse_overwrite(adapter, force=False)
-        return folder
-    if read_checkpoint(saved[-1])[2].get("fingerprint") != fingerprint:
+        refuse_overwrite(setup.adapter, force=False)
+        return
+    then = Identity.read(setup.folder)
+    fingerprint = read_checkpoint_facts(saved[-1]).get("fingerprint")
+    if then and setup.identity.fingerprint != fingerprint:
         raise InputError(
-            f"{folder} holds a run with other data or settings; use --force to start over, or "
-            "another train.output."
+            f"{setup.folder} holds a run with other data or settings "
+            f"({setup.identity.differences(then)}); use another output (-o), or --force to start "
+            "over."
         )
-    return folder
-
-
-def _fingerprint(
-    profile: Profile,
-    cache: Cache,
-    samples: list[list[Sample]],
-    stages: list[Stage],
-    base: BaseModel,
-    start: Path | None,
-) -> str:
-    """What must be the same for a run to go on; the last stage may grow, if it has no ramp."""
-    free: dict[str, Any] = dict.fromkeys(_FREE_TO_CHANGE, True)
-    if not profile.train.keep:  # runs from before the setting was there go on
-        free |= {"keep": True, "keep_patterns": True}
-    free["stages"] = {"__all__": {"data"}}
-    settings = profile.train.model_dump(mode="json", exclude=free)
-    data: list[Any] = [[(sample.digest, sample.caption) for sample in stage] for stage in samples]
-    if profile.train.preserve_weight:  # frames are drawn by what the layout prompt leaves
-        data += [[sample.content for sample in stage] for stage in samples]
-    memory, max_mu = profile.memory, profile.generate.max_mu
-    weights = base.fingerprint("transformer")
-    model = [profile.model.base, weights, memory.quantize, memory.optimizer, max_mu]
-    model += [file_hash(start)] if start else []
-    last = stages[-1]
-    fixed = [stage.steps for stage in stages[:-1]]
-    fixed += [last.steps] if last.has_ramp else []
-    content = [settings, str(cache.grid), cache.vae_hash, cache.text_hash, model, data, fixed]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _optimizer(profile: Profile, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

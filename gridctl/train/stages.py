@@ -1,23 +1,36 @@
-"""The curriculum: which data, learning rate, temporal weight and sigmas a step has."""
+"""The curriculum: data, grid, batch, learning rate, temporal weight and sigmas of each step."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gridctl.errors import UsageError
+from gridctl.geometry import Grid
 from gridctl.profile import StageSection, TrainSection
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One part of a run; learning rate and temporal weight are (start, end) of straight lines."""
+    """One part of a run.
+
+    Learning rate and temporal weight are (start, end) of straight lines. `batch_size` counts
+    the grids of a forward pass, `accumulate` the passes of a step.
+    """
 
     data: Path
+    grid: Grid
     steps: int
+    batch_size: int
+    accumulate: int
     learning_rates: tuple[float, float]
     temporal_weights: tuple[float, float]
     logit_mean: float
+
+    @property
+    def slots(self) -> int:
+        """Grids per optimizer step."""
+        return self.batch_size * self.accumulate
 
     @property
     def has_ramp(self) -> bool:
@@ -36,15 +49,24 @@ class Stage:
         return ends[0] + (ends[1] - ends[0]) * step / max(1, self.steps - 1)
 
 
-def resolve_stages(train: TrainSection) -> list[Stage]:
-    """The profile's stages with what they leave out; a run without stages is a single one.
+def resolve_stages(train: TrainSection, grid: Grid) -> list[Stage]:
+    """The profile's stages, with [train] and [grid] for the keys that a stage leaves out.
 
-    Raises UsageError for a stage without data.
+    A run without stages is a single one. Raises UsageError for a stage without data, or a last
+    stage whose cells are not the grid's: the adapter draws cells of that size.
     """
-    return [_resolve(train, stage) for stage in train.stages or (StageSection(),)]
+    stages = [_resolve(train, stage, grid) for stage in train.stages or (StageSection(),)]
+    if stages[-1].grid != grid:
+        width, height = stages[-1].grid.cell
+        raise UsageError(
+            f"the last stage trains cells of {width}x{height}, and grid.cell is "
+            f"{grid.cell[0]}x{grid.cell[1]}; the adapter draws what it learned last, so make them "
+            "equal."
+        )
+    return stages
 
 
-def _resolve(train: TrainSection, stage: StageSection) -> Stage:
+def _resolve(train: TrainSection, stage: StageSection, grid: Grid) -> Stage:
     data = stage.data or train.data
     if data is None:
         raise UsageError(
@@ -54,7 +76,10 @@ def _resolve(train: TrainSection, stage: StageSection) -> Stage:
     weight = _first_set(stage.temporal_weight, train.temporal_weight)
     return Stage(
         data=data,
+        grid=replace(grid, cell=stage.cell or grid.cell),
         steps=stage.steps or train.steps,
+        batch_size=stage.batch_size or train.batch_size,
+        accumulate=stage.accumulate or train.accumulate,
         learning_rates=(rate, _first_set(stage.learning_rate_end, rate)),
         temporal_weights=(weight, _first_set(stage.temporal_weight_end, weight)),
         logit_mean=_first_set(stage.logit_mean, train.logit_mean),

@@ -1,21 +1,16 @@
-"""A run on disk: checkpoints to go on from, and the adapter at its end."""
+"""A run on disk: checkpoints to resume from, and adapters made of them."""
 
 from __future__ import annotations
 
-import json
-import statistics
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from gridctl.errors import InputError
-from gridctl.files import write_text
-from gridctl.flux.adapter import AdapterFacts, lora_tensors, save_adapter
+from gridctl.errors import GridctlError, InputError
+from gridctl.flux.adapter import lora_tensors, save_adapter
 from gridctl.flux.latents import unwrap
 from gridctl.machine.devices import torch_dtype
-from gridctl.media.grid_image import load_facts
-from gridctl.profile import profile_toml, without_folder
-from gridctl.prompt import layout_template
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -23,70 +18,90 @@ from gridctl.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from gridctl.train.setup import Run
+from gridctl.train.identity import RUN_FILE
+from gridctl.train.metrics import METRICS_FILE, keep_metrics
+from gridctl.train.setup import Run, lora_scale
+
+
+class NotFiniteError(GridctlError):
+    """The loss or the weights are not finite numbers any more."""
 
 
 def resume(run: Run) -> int:
-    """Put back the newest checkpoint, if there is one; returns the step to go on from."""
-    saved = list_checkpoints(run.folder)
-    if not saved:
-        return 0
-    step, tensors, facts = read_checkpoint(saved[-1])
-    if step > run.total_steps:
-        raise InputError(
-            f"{run.folder} is at step {step}, past the {run.total_steps} asked for; use --force "
-            "to start over, or ask for more steps."
-        )
-    parameters = lora_tensors(unwrap(run.transformer))
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
-        for name, shadow in run.ema.items():
-            shadow.copy_(tensors[f"ema.{name}"])
-    load_optimizer(run.optimizer, tensors)
-    run.log = json.loads(facts["log"])
+    """Restore the newest checkpoint, if there is one; returns the step to continue from."""
+    folder, total = run.setup.folder, run.setup.total_steps
+    saved = list_checkpoints(folder)
+    step = 0
+    if saved:
+        step, tensors, _ = read_checkpoint(saved[-1])
+        if step > total:
+            raise InputError(
+                f"{folder} is at step {step}, past the {total} asked for; use --force to start "
+                "over, or ask for more steps."
+            )
+        _restore(run, tensors, folder)
+    if run.is_main:
+        keep_metrics(folder, step)
     return step
 
 
-def forget(run: Run) -> None:
-    """Remove the checkpoints of an earlier run, to start over."""
-    for path in list_checkpoints(run.folder):
-        path.unlink()
+def _restore(run: Run, tensors: dict[str, Tensor], folder: Path) -> None:
+    parameters = lora_tensors(unwrap(run.transformer))
+    wanted = {**parameters, **{f"ema.{name}": shadow for name, shadow in run.ema.items()}}
+    if any(n not in tensors or tensors[n].shape != t.shape for n, t in wanted.items()):
+        raise InputError(
+            f"{folder} holds a run with other layers or another rank; use another output (-o), or "
+            "--force to start over."
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(tensors[name])
+    load_optimizer(run.optimizer, tensors)
 
 
-def save_run(run: Run, step: int) -> None:
-    """Write weights, optimizer, average and log; the log is a file of its own as well."""
+def forget(folder: Path) -> None:
+    """Remove what an earlier run has left, to start over."""
+    for path in [*list_checkpoints(folder), folder / METRICS_FILE, folder / RUN_FILE]:
+        path.unlink(missing_ok=True)
+
+
+def save_run(run: Run, step: int) -> Path:
+    """Write weights, optimizer and average, with the header of an adapter.
+
+    Raises NotFiniteError, and writes nothing, for weights that are not finite: they would push
+    out good checkpoints.
+    """
+    weights = lora_tensors(unwrap(run.transformer))
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise NotFiniteError(f"the weights are not finite numbers at step {step}")
     tensors = {
-        **lora_tensors(unwrap(run.transformer)),
+        **weights,
         **{f"ema.{name}": shadow for name, shadow in run.ema.items()},
         **optimizer_tensors(run.optimizer),
     }
-    facts = {"fingerprint": run.fingerprint, "log": json.dumps(run.log)}
+    facts = {
+        **run.setup.facts(step).to_header(),
+        "fingerprint": run.setup.identity.fingerprint,
+        "scale": str(lora_scale(run.profile.train)),
+    }
     keep = run.profile.train.keep_checkpoints
-    write_checkpoint(run.folder, step, tensors, facts=facts, keep=keep)
-    lines = "".join(json.dumps(entry) + "\n" for entry in run.log)
-    write_text(run.folder / "log.jsonl", lines)
+    return write_checkpoint(run.setup.folder, step, tensors, facts=facts, keep=keep)
 
 
-def export_run(run: Run, path: Path) -> None:
-    """The adapter: of the average, if there is one."""
-    settings = run.profile.train
-    samples = [sample for stage in run.samples for sample in stage]
-    template = layout_template(run.profile.caption.layout)
-    packed = [load_facts(sample.image) for sample in samples[:100]]
-    known = [facts.fps for facts in packed if facts]
-    if all(sample.content == sample.caption for sample in samples):
-        template = ""  # captions from elsewhere: prompts are taken as they are
-    header = AdapterFacts(
-        grid=run.grid,
-        layout=template,
-        fps=statistics.median(known) if known else run.profile.generate.fps,
-        base=without_folder(run.base_name),
-        steps=run.total_steps,
-        profile=profile_toml(run.profile, keep_folders=False),
-        keep=settings.keep_patterns if settings.keep else (),
+def last_checkpoint(folder: Path) -> str:
+    """The newest checkpoint in words, for messages."""
+    saved = list_checkpoints(folder)
+    return f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+
+
+def export_run(run: Run) -> None:
+    """Write the adapter: the moving average's weights, if there is one."""
+    settings, setup = run.profile.train, run.setup
+    save_adapter(
+        setup.adapter,
+        run.ema or lora_tensors(unwrap(run.transformer)),
+        setup.facts(setup.total_steps),
+        scale=lora_scale(settings),
+        dtype=torch_dtype(settings.save_dtype),
+        force=True,
     )
-    scale = (settings.lora_alpha or settings.rank) / settings.rank
-    tensors = run.ema or lora_tensors(unwrap(run.transformer))
-    dtype = torch_dtype(settings.save_dtype)
-    save_adapter(path, tensors, header, scale=scale, dtype=dtype, force=True)

@@ -36,7 +36,7 @@ def test_it_trains_and_the_second_time_has_nothing_to_do(
     assert result["adapter"] == "adapter.safetensors"
     assert result["run_folder"] == "adapter.run"
     assert (result["steps"], result["resumed_at"]) == (3, 2)
-    assert "went on at step 2 of 3" in output.err
+    assert "resuming at step 2 of 3" in output.err
 
 
 def test_flags_come_before_the_profile(gridctl: Cli, dataset: Path, here: Path) -> None:
@@ -77,8 +77,8 @@ def test_other_settings_need_force(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.splitlines() == [
-        "gridctl: adapter.run holds a run with other data or settings; use --force to start over, "
-        "or another train.output."
+        "gridctl: adapter.run holds a run with other data or settings (train.seed 0 → 1); use "
+        "another output (-o), or --force to start over."
     ]
     assert gridctl(*arguments, "--force") == 0
 
@@ -95,7 +95,7 @@ def test_other_settings_need_force(
         (["mine.toml", "--base", "a/b", "--data", "DATA"], 1, "a/b is not on this machine"),
         (["mine.toml", "--base", "nowhere", "--data", "DATA"], 2, "nowhere is no model"),
         (["tiny", "--data", "DATA"], 1, "the profile's grid is 4x6"),
-        (["wide.toml", "--data", "DATA"], 1, "would enlarge"),
+        (["wide.toml", "--data", "DATA"], 1, "would be enlarged"),
     ],
 )
 def test_a_fault_is_one_line_and_leaves_nothing(
@@ -129,4 +129,4 @@ def test_nothing_but_our_own_lines_reaches_the_user(dataset: Path, here: Path) -
     assert end.returncode == 0, end.stderr
     assert end.stdout == "adapter.safetensors\n"
     told = end.stderr.splitlines()
-    assert [line.split()[0] for line in told] == ["Profile", "loss"], end.stderr
+    assert [line.split()[0] for line in told] == ["Profile", "4", "loss"], end.stderr

@@ -8,15 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
-from gridctl.train import cache as cache_module
 from gridctl.train.cache import Cache
-from gridctl.train.data import Sample, load_frames, read_samples
+from gridctl.train.data import load_frames, read_dataset
+from gridctl.train.setup import fill_cache, set_up
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
-Fill = Callable[..., "tuple[Cache, list[str]]"]
+Fill = Callable[..., list[str]]
+VAE, TEXT = "loading the VAE", "loading the text encoders"
 
 
 @pytest.fixture
@@ -27,61 +27,72 @@ def folder(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
-def fill(folder: Path, base: Any, monkeypatch: pytest.MonkeyPatch) -> Fill:
-    """Fill the cache for the folder; returns it, and what had to be computed."""
-    computed: list[str] = []
-    encoders, vae = BaseModel.text_encoders, BaseModel.vae
+def fill(folder: Path, make_profile: Callable[..., Any]) -> Fill:
+    """Fill the cache for the folder; returns the encoders loaded and the entries made."""
 
-    def counted_encode(*args: Any, **kwargs: Any) -> torch.Tensor:
-        computed.append("grid")
-        return encode_frames(*args, **kwargs)
-
-    def counted_load(load: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def loading(*args: Any) -> Any:
-            computed.append(name)
-            return load(*args)
-
-        return loading
-
-    monkeypatch.setattr(cache_module, "encode_frames", counted_encode)
-    monkeypatch.setattr(BaseModel, "vae", counted_load(vae, "vae"))
-    monkeypatch.setattr(BaseModel, "text_encoders", counted_load(encoders, "text encoders"))
-
-    def run(grid: Grid = GRID, model: BaseModel = base, text_tokens: int | None = None) -> Any:
-        computed.clear()
-        samples, _ = read_samples(folder, grid)
-        cache = Cache.of(model, grid, text_tokens)
-        cache.fill(
-            model,
-            samples,
-            [sample.caption for sample in samples],
-            text_tokens=text_tokens,
-            encode_batch=8,
-            progress=lambda done, total, text: None,
+    def run(shard: tuple[int, int] = (0, 1), **values: Any) -> list[str]:
+        told: list[tuple[int, int, str]] = []
+        setup = set_up(
+            make_profile(train__data=folder, **values), force=True, progress=lambda *_: None
         )
-        return cache, sorted(computed)
+        fill_cache(setup, progress=lambda *update: told.append(update), shard=shard)
+        entries = {text: done for done, _, text in told}
+        return [f"{entries.pop(text)} {text}" for text in list(entries)]
 
     return run
 
 
+def made(grids: int = 0, captions: int = 0) -> list[str]:
+    """What `fill` returns for that many new entries."""
+    parts = [f"0 {VAE}", f"{grids} encoding grids"] if grids else []
+    return parts + ([f"0 {TEXT}", f"{captions} encoding captions"] if captions else [])
+
+
 def test_entries_are_what_they_are_made_of(folder: Path, fill: Fill, base: Any) -> None:
-    cache, _ = fill()
-    for sample in read_samples(folder, GRID)[0]:
-        latents = cache.latents(sample)
+    fill()
+    cache = Cache.of(base, None)
+    for sample in read_dataset(folder, GRID).train:
+        latents = cache.latents(sample, GRID)
         with base.vae() as vae:
             wanted = join_cells(encode_frames(vae, load_frames(sample.image, GRID), batch=8), GRID)
         assert latents.shape == (16, 8, 12)
         assert torch.allclose(latents, wanted, atol=1e-5)
         with base.text_encoders() as encode, torch.inference_mode():
-            wanted_prompt = encode([sample.caption])
-        cached = cache.prompt(sample.caption)
-        assert torch.allclose(cached.embeds, wanted_prompt.embeds, atol=1e-5)
-        assert torch.allclose(cached.pooled, wanted_prompt.pooled, atol=1e-5)
+            encoded = encode(sample.captions)
+        cached = cache.prompt(sample.captions[0])
+        assert torch.allclose(cached.embeds, encoded.embeds, atol=1e-5)
+        assert torch.allclose(cached.pooled, encoded.pooled, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 8, 100])
+def test_batches_run_across_grids(folder: Path, fill: Fill, base: Any, batch: int) -> None:
+    """Frames of several grids share a batch, and each grid gets its own back."""
+    assert fill(memory__encode_batch=batch) == made(grids=4, captions=4)
+    cache = Cache.of(base, None)
+    with base.vae() as vae:
+        for sample in read_dataset(folder, GRID).train:
+            wanted = join_cells(encode_frames(vae, load_frames(sample.image, GRID), batch=8), GRID)
+            assert torch.allclose(cache.latents(sample, GRID), wanted, atol=1e-4)
 
 
 def test_the_second_time_nothing_is_computed_or_loaded(fill: Fill) -> None:
-    assert fill()[1] == ["grid"] * 4 + ["text encoders", "vae"]
-    assert fill()[1] == []
+    assert fill() == made(grids=4, captions=4)
+    assert fill() == []
+
+
+def test_shards_fill_the_cache_together(fill: Fill) -> None:
+    assert fill(shard=(0, 3)) == made(grids=2, captions=2)
+    assert fill(shard=(1, 3)) == made(grids=1, captions=1)
+    assert fill() == made(grids=1, captions=1)
+
+
+def test_an_entry_that_a_loss_of_power_left_empty_is_made_again(fill: Fill, tmp_path: Path) -> None:
+    fill()
+    entries = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(entries) == 8
+    for entry in entries:
+        entry.write_bytes(b"")
+    assert fill() == made(grids=4, captions=4)
 
 
 def test_only_what_is_new_is_computed(folder: Path, fill: Fill) -> None:
@@ -91,47 +102,35 @@ def test_only_what_is_new_is_computed(folder: Path, fill: Fill) -> None:
     pixels[0, 0] ^= 1
     exif = Image.open(image).getexif()
     Image.fromarray(pixels).save(image, exif=exif)
-    assert fill()[1] == ["grid", "vae"]
-    (folder / "clip_0003.txt").write_text("another caption")
-    assert fill()[1] == ["text encoders"]
+    assert fill() == made(grids=1)
+    (folder / "clip_0003.txt").write_text("another caption\n\nand one more\n")
+    assert fill() == made(captions=2)
     (folder / "clip_0003.png").rename(folder / "moved.png")  # content counts, not the name
     (folder / "clip_0003.txt").rename(folder / "moved.txt")
-    assert fill()[1] == []
+    assert fill() == []
 
 
-def test_every_setting_that_counts_makes_a_new_entry(
-    fill: Fill, make_profile: Callable[..., Any], base: Any, tmp_path: Path
-) -> None:
+def test_every_setting_that_counts_makes_a_new_entry(fill: Fill, base: Any, tmp_path: Path) -> None:
     fill()
-    images = ["grid"] * 4 + ["vae"]
-    assert fill(grid=Grid(rows=2, cols=3, cell=(16, 32)))[1] == images
-    assert fill(text_tokens=16)[1] == ["text encoders"]
-    half = open_base(make_profile(model__dtype="bfloat16"))
-    assert fill(model=half)[1] == ["text encoders"]
+    assert fill(grid__cell="16x32") == made(grids=4)
+    assert fill(model__text_tokens=16) == made(captions=4)
+    assert fill(model__dtype="bfloat16") == made(captions=4)
     other = Path(shutil.copytree(base.folder, tmp_path / "model"))
     weights = next((other / "vae").glob("*.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
-    assert fill(model=open_base(make_profile(model__base=str(other))))[1] == images
+    assert fill(model__base=str(other)) == made(grids=4)
 
 
-def test_captions_of_any_length_and_number(folder: Path, base: Any) -> None:
+def test_captions_of_any_length_and_number(folder: Path, fill: Fill, base: Any) -> None:
     """More captions than are encoded at once, each found again under its own name."""
-    captions = [f"a red circle number {k}" for k in range(19)] + ["", "ein Bär"]
-    cache = Cache.of(base, GRID, None)
-    no_samples: list[Sample] = []
-    cache.fill(
-        base,
-        no_samples,
-        captions,
-        text_tokens=None,
-        encode_batch=8,
-        progress=lambda done, total, text: None,
-    )
+    captions = [f"a red circle number {k}" for k in range(19)] + ["ein Bär"]
+    (folder / "clip_0001.txt").write_text("\n".join(captions))
+    assert fill()[-1] == "23 encoding captions"
+    cache = Cache.of(base, None)
     with base.text_encoders() as encode, torch.inference_mode():
         encoded = encode(captions)
     for index, caption in enumerate(captions):
-        cached, wanted = cache.prompt(caption), encoded.one(index)
-        assert torch.allclose(cached.embeds, wanted.embeds, atol=1e-4)
-        assert torch.allclose(cached.pooled, wanted.pooled, atol=1e-4)
+        assert torch.allclose(cache.prompt(caption).embeds[0], encoded.embeds[index], atol=1e-4)
+        assert torch.allclose(cache.prompt(caption).pooled[0], encoded.pooled[index], atol=1e-4)

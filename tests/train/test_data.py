@@ -8,7 +8,7 @@ from PIL import Image
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid, split
-from gridctl.train.data import Sample, load_frames, mix_seed, read_samples, slot_samples
+from gridctl.train.data import load_frames, read_dataset
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
 
@@ -20,13 +20,28 @@ def folder(dataset: Path, tmp_path: Path) -> Path:
 
 
 def test_samples_are_the_grids_with_their_captions(folder: Path) -> None:
-    train, val = read_samples(folder, GRID)
+    data = read_dataset(folder, GRID)
+    train, val = data.train, data.validation
     assert [sample.image.name for sample in train] == [f"clip_000{k}.png" for k in (1, 2, 3, 4)]
-    assert val == []
+    assert val == ()
+    assert data.excluded == ()
+    assert str(data) == "4 grids to train on, 12 frames a second, 0.5 seconds a grid"
     for sample in train:
-        assert sample.caption == sample.image.with_suffix(".txt").read_text().strip()
-        assert sample.caption.startswith("2x3 grid of 6 video frames")
+        assert sample.captions == (sample.image.with_suffix(".txt").read_text().strip(),)
+        assert sample.captions[0].startswith("2x3 grid of 6 video frames")
+        assert sample.contents[0] == sample.captions[0].partition(" order. ")[2]
+        assert sample.facts is not None
+        assert sample.facts.grid == GRID
     assert len({sample.digest for sample in train}) == 4
+
+
+def test_each_line_is_a_caption(folder: Path) -> None:
+    text = (folder / "clip_0001.txt").read_text().strip()
+    (folder / "clip_0001.txt").write_text(f"{text}\n\n  a shape that moves \n")
+    data = read_dataset(folder, GRID)
+    assert data.train[0].captions == (text, "a shape that moves")
+    assert data.train[0].contents[1] == "a shape that moves"
+    assert "4 grids to train on, 5 captions" in str(data)
 
 
 def test_val_is_for_validation(folder: Path) -> None:
@@ -35,7 +50,8 @@ def test_val_is_for_validation(folder: Path) -> None:
     for suffix in (".png", ".txt"):
         (folder / f"clip_0004{suffix}").rename(folder / "val" / f"clip_0004{suffix}")
         (folder / f"clip_0003{suffix}").rename(folder / "train" / f"clip_0003{suffix}")
-    train, val = read_samples(folder, GRID)
+    data = read_dataset(folder, GRID)
+    train, val = data.train, data.validation
     assert [s.image.relative_to(folder).as_posix() for s in train] == [
         "clip_0001.png",
         "clip_0002.png",
@@ -48,15 +64,45 @@ def test_only_validation_is_nothing_to_train_on(folder: Path) -> None:
     folder.rename(folder.parent / "val")
     (folder.parent / "all").mkdir()
     (folder.parent / "val").rename(folder.parent / "all" / "val")
-    with pytest.raises(InputError, match="only val/"):
-        read_samples(folder.parent / "all", GRID)
+    with pytest.raises(InputError, match="grids in val/ only"):
+        read_dataset(folder.parent / "all", GRID)
 
 
 def test_a_missing_caption_names_the_way(folder: Path) -> None:
     (folder / "clip_0002.txt").unlink()
     (folder / "clip_0003.txt").write_text(" \n")
-    with pytest.raises(InputError, match=r"2 of 4 grids .*clip_0002.png; run `gridctl caption"):
-        read_samples(folder, GRID)
+    with pytest.raises(
+        InputError,
+        match=r"2 of 4 .* 2 without a caption, such as clip_0002\.png \(run `grid",
+    ):
+        read_dataset(folder, GRID)
+
+
+def test_a_few_unusable_grids_are_left_out_and_counted(folder: Path) -> None:
+    pixels = np.zeros((64, 96, 3), dtype=np.uint8)
+    for k in range(30):
+        Image.fromarray(pixels + k).save(folder / f"more_{k}.png")
+        (folder / f"more_{k}.txt").write_text("gray")
+    (folder / "more_3.txt").unlink()
+    (folder / "more_4.txt").unlink()
+    (folder / "more_5.png").write_bytes(b"no image")
+    (folder / "more_7.png").write_bytes((folder / "more_6.png").read_bytes())
+    data = read_dataset(folder, GRID)
+    assert len(data.train) == 31
+    assert {e.image.name: e.reason for e in data.excluded} == {
+        "more_3.png": "without a caption",
+        "more_4.png": "without a caption",
+        "more_5.png": "that cannot be read",
+    }
+    told = str(data)
+    assert "31 grids to train on" in told
+    assert "1 of them copies of others" in told
+    assert "3 grids left out: 2 without a caption, such as more_3.png (run `gridctl cap" in told
+    assert "; 1 that cannot be read, such as more_5.png (" in told
+    assert "\n" not in told
+    (folder / "more_8.txt").unlink()
+    with pytest.raises(InputError, match="4 of 34 grids in"):
+        read_dataset(folder, GRID)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +114,14 @@ def test_a_missing_caption_names_the_way(folder: Path) -> None:
     ],
 )
 def test_another_layout_is_refused(folder: Path, grid: Grid) -> None:
-    with pytest.raises(InputError, match="is 2x3 row-major, the profile's grid is"):
-        read_samples(folder, grid)
+    with pytest.raises(InputError, match="it is 2x3 row-major and the profile's grid is"):
+        read_dataset(folder, grid)
 
 
 @pytest.mark.parametrize("cell", [(48, 32), (32, 48), (64, 64)])
 def test_cells_are_not_enlarged(folder: Path, cell: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="would enlarge"):
-        read_samples(folder, Grid(rows=2, cols=3, cell=cell))
+    with pytest.raises(InputError, match="would be enlarged"):
+        read_dataset(folder, Grid(rows=2, cols=3, cell=cell))
 
 
 def test_cells_are_scaled_down_each_by_itself(folder: Path) -> None:
@@ -93,42 +139,9 @@ def test_a_grid_from_elsewhere_is_taken_as_the_profile_says(tmp_path: Path) -> N
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("a cat")
-    samples, _ = read_samples(tmp_path, GRID)
+    samples = read_dataset(tmp_path, GRID).train
     assert np.array_equal(load_frames(samples[0].image, GRID), split(pixels, GRID))
     with pytest.raises(InputError, match="no gridctl facts"):
         load_frames(samples[0].image, Grid(rows=2, cols=5, cell=(16, 16)))
     with pytest.raises(UsageError, match="not enlarged"):
         load_frames(samples[0].image, Grid(rows=1, cols=3, cell=(32, 80)))
-
-
-def samples(count: int) -> list[Sample]:
-    return [
-        Sample(image=Path(f"{k}.png"), caption=str(k), content=str(k), digest=str(k))
-        for k in range(count)
-    ]
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 16])
-def test_every_round_has_every_sample_once(count: int) -> None:
-    some = samples(count)
-    for round_ in range(3):
-        chosen = slot_samples(some, seed=3, first=round_ * count, count=count)
-        assert sorted(s.digest for s in chosen) == sorted(s.digest for s in some)
-
-
-def test_the_order_is_a_function_of_seed_and_slot() -> None:
-    some = samples(7)
-    whole = slot_samples(some, seed=3, first=0, count=28)
-    pieces = [slot_samples(some, seed=3, first=k, count=1)[0] for k in range(28)]
-    by_three = [s for k in range(0, 27, 3) for s in slot_samples(some, seed=3, first=k, count=3)]
-    assert whole == pieces
-    assert whole[:27] == by_three
-    assert whole[:7] != whole[7:14]  # shuffled anew
-    assert whole != slot_samples(some, seed=4, first=0, count=28)
-
-
-def test_seeds_are_mixed_without_collisions() -> None:
-    seeds = {mix_seed(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
-    assert len(seeds) == 1000
-    assert mix_seed(1, 2, 3) == mix_seed(1, 2, 3)
-    assert all(0 <= seed < 2**64 for seed in seeds)

@@ -14,9 +14,10 @@ from gridctl.geometry import Grid
 from gridctl.profile import KeepPattern
 from gridctl.train import train
 from gridctl.train.cache import Cache
-from gridctl.train.data import mix_seed, read_samples, slot_samples
+from gridctl.train.data import read_dataset
 from gridctl.train.keep import draw_kept, kept_map
 from gridctl.train.loss import flow_losses
+from gridctl.train.order import mix_seed, slot_samples
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))
 
@@ -107,24 +108,25 @@ def test_a_run_with_kept_frames_by_hand(
     assert facts is not None
     assert facts.keep == ("first",)
     grid = profile.grid.to_grid()
-    samples, _ = read_samples(dataset, grid)
-    cache = Cache.of(base, grid, None)
+    samples = read_dataset(dataset, grid).train
+    cache = Cache.of(base, None)
     mu = default_mu(base.scheduler_config, grid.num_tokens)
     errors = []
     for slot, sample in enumerate(slot_samples(samples, seed=0, first=0, count=2)):
         generator = torch.Generator().manual_seed(mix_seed(0, 0, slot))
-        clean = cache.latents(sample)[None]
+        clean = cache.latents(sample, grid)[None]
         noise = torch.randn(clean.shape[1:], generator=generator)[None]
         sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
         noisy = (1 - sigma) * clean + sigma * noise
         noisy[:, :, :4, :4] = clean[:, :, :4, :4]
+        prompt = cache.prompt(sample.captions[0])
         with torch.inference_mode():
             predicted = predict_velocity(
-                transformer, noisy, sigma=sigma, prompt=cache.prompt(sample.caption), guidance=1.0
+                transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0
             )
         cells = split_cells(predicted - (noise - clean), grid)[0]
         errors.append(float(cells[1:].square().mean()))
-    log = json.loads((path.with_suffix(".run") / "log.jsonl").read_text())
+    log = json.loads((path.with_suffix(".run") / "metrics.jsonl").read_text())
     assert log["base"] == pytest.approx(sum(errors) / 2, rel=1e-4)
 
 

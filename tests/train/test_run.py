@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -24,13 +25,14 @@ from gridctl.toyworld.weights import ADAPTER_FILE, BASE_FOLDER
 from gridctl.train import train
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
-from gridctl.train.data import mix_seed, read_samples, slot_samples
+from gridctl.train.data import read_dataset
+from gridctl.train.order import mix_seed, slot_samples
 
 Make = Callable[..., Any]
 
 
 def log_of(adapter: Path) -> list[dict[str, float]]:
-    lines = (adapter.with_suffix(".run") / "log.jsonl").read_text().splitlines()
+    lines = (adapter.with_suffix(".run") / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -103,8 +105,8 @@ def test_a_step_is_its_naive_twin(
     )
     train(profile)
     grid = profile.grid.to_grid()
-    samples, _ = read_samples(dataset, grid)
-    cache = Cache.of(base, grid, None)
+    samples = read_dataset(dataset, grid).train
+    cache = Cache.of(base, None)
     order = slot_samples(samples, seed=0, first=0, count=6)
     mu = default_mu(base.scheduler_config, grid.num_tokens)
     for step, entry in enumerate(log_of(path)):
@@ -112,10 +114,10 @@ def test_a_step_is_its_naive_twin(
         for slot in range(2):
             sample = order[2 * step + slot]
             generator = torch.Generator().manual_seed(mix_seed(0, step, slot))
-            clean = cache.latents(sample)[None]
+            clean = cache.latents(sample, grid)[None]
             noise = torch.randn(clean.shape[1:], generator=generator)[None]
             sigma = draw_sigmas(1, mu=mu, mean=stage_mean or 0.5, std=1.0, generator=generator)
-            prompt = cache.prompt(sample.caption)
+            prompt = cache.prompt(sample.captions[0])
             with torch.inference_mode():
                 predicted = predict_velocity(
                     transformer,
@@ -149,8 +151,8 @@ def test_what_is_preserved_by_hand(
     with_adapter = base.load_transformer(training=True)
     apply_adapter(with_adapter, trained)
     grid = profile.grid.to_grid()
-    samples, _ = read_samples(dataset, grid)
-    cache = Cache.of(base, grid, None)
+    samples = read_dataset(dataset, grid).train
+    cache = Cache.of(base, None)
     order = slot_samples(samples, seed=0, first=0, count=6)
     mu = default_mu(base.scheduler_config, grid.num_tokens // grid.num_frames)
     for step, entry in enumerate(log_of(path)):
@@ -159,10 +161,10 @@ def test_what_is_preserved_by_hand(
             sample = order[2 * step + slot]
             generator = torch.Generator().manual_seed(mix_seed(0, step, slot, 1))
             frame = int(torch.randint(grid.num_frames, (), generator=generator))
-            clean = split_cells(cache.latents(sample), grid)[frame][None]
+            clean = split_cells(cache.latents(sample, grid), grid)[frame][None]
             noise = torch.randn(clean.shape[1:], generator=generator)[None]
             sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
-            layout, content = sample.caption.split(" order. ")
+            layout, content = sample.captions[0].split(" order. ")
             assert layout == "2x3 grid of 6 video frames in reading"
             prompt = cache.prompt(content)
             with torch.inference_mode():
@@ -357,7 +359,7 @@ def test_an_adapter_that_a_run_cannot_begin_with_is_one_line(
     with pytest.raises(UsageError, match="trained on this base") as error:
         train(make_profile(train__output=tmp_path / "new.safetensors", train__start=partial))
     assert "\n" not in str(error.value)
-    monkeypatch.delattr(Cache, "fill")
+    monkeypatch.delattr("gridctl.train.run.fill_cache")
     for fault, options in {
         "rank 4, and train.rank is 8; set train.rank to 4": {
             "train__start": start,
@@ -414,45 +416,89 @@ def test_stages_have_their_own_data_rate_and_ramp(
     assert weights == pytest.approx([0, 0, 0, 0.2, 0.4], abs=1e-5)
 
 
-def prompts_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    read: list[str] = []
-    prompt = Cache.prompt
-
-    def spy(self: Cache, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        read.append(caption)
-        return prompt(self, caption)
-
-    monkeypatch.setattr(Cache, "prompt", spy)
-    return read
+def with_captions(dataset: Path, folder: Path, caption: str) -> Path:
+    """A copy of the dataset with this caption everywhere."""
+    shutil.copytree(dataset, folder)
+    for text in folder.glob("*.txt"):
+        text.write_text(caption)
+    return folder
 
 
-def test_dropped_captions_are_the_empty_prompt(
-    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("dropout", "same"), [(1.0, True), (0.0, False)])
+def test_a_dropped_caption_has_no_influence(
+    make_profile: Make, dataset: Path, tmp_path: Path, dropout: float, same: bool
 ) -> None:
-    read = prompts_read(monkeypatch)
-    path = tmp_path / "a.safetensors"
-    train(make_profile(train__output=path, train__steps=2, train__caption_dropout=1.0))
-    assert read == [""] * 4
-    read.clear()
-    train(make_profile(train__output=tmp_path / "b.safetensors", train__steps=2))
-    assert len(set(read)) > 1
-    assert "" not in read
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for path, caption in zip(paths, ("a red circle", "a blue square"), strict=True):
+        data = with_captions(dataset, tmp_path / path.stem, caption)
+        options = {"train__data": data, "train__caption_dropout": dropout}
+        train(make_profile(train__output=path, train__steps=2, **options))
+    assert same_weights(*paths) == same
 
 
-def test_validation_is_of_val_and_without_chance(
-    make_profile: Make, val_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_of_several_captions_is_trained(
+    make_profile: Make, dataset: Path, tmp_path: Path
 ) -> None:
-    read = prompts_read(monkeypatch)
+    """Which caption a slot has is random: neither all the first nor all the second."""
+    one, other, both = "a red circle", "a blue square", "a red circle\na blue square"
+    losses = {}
+    for name, caption in (("one", one), ("other", other), ("both", both)):
+        data = with_captions(dataset, tmp_path / name, caption)
+        path = tmp_path / f"{name}.safetensors"
+        options = {"train__batch_size": 1, "train__learning_rate": 1e-12}
+        train(make_profile(train__output=path, train__steps=8, train__data=data, **options))
+        losses[name] = [entry["base"] for entry in log_of(path)]
+    chosen = [
+        min("one", "other", key=lambda name: abs(losses[name][k] - losses["both"][k]))
+        for k in range(8)
+    ]
+    assert [losses[name][k] for k, name in enumerate(chosen)] == pytest.approx(losses["both"])
+    assert set(chosen) == {"one", "other"}
+
+
+def test_validation_is_on_val_and_repeatable(
+    make_profile: Make, val_dataset: Path, base: Any, transformer: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "a.safetensors"
-    options = {"train__data": val_dataset, "train__checkpoint_every": 1}
-    # A rate this small changes nothing, so what is left would be chance.
+    options = {"train__data": val_dataset, "train__checkpoint_every": 1, "train__keep": 0.9}
+    options["train__caption_dropout"] = 0.9
+    # A rate this small changes nothing, so any difference would come from chance.
     train(make_profile(train__output=path, train__steps=3, train__learning_rate=1e-12, **options))
-    losses = [entry["validation"] for entry in log_of(path)]
-    assert len(losses) == 3
+    log = log_of(path)
+    losses = [entry["validation"] for entry in log]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
-    held = (val_dataset / "val" / "clip_0004.txt").read_text().strip()
-    assert read.count(held) == 3  # once each time, and never to train on
-    assert set(read[2::3]) == {held}
+    bands = log[-1]["validation_bands"]
+    assert [band["sigma"] for band in bands] == [0.125, 0.375, 0.625, 0.875]
+    mean = sum(band["base"] + 0.1 * band["temporal"] for band in bands) / 4
+    assert losses[0] == pytest.approx(mean)
+    # The highest band by hand.
+    grid = make_profile().grid.to_grid()
+    (sample,) = read_dataset(val_dataset, grid).validation
+    cache = Cache.of(base, None)
+    clean = cache.latents(sample, grid)[None]
+    generator = torch.Generator().manual_seed(mix_seed(0, 2**31, 0))
+    noise = torch.randn(clean.shape[1:], generator=generator)[None]
+    prompt = cache.prompt(sample.captions[0])
+    with torch.inference_mode():
+        predicted = predict_velocity(
+            transformer,
+            0.125 * clean + 0.875 * noise,
+            sigma=torch.tensor([0.875]),
+            prompt=prompt,
+            guidance=1.0,
+        )
+    squared = float((predicted - (noise - clean)).square().mean())
+    assert bands[-1]["base"] == pytest.approx(squared, rel=1e-4)
+
+
+def test_validation_changes_nothing(make_profile: Make, val_dataset: Path, tmp_path: Path) -> None:
+    plain = Path(shutil.copytree(val_dataset, tmp_path / "plain"))
+    shutil.rmtree(plain / "val")
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for path, data in zip(paths, (val_dataset, plain), strict=True):
+        options = {"train__steps": 3, "train__checkpoint_every": 1}
+        train(make_profile(train__output=path, train__data=data, **options))
+    assert same_weights(*paths)
 
 
 def test_without_val_there_is_no_validation(make_profile: Make, tmp_path: Path) -> None:
@@ -506,7 +552,7 @@ def test_a_damaged_checkpoint_is_one_line_and_its_removal_a_way_on(
     wanted = path.rename(tmp_path / "wanted.safetensors")
     newest = list_checkpoints(folder)[-1]
     newest.write_bytes(newest.read_bytes()[:100])
-    with pytest.raises(InputError, match="delete it to go on from the one before") as error:
+    with pytest.raises(InputError, match="delete it to resume from the one before") as error:
         train(profile)
     assert "\n" not in str(error.value)
     newest.unlink()
@@ -540,7 +586,7 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(
     profile = make_profile(train__output=path, train__steps=5, train__checkpoint_every=100)
 
     def stop(done: int, total: int, text: str) -> None:
-        if "loss" in text and done == 2:
+        if "loss" in text and done == 1:  # in the pause between steps: the second still ends
             signal.raise_signal(how)
 
     before = signal.getsignal(how)
@@ -596,8 +642,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert not path.exists(), "it was over before it could be stopped"
     if how == signal.SIGINT:
         assert process.returncode == 130
-        told = [line for line in err.splitlines() if not line.startswith("Profile ")]
-        assert told == ["stopped; the same command goes on from the last checkpoint"]
+        assert re.fullmatch(
+            rf"stopped at step \d+ of {STEPS}; the same command resumes there",
+            err.splitlines()[-1],
+        )
     else:
         assert process.returncode == -signal.SIGKILL
     assert out == ""

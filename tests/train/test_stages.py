@@ -3,8 +3,11 @@ from pathlib import Path
 import pytest
 
 from gridctl.errors import UsageError
+from gridctl.geometry import Grid
 from gridctl.profile import StageSection, TrainSection
 from gridctl.train.stages import resolve_stages, stage_at
+
+GRID = Grid(rows=2, cols=3, cell=(32, 32))
 
 
 def section(*stages: StageSection, **values: object) -> TrainSection:
@@ -13,7 +16,7 @@ def section(*stages: StageSection, **values: object) -> TrainSection:
 
 
 def test_a_run_without_stages_is_one() -> None:
-    (stage,) = resolve_stages(section())
+    (stage,) = resolve_stages(section(), GRID)
     assert (stage.data, stage.steps, stage.learning_rate(0)) == (Path("all"), 10, 0.5)
     assert {stage.temporal_weight(step) for step in range(10)} == {0.1}
     assert {stage.learning_rate(step) for step in range(10)} == {0.5}
@@ -31,7 +34,8 @@ def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
                 temporal_weight_end=0.3,
             ),
             logit_mean=0.25,
-        )
+        ),
+        GRID,
     )
     assert (first.data, first.steps, first.learning_rate(2)) == (Path("all"), 3, 0.5)
     assert (first.logit_mean, second.logit_mean) == (1.5, 0.25)
@@ -43,13 +47,13 @@ def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
 
 def test_a_ramp_of_one_step_has_no_slope() -> None:
     (stage,) = resolve_stages(
-        section(StageSection(steps=1, temporal_weight=0.2, temporal_weight_end=0.9))
+        section(StageSection(steps=1, temporal_weight=0.2, temporal_weight_end=0.9)), GRID
     )
     assert stage.temporal_weight(0) == 0.2
 
 
 def test_where_a_step_lies() -> None:
-    stages = resolve_stages(section(StageSection(steps=2), StageSection(steps=3)))
+    stages = resolve_stages(section(StageSection(steps=2), StageSection(steps=3)), GRID)
     assert [stage_at(stages, step) for step in range(5)] == [
         (0, 0),
         (0, 1),
@@ -63,4 +67,24 @@ def test_where_a_step_lies() -> None:
 
 def test_a_stage_needs_data() -> None:
     with pytest.raises(UsageError, match=r"train\.data is not set.*--data"):
-        resolve_stages(section(data=None))
+        resolve_stages(section(data=None), GRID)
+
+
+def test_cell_and_batch_are_the_stages_own() -> None:
+    first, second = resolve_stages(
+        section(
+            StageSection(cell=(16, 16), batch_size=8, accumulate=2),
+            StageSection(),
+            batch_size=2,
+        ),
+        GRID,
+    )
+    assert first.grid == Grid(rows=2, cols=3, cell=(16, 16))
+    assert (first.batch_size, first.accumulate, first.slots) == (8, 2, 16)
+    assert second.grid == GRID
+    assert (second.batch_size, second.accumulate, second.slots) == (2, 1, 2)
+
+
+def test_the_last_stage_has_the_grids_cells() -> None:
+    with pytest.raises(UsageError, match=r"trains cells of 16x16, and grid\.cell is 32x32"):
+        resolve_stages(section(StageSection(cell=(16, 16))), GRID)

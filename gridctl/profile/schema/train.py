@@ -7,7 +7,17 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from gridctl.profile.schema.section import Section
-from gridctl.profile.values import Count, FilePath, Fraction, LogitMean, Rate, Seed, Weight, Whole
+from gridctl.profile.values import (
+    Cell,
+    Count,
+    FilePath,
+    Fraction,
+    LogitMean,
+    Rate,
+    Seed,
+    Weight,
+    Whole,
+)
 
 KeepPattern = Literal["first", "last", "ends", "head", "every", "column", "few"]
 
@@ -16,6 +26,17 @@ class StageSection(Section):
     """One stage of a curriculum. A key that it leaves out is as in [train]."""
 
     data: FilePath | None = Field(default=None, description="Dataset folder of this stage.")
+    cell: Cell | None = Field(
+        default=None,
+        description="Cell size of this stage, WxH in pixels. Small cells first cost little. The "
+        "last stage must have grid.cell.",
+    )
+    batch_size: Count | None = Field(
+        default=None, description="Grids per forward pass in this stage."
+    )
+    accumulate: Count | None = Field(
+        default=None, description="Forward passes per optimizer step in this stage."
+    )
     steps: Count | None = Field(default=None, description="Number of steps of this stage.")
     learning_rate: Rate | None = Field(
         default=None, description="Learning rate at the start of this stage."

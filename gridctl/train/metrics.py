@@ -1,0 +1,117 @@
+"""What a run measures: a line of metrics.jsonl at each logged step, and what progress shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gridctl.files import write_text
+from gridctl.train.setup import Run
+from gridctl.train.step import Step
+
+METRICS_FILE = "metrics.jsonl"
+_GIB = 2**30
+_SMOOTHING = 0.9
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The logged steps of a run folder; a line that was cut off by a crash is left out."""
+    entries = []
+    try:
+        lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
+
+
+def keep_metrics(folder: Path, last_step: int) -> list[dict[str, Any]]:
+    """Drop the lines after `last_step`, from where a run resumes; returns the others."""
+    entries = read_metrics(folder)
+    kept = [entry for entry in entries if entry["step"] <= last_step]
+    if len(kept) < len(entries):
+        write_text(folder / METRICS_FILE, "".join(_line(entry) for entry in kept))
+    return kept
+
+
+def append_metrics(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line at once; what is not a finite number becomes null, so that it stays JSON."""
+    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(_line(entry))
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Meter:
+    """Times steps and smooths the loss, for progress and the log."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._steps = 0
+        self._last = (self._began, 0)
+        self._mean = self._weight = 0.0
+        self.text = ""
+
+    def count(self) -> None:
+        """A step is done."""
+        self._steps += 1
+
+    def measure(self, run: Run, step: int, taken: Step) -> dict[str, Any]:
+        """The log's entry after `step` steps. It waits for the device."""
+        settings = run.profile.train
+        base, temporal, preserve = run.accelerator.reduce(taken.losses, "mean").tolist()
+        loss = (
+            settings.base_weight * base
+            + taken.temporal_weight * temporal
+            + settings.preserve_weight * preserve
+        )
+        now = time.monotonic()
+        seconds = (now - self._last[0]) / max(1, self._steps - self._last[1])
+        self._last = (now, self._steps)
+        entry = {
+            "step": step,
+            "loss": loss,
+            "base": base,
+            "temporal": temporal,
+            "preserve": preserve,
+            "ratio": temporal / max(base, 1e-12),
+            "grad_norm": float(taken.grad_norm),
+            "learning_rate": taken.learning_rate,
+            "temporal_weight": taken.temporal_weight,
+            "seconds": seconds,
+        }
+        if run.device.type == "cuda":
+            entry["memory_gib"] = torch.cuda.max_memory_allocated(run.device) / _GIB
+        self._smooth(loss)
+        self.text = self._text(entry)
+        return entry
+
+    def _smooth(self, loss: float) -> None:
+        self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
+        self._weight = _SMOOTHING * self._weight + 1 - _SMOOTHING
+
+    def _text(self, entry: Mapping[str, Any]) -> str:
+        parts = [
+            f"loss {self._mean / self._weight:.4f}",
+            f"{entry['seconds']:.3g} s/step",
+            f"learning rate {entry['learning_rate']:.2g}",
+        ]
+        if "memory_gib" in entry:
+            parts.append(f"{entry['memory_gib']:.1f} GiB")
+        return ", ".join(parts)

@@ -1,0 +1,109 @@
+"""One optimizer step."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gridctl.flux.adapter import lora_tensors
+from gridctl.flux.flow import velocity
+from gridctl.flux.latents import unwrap
+from gridctl.train.batch import Slots, draw_grids, draw_single_frames
+from gridctl.train.loss import flow_losses
+from gridctl.train.order import share, slot_samples
+from gridctl.train.setup import Run
+from gridctl.train.stages import Stage, stage_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What an optimizer step did. `losses` (3,) are this process's base, temporal and preserve.
+
+    The tensors are still on the device: reading one waits for it.
+    """
+
+    losses: Tensor
+    grad_norm: Tensor
+    stage: Stage
+    learning_rate: float
+    temporal_weight: float
+
+
+def take_step(run: Run, step: int) -> Step:
+    """Train on the slots of `step`, counted from 0."""
+    settings = run.profile.train
+    stage_index, stage_step = stage_at(run.stages, step)
+    stage = run.stages[stage_index]
+    weight = stage.temporal_weight(stage_step)
+    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    learning_rate = stage.learning_rate(stage_step) * warm
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate
+    chosen = slot_samples(
+        run.samples[stage_index],
+        seed=settings.seed,
+        first=stage_step * stage.slots,
+        count=stage.slots,
+    )
+    processes = run.accelerator.num_processes
+    mine = share(chosen, process=run.accelerator.process_index, processes=processes)
+    sums = torch.zeros(3, device=run.device)
+    for first in range(0, len(mine), stage.batch_size):
+        slots = mine[first : first + stage.batch_size]
+        base, temporal = grid_losses(run, slots, step, stage)
+        losses = settings.base_weight * base + weight * temporal
+        preserve = torch.zeros_like(base)
+        if settings.preserve_weight:
+            preserve = preserve_losses(run, slots, step, stage)
+            losses = losses + settings.preserve_weight * preserve
+        is_last = first + stage.batch_size >= len(mine)
+        # With several processes, gradients are exchanged only in the last pass of a step.
+        with nullcontext() if is_last else run.accelerator.no_sync(run.transformer):
+            run.accelerator.backward(losses.sum() / len(mine))
+        sums += torch.stack([base, temporal, preserve]).detach().sum(dim=1) / len(mine)
+    norm = torch.nn.utils.clip_grad_norm_(run.parameters, settings.max_grad_norm)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    if run.ema:
+        for name, tensor in lora_tensors(unwrap(run.transformer)).items():
+            run.ema[name].lerp_(tensor.detach(), 1 - settings.ema)
+    return Step(
+        losses=sums,
+        grad_norm=norm,
+        stage=stage,
+        learning_rate=learning_rate,
+        temporal_weight=weight,
+    )
+
+
+def grid_losses(run: Run, slots: Slots, step: int, stage: Stage) -> tuple[Tensor, Tensor]:
+    """(base, temporal) losses (B,) of some slots of a step."""
+    batch = draw_grids(run, slots, step, grid=stage.grid, logit_mean=stage.logit_mean)
+    predicted = batch.predict(run.transformer, autocast=run.autocast)
+    return flow_losses(
+        predicted,
+        velocity(batch.clean, batch.noise),
+        stage.grid,
+        row_wraps=run.profile.train.row_wraps,
+        kept=batch.kept,
+    )
+
+
+def preserve_losses(run: Run, slots: Slots, step: int, stage: Stage) -> Tensor:
+    """(B,) How far the adapter moves the base's prediction for a single frame of each slot.
+
+    The mean squared difference of the velocities, as in Learning without Forgetting
+    (arXiv 1606.09282): training on grids must not change how a single image looks.
+    """
+    logit_mean = run.profile.train.logit_mean
+    batch = draw_single_frames(run, slots, step, grid=stage.grid, logit_mean=logit_mean)
+    transformer = unwrap(run.transformer)
+    transformer.disable_adapters()
+    with torch.no_grad():
+        of_base = batch.predict(run.transformer, autocast=run.autocast)
+    transformer.enable_adapters()
+    predicted = batch.predict(run.transformer, autocast=run.autocast)
+    return (predicted - of_base).float().square().mean(dim=(1, 2, 3))
