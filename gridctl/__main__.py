@@ -1,4 +1,4 @@
-"""The entry point, and the one place where errors become exit codes."""
+"""The entry point, and the only place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def main() -> int:
     """Run the command line; return the exit code."""
     try:
         return _main()
-    except KeyboardInterrupt:  # while it imports, too
+    except KeyboardInterrupt:  # also during imports
         return 130
 
 
@@ -19,10 +19,10 @@ def _main() -> int:
     from gridctl.errors import ExitCode, GridctlError
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be no UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()  # Typer itself ends usage errors with 2 and Ctrl-C with 130
+        app(prog_name="gridctl")  # Typer ends usage errors with 2 and Ctrl-C with 130
     except GridctlError as error:
         if "--traceback" in sys.argv:
             raise
@@ -32,8 +32,14 @@ def _main() -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError" or "--traceback" in sys.argv:
             raise
-        remedy = "take a profile for less memory (gridctl profile list), or a smaller grid or batch"
-        print(f"gridctl: the GPU's memory is full; {remedy}.", file=sys.stderr)
+        remedy = "use a profile for less memory (gridctl profile list), or a smaller grid or batch"
+        print(f"gridctl: GPU memory is full; {remedy}.", file=sys.stderr)
+        return ExitCode.FAILED
+    except OSError as error:
+        if "--install-completion" not in sys.argv or "--traceback" in sys.argv:
+            raise
+        remedy = "add what gridctl --show-completion prints to your shell's start-up file"
+        print(f"gridctl: completion cannot be installed ({error}); {remedy}.", file=sys.stderr)
         return ExitCode.FAILED
     return ExitCode.DONE
 

@@ -61,6 +61,11 @@ def write_text(path: Path, text: str, *, force: bool = True) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def expand_home(name: str) -> str:
+    """`~/name` → the path in the user's home. Unchanged if there is no such home."""
+    return os.path.expanduser(name)  # noqa: PTH111  # Path.expanduser raises if there is none
+
+
 def refuse_overwrite(path: Path, *, force: bool) -> None:
     """Raise InputError if `path` exists and `force` is not given."""
     if not force and path.exists():

@@ -38,6 +38,15 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8")
 
 
+def lines(text: str) -> list[str]:
+    """The lines of a list, without line ends and byte order marks.
+
+    Lines end with a line feed only: other separators may be part of a file's name. Byte order
+    marks remain in the middle of a file that was joined from several.
+    """
+    return [line.removesuffix("\r").lstrip("\ufeff") for line in text.split("\n")]
+
+
 def encodable(text: str) -> str:
     """`text` in a form that UTF-8 can hold, in normal form C.
 

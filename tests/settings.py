@@ -1,5 +1,6 @@
 """Profiles for tests: a grid, and a few keys."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from gridctl.geometry import Grid
@@ -14,3 +15,9 @@ def grid_keys(grid: Grid) -> dict[str, Any]:
 def pack_profile(grid: Grid, **keys: object) -> Profile:
     """The defaults with this grid and these keys of `[pack]`."""
     return load_profile(None, grid_keys(grid) | {f"pack.{k}": v for k, v in keys.items()}).profile
+
+
+def unpack_profile(grid: Mapping[str, object] | None = None, **keys: object) -> Profile:
+    """The defaults with these keys of `[grid]` and of `[unpack]`."""
+    values = {f"grid.{k}": v for k, v in (grid or {}).items()}
+    return load_profile(None, values | {f"unpack.{k}": v for k, v in keys.items()}).profile

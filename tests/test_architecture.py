@@ -109,6 +109,53 @@ def test_an_arrow_the_other_way_is_seen(module: str, source: str) -> None:
     assert len(wrong_arrows(module, source)) == 1
 
 
+def graph() -> dict[str, set[str]]:
+    """Module → the modules of gridctl that it imports, wherever in its source."""
+    found: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        ours = (
+            name.removeprefix("gridctl.")
+            for name in imports(path.read_text(encoding="utf-8"))
+            if name.startswith("gridctl.")
+        )
+        found[module] = {owner for name in ours if (owner := owner_of(name)) and owner != module}
+    return found
+
+
+def owner_of(name: str) -> str | None:
+    """The module that has a dotted name: `media.facts.Facts` is in `media.facts`."""
+    while name:
+        for module in (name, f"{name}.__init__"):
+            if module in MODULES:
+                return module
+        name = name.rpartition(".")[0]
+    return None
+
+
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """The sets of modules that all import each other, directly or not."""
+    reached = {module: set(ahead) for module, ahead in arrows.items()}
+    for via in reached:
+        for module in reached:
+            if via in reached[module]:
+                reached[module] |= reached[via]
+    found = {
+        frozenset(m for m in reached if m in reached[module] and module in reached[m])
+        for module in reached
+        if module in reached[module]
+    }
+    return [set(circle) for circle in found]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    known = {"generate.drawing", "generate.studio"}  # to be cut
+    assert [circle for circle in circles(graph()) if circle != known] == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [{"a", "b", "c"}]
+
+
 def test_there_is_no_room_without_a_rule() -> None:
     tops = {module.partition(".")[0] for module in MODULES}
     assert tops == {name.partition(".")[0] for name in ARROWS}

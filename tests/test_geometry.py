@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridctl.errors import InputError, UsageError
-from gridctl.geometry import PIXELS_PER, Grid, Unit, parse_size
+from gridctl.geometry import PIXELS_PER, Grid, Order, Sheet, Unit, parse_size
 
 SIDES = st.integers(1, 4).map(lambda tokens: tokens * 16)
 GRIDS = st.builds(
@@ -82,7 +82,7 @@ def test_row_major_is_reading_order(grid: Grid) -> None:
 
 
 @given(GRIDS)
-def test_serpentine_steps_go_to_a_neighbouring_cell(grid: Grid) -> None:
+def test_serpentine_neighbors(grid: Grid) -> None:
     grid = dataclasses.replace(grid, order="serpentine")
     cells = [grid.position(frame) for frame in range(grid.num_frames)]
     assert cells[0] == (0, 0)
@@ -91,9 +91,7 @@ def test_serpentine_steps_go_to_a_neighbouring_cell(grid: Grid) -> None:
 
 
 @given(GRIDS, st.data())
-def test_boxes_in_latents_and_tokens_are_those_in_pixels_scaled(
-    grid: Grid, data: st.DataObject
-) -> None:
+def test_latent_and_token_boxes_are_scaled_pixel_boxes(grid: Grid, data: st.DataObject) -> None:
     frame = data.draw(st.integers(0, grid.num_frames - 1))
     pixels = grid.box(frame)
     for unit in UNITS:
@@ -104,17 +102,7 @@ def test_boxes_in_latents_and_tokens_are_those_in_pixels_scaled(
 
 
 @given(GRIDS)
-def test_token_indices_partition_the_sequence(grid: Grid) -> None:
-    indices = [grid.token_indices(frame) for frame in range(grid.num_frames)]
-    assert sorted(i for frame in indices for i in frame) == list(range(grid.num_tokens))
-    width, height = grid.size("token")
-    plane = np.arange(width * height).reshape(height, width)  # FLUX's sequence, row by row
-    for frame, found in enumerate(indices):
-        assert list(found) == plane[grid.box(frame, "token").slices].ravel().tolist()
-
-
-@given(GRIDS)
-def test_there_is_a_row_wrap_less_than_rows(grid: Grid) -> None:
+def test_row_wraps(grid: Grid) -> None:
     wraps = [frame for frame in range(grid.num_frames - 1) if grid.is_row_wrap(frame)]
     assert wraps == [row * grid.cols - 1 for row in range(1, grid.rows)]
 
@@ -128,7 +116,20 @@ def test_the_papers_grid() -> None:
     assert str(grid) == "4x6 cells of 256x256, row-major"
 
 
-def test_serpentine_turns_around_in_every_other_row() -> None:
+@pytest.mark.parametrize("order", ["row-major", "serpentine"])
+def test_a_sheet_has_cells_of_any_size(order: Order) -> None:
+    sheet = Sheet(rows=2, cols=3, cell=(160, 90), order=order)
+    grid = Grid(rows=2, cols=3, cell=(16, 16), order=order)
+    assert (sheet.num_frames, sheet.image_size) == (6, (480, 180))
+    for frame in range(6):
+        left, top, right, bottom = sheet.box(frame)
+        assert (left // 160, top // 90) == grid.position(frame)[::-1]
+        assert (right - left, bottom - top) == sheet.cell
+    with pytest.raises(UsageError, match="0x90 is empty"):
+        Sheet(rows=1, cols=1, cell=(0, 90))
+
+
+def test_serpentine_reverses_every_other_row() -> None:
     grid = Grid(rows=3, cols=3, cell=(32, 16), order="serpentine")
     layout = [[grid.frame_at(row, col) for col in range(3)] for row in range(3)]
     assert layout == [[0, 1, 2], [5, 4, 3], [6, 7, 8]]
@@ -138,8 +139,8 @@ def test_serpentine_turns_around_in_every_other_row() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rows": 0}, "a grid of 0x6 cells has no frame; rows and cols start at 1."),
-        ({"cols": -1}, "a grid of 4x-1 cells has no frame; rows and cols start at 1."),
+        ({"rows": 0}, "a grid of 0x6 cells has no frames; rows and cols start at 1."),
+        ({"cols": -1}, "a grid of 4x-1 cells has no frames; rows and cols start at 1."),
         (
             {"cell": (250, 256)},
             "cell 250x256 is not a multiple of 16 pixels on both sides, so a FLUX token would "
@@ -153,7 +154,7 @@ def test_serpentine_turns_around_in_every_other_row() -> None:
         ({"order": "zigzag"}, "order 'zigzag' is unknown; choose row-major or serpentine."),
     ],
 )
-def test_a_bad_grid_is_told_with_its_limit_and_remedy(
+def test_an_impossible_grid_is_refused_with_a_remedy(
     values: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -162,7 +163,7 @@ def test_a_bad_grid_is_told_with_its_limit_and_remedy(
 
 
 @given(st.tuples(st.integers(-40, 200), st.integers(-40, 200)))
-def test_the_cell_that_a_message_proposes_is_valid(cell: tuple[int, int]) -> None:
+def test_the_suggested_cell_is_valid(cell: tuple[int, int]) -> None:
     try:
         Grid(rows=1, cols=1, cell=cell)
     except UsageError as error:
@@ -173,16 +174,14 @@ def test_the_cell_that_a_message_proposes_is_valid(cell: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("frame", [-1, 6])
-def test_a_frame_outside_the_grid_has_no_place(frame: int) -> None:
+def test_position_outside_the_grid(frame: int) -> None:
     grid = Grid(rows=2, cols=3, cell=(16, 16))
     with pytest.raises(IndexError):
         grid.position(frame)
-    with pytest.raises(IndexError):
-        grid.token_indices(frame)
 
 
 @pytest.mark.parametrize("cell", [(-1, 0), (2, 0), (0, 3)])
-def test_a_cell_outside_the_grid_has_no_frame(cell: tuple[int, int]) -> None:
+def test_frame_at_outside_the_grid(cell: tuple[int, int]) -> None:
     with pytest.raises(IndexError):
         Grid(rows=2, cols=3, cell=(16, 16)).frame_at(*cell)
 
@@ -190,11 +189,11 @@ def test_a_cell_outside_the_grid_has_no_frame(cell: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("text", "size"), [("256x192", (256, 192)), ("64", (64, 64)), ("48X16", (48, 16))]
 )
-def test_a_size_is_read(text: str, size: tuple[int, int]) -> None:
+def test_parse_size(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "x", "axb", "64x", "x64", "64x64x64", "6.4x64", "64 by 64"])
-def test_what_is_no_size_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="is not WxH in pixels; write 256x256, or 256"):
+def test_other_text_is_not_a_size(text: str) -> None:
+    with pytest.raises(UsageError, match="is not WIDTHxHEIGHT in pixels; write 256x256, or 256"):
         parse_size(text)

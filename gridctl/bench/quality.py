@@ -1,8 +1,8 @@
-"""How good it is: clips and pictures of the toy world, drawn from prompts and read by the judge.
+"""How good generation is: clips and pictures of the toy world, scored by its judge.
 
-Prompts are of combinations that training never saw, in wordings drawn by lot; a combination has
-a motion or a turn, so what single images show of one is not new. Everything is a
-function of generate.seed.
+Prompts describe combinations that training never saw, in random wordings. A combination has a
+motion or a turn, so what single images show of one is not new. Everything is a function of
+generate.seed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,7 +23,9 @@ from gridctl.errors import UsageError
 from gridctl.files import atomic_folder, refuse_overwrite
 from gridctl.flux.base import open_base
 from gridctl.flux.latents import decode_frames, encode_frames
-from gridctl.generate import find_adapter, prepare, render
+from gridctl.generate import Request, render
+from gridctl.generate.canvas import find_adapter
+from gridctl.generate.tasks import image, t2v
 from gridctl.media.write import write_clip
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
@@ -65,11 +67,23 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Take:
-    """One clip or picture, what was asked for, and what of it the judge read."""
+class Case:
+    """A scene that training never saw, and a prompt that asks for it."""
 
     part: Part
+    scene: Scene
     prompt: str
+
+    @property
+    def is_still(self) -> bool:
+        return self.part in ("image", "image+adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """What was drawn for a case, and what the judge read of it."""
+
+    case: Case
     seed: int
     frames: _Frames
     right: dict[str, bool]
@@ -89,8 +103,8 @@ class Take:
     def to_json(self) -> dict[str, Any]:
         """All but the frames."""
         return {
-            "part": self.part,
-            "prompt": self.prompt,
+            "part": self.case.part,
+            "prompt": self.case.prompt,
             "seed": self.seed,
             "right": self.right,
             "read": self.read,
@@ -186,41 +200,46 @@ def quality_data(result: QualityBench) -> dict[str, Any]:
 
 def _takes(part: Part, profile: Profile, count: int, progress: Progress) -> Iterator[Take]:
     """Draw and judge one part's prompts, one after the other."""
-    pictures = part in ("image", "image+adapter")
-    scenes, prompts = _prompts(part, count, profile.generate.seed)
+    cases = make_cases(part, count, profile.generate.seed)
     if part == "base":
         model = profile.model.model_copy(update={"adapter": "none"})
         profile = profile.model_copy(update={"model": model})
-    drawing = prepare(
-        "image" if pictures else "t2v", prompts, Path("takes"), profile=profile, many=True
+    request = Request(
+        prompts=tuple(case.prompt for case in cases),
+        output=Path("takes"),
+        profile=profile,
+        many=True,
     )
+    drawing = (image if cases[0].is_still else t2v).prepare(request)
     if part == "image+adapter":
         drawing = replace(drawing, adapter=find_adapter(profile))
     drawn = render(drawing, progress=progress)
-    for scene, prompt, (job, frames) in zip(scenes, prompts, drawn, strict=True):
-        verdict = judge_picture(frames[0]) if pictures else judge_clip(frames)
-        yield Take(
-            part=part,
-            prompt=prompt,
-            seed=job.seed,
-            frames=frames,
-            right=_compare(scene, verdict, still=pictures),
-            verdict=verdict,
-        )
+    for case, (shot, frames) in zip(cases, drawn, strict=True):
+        yield judge_take(case, frames, seed=shot.seed)
 
 
-def _prompts(part: Part, count: int, seed: int) -> tuple[list[Scene], list[str]]:
-    """The scenes of a part, none of which training has seen, and a wording of each."""
+def make_cases(part: Part, count: int, seed: int) -> list[Case]:
+    """`count` cases of a part; the first ones are the same for any count."""
     kind: Kind = "solid" if part == "turn" else "shape"
-    word: Callable[[Scene, np.random.Generator], str] = (
-        still_caption if part in ("image", "image+adapter") else clip_caption
-    )
-    scenes, prompts = [], []
+    cases = []
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        scenes.append(sample_scene(rng, kind=kind, held_out=True))
-        prompts.append(word(scenes[-1], rng))
-    return scenes, prompts
+        scene = sample_scene(rng, kind=kind, held_out=True)
+        word = still_caption if part in ("image", "image+adapter") else clip_caption
+        cases.append(Case(part=part, scene=scene, prompt=word(scene, rng)))
+    return cases
+
+
+def judge_take(case: Case, frames: _Frames, *, seed: int) -> Take:
+    """Judge the frames (F, H, W, 3) that were drawn for a case."""
+    verdict = judge_picture(frames[0]) if case.is_still else judge_clip(frames)
+    return Take(
+        case=case,
+        seed=seed,
+        frames=frames,
+        right=_compare(case.scene, verdict, still=case.is_still),
+        verdict=verdict,
+    )
 
 
 def _compare(scene: Scene, verdict: Verdict, *, still: bool) -> dict[str, bool]:
@@ -242,11 +261,11 @@ def _measure_vae(profile: Profile, count: int, progress: Progress) -> dict[str, 
     grid = profile.grid.to_grid()
     batch = profile.memory.decode_batch
     errors, decibels = [], []
-    scenes, _ = _prompts("t2v", count, profile.generate.seed)
+    cases = make_cases("t2v", count, profile.generate.seed)
     with base.vae() as vae:
-        for done, scene in enumerate(scenes):
+        for done, case in enumerate(cases):
             progress(done, count, "round trip")
-            frames = render_clip(scene, grid.num_frames, grid.cell)
+            frames = render_clip(case.scene, grid.num_frames, grid.cell)
             back = decode_frames(vae, encode_frames(vae, frames, batch=batch), batch=batch)
             squared = np.square(back.astype(np.float64) - frames).mean((1, 2, 3))
             decibels.append(float(np.mean(10 * np.log10(255**2 / np.maximum(squared, 1e-3)))))
@@ -279,7 +298,7 @@ def contact_sheet(takes: Sequence[Take]) -> Image.Image:
             sheet.paste(Image.fromarray(take.frames[int(index)]), (column * width, top))
         wrong = [what for what, right in take.right.items() if not right and what != "all"]
         lines = [
-            f"{take.prompt}  (seed {take.seed})",
+            f"{take.case.prompt}  (seed {take.seed})",
             "read: " + ", ".join(str(value) for value in take.read.values()),
             f"wrong: {', '.join(wrong) or 'nothing'}",
         ]
@@ -288,5 +307,5 @@ def contact_sheet(takes: Sequence[Take]) -> Image.Image:
 
 
 def _counted(progress: Progress, part: str) -> Progress:
-    """The same progress, told which part is at work."""
+    """The same progress, with the name of the part."""
     return lambda done, total, text: progress(done, total, f"{part}: {text}")

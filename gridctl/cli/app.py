@@ -1,4 +1,4 @@
-"""The executable: six verbs and the profile helper, each in a file of its own."""
+"""The executable: the verbs and the profile helper, each in its own file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from gridctl.cli.train import train
 from gridctl.cli.unpack import unpack
 
 app = typer.Typer(
-    help="Draw and train image sequences as grids (GRID, arXiv 2412.10718).",
     epilog="Start with `gridctl pack videos/ --rows 4 --cols 6`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,10 +34,13 @@ def _version(asked: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version.", metavar=""
+        ),
     ] = False,
 ) -> None:
-    """Draw and train image sequences as grids (GRID, arXiv 2412.10718)."""
+    """Turn videos into grid images, train FLUX.1 on them, and generate clips (GRID, arXiv
+    2412.10718)."""
 
 
 for _verb in (pack, caption, train):

@@ -1,4 +1,4 @@
-"""How commands that take many files end: results, a line per failure, the exit code."""
+"""The end of commands that take many files: results, a line per failure, the exit code."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import sys
 from typing import TYPE_CHECKING
 
 from gridctl.cli.shell import Shell
-from gridctl.errors import GridctlError, PartialError
+from gridctl.errors import GridctlError, PartialError, counted
 
 if TYPE_CHECKING:
     from gridctl.media.batch import BatchResult
 
-_MANY = 20  # notes that are told before they are counted only
+_MANY = 20  # notes to print; more are only counted
 
 
 def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
-    """Print what was written; raise if something failed.
+    """Print what was written. Raise if something failed.
 
-    A single input's failure is raised as it is. Of many, each has its line on stderr;
-    then PartialError (exit code 3), or GridctlError (1) if nothing is done at all.
+    The failure of a single input is raised as it is. Of many failures each gets a line on
+    stderr, then PartialError is raised (exit code 3), or GridctlError (1) if nothing is done.
     """
     shell.results(
         [str(path) for path in result.written],
@@ -32,9 +32,12 @@ def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
     for note in result.notes[:_MANY]:
         shell.note(one_line(f"{note}."))
     if len(result.notes) > _MANY:
-        shell.note(f"... and {len(result.notes) - _MANY} notes more; --json lists them all.")
+        shell.note(f"... and {counted(len(result.notes) - _MANY, 'more note')}; --json lists all.")
     if result.skipped:
-        shell.note(f"{len(result.skipped)} were there already; --force makes them again.")
+        shell.note(
+            f"{counted(len(result.skipped), 'output')} skipped, made before from the same inputs; "
+            "--force makes them again."
+        )
     if not result.failed:
         return
     done = len(result.written) + len(result.skipped)
@@ -44,10 +47,12 @@ def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
         print(f"gridctl: {one_line(failure.reason)}", file=sys.stderr)
     total = done + len(result.failed)
     if not done:
-        raise GridctlError(f"none of {total} could be {verb}; the lines above say why.")
-    raise PartialError(f"{len(result.failed)} of {total} could not be {verb}; the rest are done.")
+        raise GridctlError(f"none of {total:,} could be {verb}; the lines above say why.")
+    raise PartialError(
+        f"{len(result.failed):,} of {total:,} could not be {verb}; the rest are done."
+    )
 
 
 def one_line(text: str) -> str:
-    """`text` on one line, whatever a file's name may hold."""
+    """`text` on one line, even if a file's name has line breaks."""
     return text.replace("\r", "\\r").replace("\n", "\\n")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gridctl.cli import complete
 from gridctl.cli.batch import report
 from gridctl.cli.shell import Shell
 from gridctl.errors import UsageError
+
+_input = partial(typer.Option, rich_help_panel="Input")
+_grid = partial(typer.Option, rich_help_panel="Grid")
+_sampling = partial(typer.Option, rich_help_panel="Sampling")
+_output = partial(typer.Option, rich_help_panel="Output")
+_run = partial(typer.Option, rich_help_panel="Run")
 
 
 def pack(
@@ -19,94 +26,136 @@ def pack(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Videos, animations, images, folders of frames, or folders of any of them; "
-            "- reads paths from stdin.",
+            help="Videos, animations, images, folders of frames, or folders of any of them. "
+            "- reads a list of paths from stdin.",
             show_default=False,
-            readable=False,  # one that is not has its own line, and the others are done
+            readable=False,  # one that cannot be read gets an error line, and the rest are done
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Dataset folder.")] = Path(
-        "vidgrid"
-    ),
-    rows: Annotated[
-        int | None, typer.Option(help="Cells from top to bottom.", show_default="4")
-    ] = None,
-    cols: Annotated[
-        int | None, typer.Option(help="Cells from left to right.", show_default="6")
-    ] = None,
-    cell: Annotated[
-        str | None, typer.Option(metavar="WxH", help="One cell in pixels.", show_default="256x256")
-    ] = None,
-    order: Annotated[
-        str | None, typer.Option(help="row-major or serpentine.", show_default="row-major")
-    ] = None,
-    sample: Annotated[
-        str | None,
-        typer.Option(
-            help="uniform: a grid a clip, spread over all of it. windows: grid after grid. "
-            "fps=8: the same at 8 frames a second. scenes: the same, across no cut.",
-            show_default="uniform",
-        ),
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option(help="Windows take every n-th frame.", show_default="1")
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(help="Frames a window shares with the one before.", show_default="0"),
-    ] = None,
     start: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Leave out what is before; seconds or 1:02:03.5."),
+        _input(
+            metavar="TIME",
+            help="Time in each clip to start at: seconds, or 1:02:03.5.",
+            show_default="0",
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Leave out what is from here on.")
-    ] = None,
-    max_grids: Annotated[int | None, typer.Option(help="Of each clip, at most.")] = None,
-    fit: Annotated[
         str | None,
-        typer.Option(help="crop (fill the cell), pad (bars) or stretch.", show_default="crop"),
-    ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLOUR",
-            help="Of bars, and under what is transparent; a name or #rrggbb.",
-            show_default="black",
+        _input(
+            metavar="TIME", help="Time in each clip to stop at.", show_default="the end of the clip"
         ),
-    ] = None,
-    tail: Annotated[
-        str | None,
-        typer.Option(
-            help="Frames that fill no grid: drop (and say so), pad or error.", show_default="drop"
-        ),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="jpg, png or webp (both lossless).", show_default="jpg")
-    ] = None,
-    quality: Annotated[
-        int | None, typer.Option(help="Of JPEG, 1 to 100.", show_default="95")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes at once.", show_default="one a core")
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Do every N-th clip only, into sub-folders of its own."),
+        _input(
+            metavar="I/N",
+            help="Pack every N-th clip from the I-th on, into a sub-folder. For job arrays.",
+        ),
     ] = None,
+    sample: Annotated[
+        str | None,
+        _sampling(
+            help="Frames to take from a clip. uniform: one grid per clip, spread over all of it. "
+            "windows: consecutive frames, as many grids as the clip fills. fps=8: the same at 8 "
+            "frames a second. scenes: windows that cross no cut.",
+            show_default="uniform",
+            autocompletion=complete.samples,
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None, _sampling(help="Take every n-th frame of a window.", show_default="1")
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        _sampling(help="Frames that a window shares with the one before.", show_default="0"),
+    ] = None,
+    max_grids: Annotated[
+        int | None, _sampling(help="Most grids to make from one clip.", show_default="no limit")
+    ] = None,
+    tail: Annotated[
+        str | None,
+        _sampling(
+            help="Frames left over that do not fill a grid: drop them and say so, pad the grid "
+            "with the last frame, or report an error.",
+            show_default="drop",
+            autocompletion=complete.choices("pack.tail"),
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None, _grid(help="Number of cells from top to bottom.", show_default="4")
+    ] = None,
+    cols: Annotated[
+        int | None, _grid(help="Number of cells from left to right.", show_default="6")
+    ] = None,
+    cell: Annotated[
+        str | None,
+        _grid(
+            metavar="WxH",
+            help="Size of one cell in pixels, multiples of 16.",
+            show_default="256x256",
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        _grid(
+            help="Path of the frames through the cells: row-major or serpentine.",
+            show_default="row-major",
+            autocompletion=complete.choices("grid.order"),
+        ),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        _grid(
+            help="How a frame fills a cell of another shape: crop the sides, pad with bars, or "
+            "stretch.",
+            show_default="crop",
+            autocompletion=complete.choices("pack.fit"),
+        ),
+    ] = None,
+    background: Annotated[
+        str | None,
+        _grid(
+            metavar="COLOR",
+            help="Color of bars and of transparent pixels: a name or #rrggbb.",
+            show_default="black",
+        ),
+    ] = None,
+    output: Annotated[Path, _output("-o", "--output", help="Dataset folder to write to.")] = Path(
+        "vidgrid"
+    ),
+    format: Annotated[
+        str | None,
+        _output(
+            help="File format of the grids: jpg, png or webp. png and webp are lossless.",
+            show_default="jpg",
+            autocompletion=complete.choices("pack.format"),
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None, _output(help="JPEG quality, 1 to 100.", show_default="95")
+    ] = None,
+    force: Annotated[bool, _output("--force", help="Make grids that are there again.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be written; write nothing.")
+        bool, _run("--dry-run", help="Print what would be written. Write nothing.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make finished grids again.")] = False,
+    workers: Annotated[
+        int | None, _run(help="Number of processes.", show_default="one per CPU core")
+    ] = None,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
+        str | None,
+        _run(
+            metavar="NAME|FILE",
+            help="Profile with the settings that flags do not set.",
+            autocompletion=complete.profiles,
+        ),
     ] = None,
 ) -> None:
     """Turn videos and folders of frames into grid images.
 
-    Sub-folders such as train/ and val/ stay. A text beside a source (clip.txt
-    for clip.mp4) becomes the content of its caption. Run again, it finishes
-    what is missing, and makes again what has changed.
+    Sub-folders such as train/ and val/ are kept. The text in a file beside a source (clip.txt
+    for clip.mp4) becomes the content of its caption. Run the command again to finish what is
+    missing and to redo what has changed.
 
     Example: gridctl pack videos/ --rows 4 --cols 6
     """
@@ -150,21 +199,13 @@ def pack(
 
 
 def _from_stdin(sources: list[Path]) -> list[Path]:
-    """`sources`, each - replaced by the paths on stdin: a line each, or NUL after each."""
-    found: list[Path] = []
-    for source in sources:
-        if str(source) != "-":
-            found.append(source)
-            continue
-        text = os.fsdecode(sys.stdin.buffer.read())
-        if "\0" in text:
-            names = text.split("\0")
-        else:  # splitlines() would split names that hold a form feed or a Unicode separator
-            names = [line.removesuffix("\r") for line in text.split("\n")]
-        if not any(names):
-            raise UsageError("stdin holds no path; pipe some in, such as find . -name '*.mp4'.")
-        found.extend(Path(name) for name in names if name)
-    return found
+    """`sources`, with each - replaced by the paths on stdin."""
+    from gridctl.pack.lists import read_paths
+
+    if not any(str(source) == "-" for source in sources):
+        return sources
+    listed = read_paths(sys.stdin.buffer.read())
+    return [path for source in sources for path in (listed if str(source) == "-" else [source])]
 
 
 def _seconds(text: str | None) -> float | None:

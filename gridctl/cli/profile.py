@@ -1,12 +1,16 @@
-"""`gridctl profile`: list, show, check and start profiles."""
+"""`gridctl profile`: list, show, check and write profiles."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gridctl.cli import complete
 from gridctl.cli.shell import Shell, with_shell
 from gridctl.errors import ProfileError, UsageError
 from gridctl.files import write_text
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from gridctl.profile import LoadedProfile
 
 profile_app = typer.Typer(
-    help="List, show, check and start profiles.",
+    help="List, show, check and write profiles: TOML files with the settings of a project.",
     epilog="Start with `gridctl profile list`.",
     no_args_is_help=True,
 )
@@ -24,7 +28,7 @@ profile_app = typer.Typer(
 @profile_app.command("list", epilog="Example: `gridctl profile list`")
 @with_shell
 def list_profiles(shell: Shell) -> None:
-    """List the profiles that ship, and whether this machine can run them."""
+    """List the profiles that come with gridctl, and what this machine lacks to run them."""
     from gridctl.machine.needs import missing_for, this_machine
     from gridctl.profile import load_profile, shipped_profiles
 
@@ -37,9 +41,9 @@ def list_profiles(shell: Shell) -> None:
     width = max(len(row["name"]) for row in rows)
     lines = []
     for row in rows:
-        lines.append(f"{row['name']:<{width}}  {row['about']}")
-        verdict = [f"- {reason}" for reason in row["reasons"]] or ["+ fits this machine"]
-        lines += [f"{'':<{width}}  {line}" for line in verdict]
+        lines += _wrapped(f"{row['name']:<{width}}  {row['about']}", indent=width + 2)
+        for verdict in [f"- {reason}" for reason in row["reasons"]] or ["+ fits this machine"]:
+            lines += _wrapped(f"{'':<{width}}  {verdict}", indent=width + 4)
     shell.results(lines, rows)
 
 
@@ -50,17 +54,21 @@ def show(
     profile: Annotated[
         str | None,
         typer.Argument(
-            help="A shipped profile or a file; without it, the one that generate "
-            "and train would take here.",
-            metavar="[NAME|PATH]",
+            help="Name of a shipped profile, or a file. Without it, the profile that generate and "
+            "train would use here.",
+            metavar="NAME|FILE",
             show_default=False,
+            autocompletion=complete.profiles,
         ),
     ] = None,
 ) -> None:
-    """Print every effective value and where it came from; the output is a profile again."""
-    from gridctl.profile import resolve_profile, show_lines, values_of
+    """Print every setting and where it came from.
 
-    loaded = resolve_profile(profile, fallback="tiny")
+    The output is a valid profile.
+    """
+    from gridctl.profile import BUILT_IN, resolve_profile, show_lines, values_of
+
+    loaded = resolve_profile(profile, fallback=BUILT_IN)
     shell.note(loaded.choice)
     data = {
         key: {"value": value, "origin": loaded.origins[key]}
@@ -74,11 +82,28 @@ def show(
 def check(
     shell: Shell,
     profiles: Annotated[
-        list[str], typer.Argument(help="Shipped profiles or files.", metavar="NAME|PATH...")
+        list[str],
+        typer.Argument(
+            help="Names of shipped profiles, or files.",
+            metavar="NAME|FILE",
+            autocompletion=complete.profiles,
+        ),
     ],
 ) -> None:
-    """List every fault of these profiles and of what they extend; exit code 2 if any has one."""
-    faults: dict[str, tuple[str, ...]] = {name: _faults(name) for name in profiles}
+    """List every fault in profiles and in what they extend.
+
+    The exit code is 2 if there is any.
+    """
+    from gridctl.profile.advice import unused_settings
+
+    faults: dict[str, tuple[str, ...]] = {}
+    for name in profiles:
+        try:
+            for line in unused_settings(_loaded(name)):
+                shell.note(line)
+            faults[name] = ()
+        except ProfileError as error:
+            faults[name] = error.faults
     lines = [f"{name}: ok" for name in profiles if not faults[name]]
     shell.results(lines, [{"profile": name, "faults": faults[name]} for name in profiles])
     found = list(dict.fromkeys(fault for each in faults.values() for fault in each))
@@ -90,18 +115,27 @@ def check(
 @with_shell
 def init(
     shell: Shell,
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("gridctl.toml"),
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("gridctl.toml"),
     source: Annotated[
-        str, typer.Option("--from", help="The shipped profile to extend.", metavar="NAME")
+        str,
+        typer.Option(
+            "--from",
+            help="Shipped profile to extend.",
+            metavar="NAME",
+            autocompletion=complete.profiles,
+        ),
     ] = "tiny",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Write a commented profile that extends a shipped one, with every key ready to be set."""
+    """Write a profile that extends a shipped one.
+
+    It has every key in a comment, with its meaning and its present value.
+    """
     from gridctl.profile import shipped_profiles, starter_toml
 
     if source not in shipped_profiles():
         raise UsageError(
-            f"--from {source} is no profile that ships; choose {', '.join(shipped_profiles())}."
+            f"--from {source} is not a shipped profile; choose {', '.join(shipped_profiles())}."
         )
     write_text(path, starter_toml(source, _loaded(source)), force=force)
     shell.results([path], {"profile": str(path), "extends": source})
@@ -113,9 +147,9 @@ def _loaded(name: str) -> LoadedProfile:
     return load_profile(name)
 
 
-def _faults(name: str) -> tuple[str, ...]:
-    try:
-        _loaded(name)
-    except ProfileError as error:
-        return error.faults
-    return ()
+def _wrapped(line: str, *, indent: int) -> list[str]:
+    """`line` as lines that fit the terminal. Unchanged where stdout is none."""
+    if not sys.stdout.isatty():
+        return [line]
+    width = max(indent + 20, shutil.get_terminal_size().columns)
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False)

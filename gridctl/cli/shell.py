@@ -1,6 +1,6 @@
-"""Shell manners shared by all commands: where output goes and who wants to see it.
+"""What all commands share: where output goes, common flags, and the look of help pages.
 
-Results go to stdout, everything else to stderr; progress bars only on a terminal.
+Results go to stdout, everything else to stderr. Progress bars appear only on a terminal.
 """
 
 from __future__ import annotations
@@ -12,33 +12,36 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.models import OptionInfo, ParameterInfo
 
+from gridctl.files import expand_home
 from gridctl.progress import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shell:
-    """What the user asked of gridctl's manners on this call."""
+    """How this call prints."""
 
     quiet: bool = False
     verbose: bool = False
     json: bool = False
 
     def note(self, text: str) -> None:
-        """Tell something on stderr that is not a result."""
+        """Print on stderr what is not a result."""
         if not self.quiet:
             print(text, file=sys.stderr)
 
     def detail(self, text: str) -> None:
-        """Tell something on stderr that only `--verbose` asks for."""
+        """Print on stderr what only `--verbose` shows."""
         if self.verbose:
             print(text, file=sys.stderr)
 
     def results(self, lines: Sequence[object], data: object) -> None:
-        """Print results on stdout: one per line, or `data` as JSON with `--json`."""
+        """Print results on stdout, one per line, or `data` as JSON with `--json`."""
         if self.json:
             print(json.dumps(data, indent=2, default=str, ensure_ascii=False))
         else:
@@ -72,27 +75,68 @@ class Shell:
 def with_shell(command: Callable[..., None]) -> Callable[..., None]:
     """Replace a command's first parameter `shell` by the flags that all commands have."""
     flags = {
-        "json": Annotated[bool, typer.Option("--json", help="Print results as JSON.")],
-        "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")],
-        "verbose": Annotated[bool, typer.Option("--verbose", help="Tell more on stderr.")],
-        "traceback": Annotated[
-            bool, typer.Option("--traceback", help="Show the Python traceback of an error.")
-        ],
+        "json": _general("--json", help="Print results as JSON."),
+        "quiet": _general("--quiet", "-q", help="Print only results and errors."),
+        "verbose": _general("--verbose", help="Print more details on stderr."),
+        "traceback": _general("--traceback", help="Show the Python traceback of an error."),
+        "help": _general(
+            "--help", "-h", help="Show this page and exit.", is_eager=True, callback=_print_help
+        ),
     }
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
         given = {name: arguments.pop(name) for name in flags}
+        del given["help"]
         del given["traceback"]  # __main__ reads it: an error may come before this point
-        command(Shell(**given), **arguments)
+        command(Shell(**given), **{name: _at_home(name, arguments[name]) for name in arguments})
 
     signature = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
-        inspect.Parameter(name, keyword, default=False, annotation=annotation)
-        for name, annotation in flags.items()
+        inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, option])
+        for name, option in flags.items()
     ]
     own = [p.replace(kind=keyword) for p in list(signature.parameters.values())[1:]]
+    for parameter in (*own, *shared):
+        _tidy(parameter.annotation)
+    wrapper.__doc__ = _as_paragraphs(command.__doc__ or "")
     wrapper.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
     return wrapper
+
+
+_general = functools.partial(typer.Option, rich_help_panel="General")
+
+
+def _print_help(context: typer.Context, asked: bool) -> None:
+    if asked:
+        context.get_help()  # Typer prints the page itself
+        raise typer.Exit()
+
+
+def _tidy(annotation: Any) -> None:
+    """Show flags without a type, and defaults without parentheses."""
+    kind, *rest = get_args(annotation)
+    for info in rest:
+        if isinstance(info, OptionInfo) and kind is bool:
+            info.metavar = ""
+        if isinstance(info, ParameterInfo) and isinstance(info.show_default, str):
+            info.help = f"{info.help} \\[default: {info.show_default}]"
+            info.show_default = False
+
+
+def _as_paragraphs(text: str) -> str:
+    """Join the lines of each paragraph: Typer keeps line breaks, which look odd at other widths."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """A path with its `~` expanded, which shells do not do in --output=~/name."""
+    if isinstance(value, Path):
+        return Path(expand_home(str(value)))
+    if isinstance(value, str) and name == "output":  # a trailing slash has a meaning there
+        return expand_home(value)
+    if isinstance(value, list):
+        return [_at_home(name, item) for item in value]
+    return value

@@ -10,6 +10,9 @@ import typer
 from gridctl.cli.batch import report
 from gridctl.cli.shell import Shell
 
+INPUT, OUTPUT, RUN = "Images from elsewhere", "Output", "Run"
+FORMATS = ["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
+
 
 def unpack(
     shell: Shell,
@@ -18,7 +21,7 @@ def unpack(
         typer.Argument(
             help="Grid images, or folders of them.",
             show_default=False,
-            readable=False,  # one that is not has its own line, and the others are done
+            readable=False,  # an unreadable one gets its own error line, the others are done
         ),
     ],
     output: Annotated[
@@ -26,43 +29,87 @@ def unpack(
         typer.Option(
             "-o",
             "--output",
-            help="One clip: clip.mp4, .webm, .gif, .webp, .apng, or frames/. Many: a folder.",
+            rich_help_panel=OUTPUT,
+            help="Clip to write: NAME.mp4, .webm, .gif, .webp or .apng, or NAME/ for frames. "
+            "Several grids go into a folder of this name.",
             show_default=False,
         ),
     ],
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Of many clips: mp4, webm, gif, webp, apng; frames (PNG) or jpg (frames too)."
+            rich_help_panel=OUTPUT,
+            help="Format of the clips in a folder: mp4, webm, gif, webp, apng, frames (PNG) or "
+            "jpg (JPEG frames).",
+            show_default="mp4",
+            autocompletion=lambda: FORMATS,
         ),
-    ] = "mp4",
-    codec: Annotated[
-        str | None, typer.Option(help="mp4: h264, hevc or av1. webm: vp9 or av1.")
-    ] = None,
-    crf: Annotated[
-        int | None, typer.Option(help="Of mp4 and webm: 0 is best; near-lossless if left out.")
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Frames per second, if not the clip's own.")
+        float | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Frame rate.",
+            show_default="the clip's own",
+        ),
     ] = None,
-    rows: Annotated[int | None, typer.Option(help="Rows of an image without facts.")] = None,
-    cols: Annotated[int | None, typer.Option(help="Columns of an image without facts.")] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Video codec. mp4: h264, hevc or av1. webm: vp9 or av1.",
+            show_default="h264, vp9",
+            autocompletion=lambda: ["h264", "hevc", "av1", "vp9"],
+        ),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Quality of mp4 and webm: 0 is best, larger numbers give smaller files.",
+            show_default="near-lossless",
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=INPUT, help="Number of cells from top to bottom."),
+    ] = None,
+    cols: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=INPUT, help="Number of cells from left to right."),
+    ] = None,
     order: Annotated[
-        str | None, typer.Option(help="Order of an image without facts.", show_default="row-major")
+        str | None,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="Path of the frames through the cells: row-major or serpentine.",
+            show_default="row-major",
+            autocompletion=lambda: ["row-major", "serpentine"],
+        ),
     ] = None,
     detect: Annotated[
-        bool, typer.Option("--detect", help="Find rows and columns of such an image by its seams.")
+        bool,
+        typer.Option(
+            "--detect", rich_help_panel=INPUT, help="Guess rows and columns from the pixels."
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=RUN, help="Overwrite existing files.")
+    ] = False,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            rich_help_panel=RUN,
+            help="Profile with the defaults of these flags.",
+        ),
     ] = None,
 ) -> None:
     """Turn grid images back into clips or frames.
 
-    An image that gridctl made knows its grid and its rate: no flags are
-    needed. The grids of one clip become one clip again. Frames in a folder
-    are exact. Padded cells are left out.
+    An image that gridctl made knows its grid and its frame rate, so no flags are needed. Grids
+    of one clip become one clip again, and padding is left out. Frames in a folder, WebP and
+    APNG are lossless.
 
     Example: gridctl unpack vidgrid/vid1.jpg -o clip.mp4
     """
@@ -72,24 +119,17 @@ def unpack(
     loaded = resolve_profile(
         profile,
         fallback=None,
-        overrides={"grid.rows": rows, "grid.cols": cols, "grid.order": order},
+        overrides={
+            "grid.rows": rows,
+            "grid.cols": cols,
+            "grid.order": order,
+            "unpack.format": format,
+            "unpack.fps": fps,
+            "unpack.codec": codec,
+            "unpack.crf": crf,
+        },
     )
     shell.detail(loaded.choice)
-    grid, said = loaded.profile.grid, loaded.origins
     with shell.progress("unpack") as progress:
-        result = run(
-            sources,
-            output,
-            # A default is no knowledge: only what a flag or a profile says of the image.
-            rows=grid.rows if said["grid.rows"] != "default" else None,
-            cols=grid.cols if said["grid.cols"] != "default" else None,
-            order=grid.order,
-            fps=fps,
-            detect=detect,
-            format=format,  # type: ignore[arg-type]  # it is checked there
-            codec=codec,
-            crf=crf,
-            force=force,
-            progress=progress,
-        )
+        result = run(sources, output, loaded.profile, detect=detect, force=force, progress=progress)
     report(shell, result, verb="unpacked")

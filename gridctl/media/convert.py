@@ -1,7 +1,7 @@
-"""A decoded frame → its cell: crop, scale and colours in one pass of swscale.
+"""A decoded frame → its cell: crop, scale and convert colors in one pass of swscale.
 
-Cropping first and then scaling by area to planar RGB is the quickest way through swscale,
-and the one that weighs every source pixel, chroma included.
+Cropping first and then scaling by area to planar RGB is swscale's fastest path, and it takes
+every source pixel into account, chroma included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gridctl.media.fit import Fit
 from gridctl.media.hdr import Transfer, tone_map
 from gridctl.media.images import Picture
 
-# ITU-T H.273's numbers, as frames carry them.
+# Code points of ITU-T H.273, as frames carry them.
 _MATRICES = {
     1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020",
     14: "bt2020",
@@ -29,7 +29,7 @@ _FULL_RANGE = 2
 
 
 class Turn(NamedTuple):
-    """One of the eight ways to turn or mirror a picture; the diagonal first, then flips."""
+    """One of the eight ways to rotate or mirror a picture: transpose first, then flip."""
 
     transpose: bool = False
     flip_x: bool = False
@@ -42,11 +42,11 @@ class Turn(NamedTuple):
 
 
 class Converter:
-    """Turns a clip's frames into cells, upright, with square pixels, as 8-bit RGB."""
+    """Converts a clip's frames to cells: upright, with square pixels, in 8-bit RGB."""
 
     def __init__(self, fit: Fit, pixel_aspect: float = 1.0) -> None:
         self.hdr: Transfer | None = None
-        """Set once an HDR frame has been tone-mapped."""
+        """Kind of the HDR frames that were tone-mapped, if any."""
         self._fit = fit
         self._pixel_aspect = pixel_aspect
         self._shape: tuple[object, ...] | None = None
@@ -64,7 +64,7 @@ class Converter:
             frame.width, frame.height, frame.format.name, int(frame.colorspace or 0),
             int(frame.color_range or 0), interlaced, transfer,
         )  # fmt: skip
-        if shape != self._shape:  # the first frame, or a stream that changes its size
+        if shape != self._shape:  # the first frame, or the stream changed its format
             self._turn = turn_of(decoded)
             self._graph = self._make_graph(frame, interlaced=interlaced, deep=transfer is not None)
             self._shape = shape
@@ -84,30 +84,30 @@ class Converter:
         lines = (frame.height + 1) // 2 if interlaced else frame.height
         size = frame.width, lines
         aspect = self._pixel_aspect * lines / frame.height
-        # A flat cell may show less than a line of the frame; a crop keeps whole chroma samples.
+        # A flat cell may show less than one line. Cropping also keeps whole chroma samples.
         width, height = fit.visible(size, aspect)
         visible = min(size[0], max(4, width)), min(size[1], max(4, height))
         inner = fit.inner(size, aspect)
         steps = []
-        if interlaced:  # one field: no comb, no neighbour needed, always the same moment
+        if interlaced:  # one field: no combing, and it needs no other frame
             steps.append(("field", "type=top"))
         if visible != size:
             steps.append(("crop", f"{visible[0]}:{visible[1]}"))
         shrinks = visible[0] >= inner[0] and visible[1] >= inner[1]
         method = "area" if shrinks else "bicubic"
-        steps.append(("scale", f"{inner[0]}:{inner[1]}:flags={method}{colours_of(frame)}"))
+        steps.append(("scale", f"{inner[0]}:{inner[1]}:flags={method}{colors_of(frame)}"))
         steps.append(("format", "gbrp16le" if deep else "gbrp"))
         return _graph(frame, steps)
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
-    """Whether pixels of the frame can be transparent."""
+    """Whether the frame's format has transparency."""
     layout = frame.format
     return layout.name == "pal8" or any(part.is_alpha for part in layout.components)
 
 
 def turn_of(frame: av.VideoFrame) -> Turn:
-    """What the frame's display matrix (ISO 14496-12, 8.3.2) asks for: phones film like that."""
+    """The turn in the frame's display matrix (ISO 14496-12, 8.3.2), which phones use."""
     side_data: Any = frame.side_data
     matrix = side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
@@ -118,11 +118,11 @@ def turn_of(frame: av.VideoFrame) -> Turn:
     return Turn(flip_x=a < 0, flip_y=d < 0)
 
 
-def colours_of(frame: av.VideoFrame) -> str:
+def colors_of(frame: av.VideoFrame) -> str:
     """The frame's matrix and range as options of the scale filter.
 
-    A frame that does not say its matrix is BT.709 from 720 lines on and BT.601 below, as
-    players take it.
+    Like players, it takes a frame of unknown matrix for BT.709 from 720 lines on, and for
+    BT.601 below.
     """
     if frame.format.is_rgb or len(frame.format.components) < 3:
         return ""
@@ -133,8 +133,8 @@ def colours_of(frame: av.VideoFrame) -> str:
 
 
 def _over(frame: av.VideoFrame, background: tuple[int, int, int]) -> av.VideoFrame:
-    """The frame over `background`: before scaling, so that no hidden colour bleeds in."""
-    graph = _graph(frame, [("scale", f"flags=bicubic{colours_of(frame)}"), ("format", "rgba")])
+    """The frame over `background`. Call it before scaling, so that no hidden color bleeds in."""
+    graph = _graph(frame, [("scale", f"flags=bicubic{colors_of(frame)}"), ("format", "rgba")])
     graph.push(frame)
     flat = graph.pull()
     assert isinstance(flat, av.VideoFrame)
@@ -146,14 +146,14 @@ def _over(frame: av.VideoFrame, background: tuple[int, int, int]) -> av.VideoFra
 
 
 def _planes(frame: av.VideoFrame) -> Picture:
-    """A gbrp frame as (H, W, 3), in memory still a plane after the other.
+    """A gbrp frame as (H, W, 3), still stored as three planes.
 
-    Interleaving the bytes in NumPy costs half of what scaling costs; Pillow does it quicker,
-    once for the whole grid.
+    Interleaving in NumPy takes half as long as scaling. Pillow is faster, and does it once for
+    the whole grid.
     """
     planes = np.empty((3, frame.height, frame.width), np.uint8)
     for channel, plane in zip((1, 2, 0), frame.planes, strict=True):  # G, B, R
-        data: Any = plane  # it has the buffer protocol, which its type does not tell
+        data: Any = plane  # its type lacks the buffer protocol that it has
         lines = np.frombuffer(data, np.uint8).reshape(frame.height, plane.line_size)
         planes[channel] = lines[:, : frame.width]
     picture: Picture = planes.transpose(1, 2, 0)

@@ -1,7 +1,7 @@
 """The dataset folder: grid images, a caption .txt beside each, and metadata.jsonl.
 
-It is at once a Hugging Face ImageFolder and a kohya-style folder. The .txt is the truth
-for captions; `metadata.jsonl` is made again from it and from the images' facts.
+It is both a Hugging Face ImageFolder and a kohya-style folder. Captions live in the .txt
+files. `metadata.jsonl` is derived from them and from the facts in the images.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
+from gridctl.text import decode, encodable
 
 
 def list_grids(folder: Path) -> list[Path]:
-    """All grid images under `folder`, sub-folders such as train/ and val/ included.
+    """All grid images in `folder` and its sub-folders, such as train/ and val/.
 
-    Natural order, a folder's own images before its sub-folders'; hidden names are left
-    out, temporary files among them. Raises InputError if there is no folder or no image.
+    In natural order, the images of a folder before its sub-folders. Hidden names, such as
+    temporary files, are skipped. Raises InputError if there is no folder or no image.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; check the name, or make it with gridctl pack.")
@@ -38,42 +39,44 @@ def list_grids(folder: Path) -> list[Path]:
         images = (path for path in here if path.suffix.lower() in GRID_SUFFIXES)
         grids.extend(sorted(images, key=natural_key))
     if not grids:
-        raise InputError(f"{folder} holds no grid image; make some with gridctl pack.")
+        raise InputError(f"{folder} holds no grid images; make some with gridctl pack.")
     return grids
 
 
 def caption_path(image: Path) -> Path:
-    """Where the caption of `image` lies: beside it, as .txt."""
+    """The caption file of `image`: beside it, with the suffix .txt."""
     return image.with_suffix(".txt")
 
 
 def read_caption(image: Path) -> str | None:
-    """The caption beside `image`, or None if it has none (an empty file is none)."""
+    """The caption beside `image`, or None if the file is absent or empty."""
     return read_text(caption_path(image))
 
 
 def read_text(path: Path) -> str | None:
-    """The stripped UTF-8 text of a file; None if it is absent or blank.
+    """The stripped text of a file, or None if it is absent or blank.
 
-    Raises InputError for a file that is not UTF-8 text.
+    Raises InputError for a file that is not UTF-8 or UTF-16 text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").strip() or None
+        text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        return encodable(text).strip() or None
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
 
 
 def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = None) -> list[Path]:
-    """Make metadata.jsonl again for the grid images that lie directly in `folder`.
+    """Rewrite metadata.jsonl for the grid images directly in `folder`. Returns these images.
 
-    `known` are entries that need not be read from their images again. An image without facts is
-    listed with its name and caption only; one that cannot be read is left out, for whoever works
-    on it will say so. What is known of a caption's making stays, as long as the caption does.
-    Returns the images.
+    `known` has entries that need not be read from their images again. An image without facts
+    is listed with its name and caption only. An unreadable image is skipped: the command that
+    needs it reports it. The provenance of a caption is kept while its text is unchanged.
     """
     images = [path for path in image_files(folder) if path.suffix.lower() in GRID_SUFFIXES]
     made = read_provenance(folder)
@@ -91,11 +94,11 @@ def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = N
 
 
 def metadata_entry(image: Path, facts: Facts | None) -> dict[str, Any]:
-    """What metadata.jsonl says of a grid image with these facts and the caption beside it."""
+    """The entry in metadata.jsonl of a grid image with these facts."""
     entry: dict[str, Any] = {"file_name": image.name, "text": read_caption(image)}
     if facts:
         known = facts.to_json()
-        # The content, which is in the .txt; and what only a later run of pack wants to know.
+        # `text` would hide the caption, and made_from serves later runs of pack only.
         del known["gridctl"], known["text"], known["made_from"]
         entry.update(known)
     return entry

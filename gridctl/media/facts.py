@@ -1,4 +1,4 @@
-"""Facts: what a grid image knows of its clip, so that later commands need no flags."""
+"""Facts: what a grid image says about its clip, so that later commands need no flags."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FACTS_VERSION = 1
 class Facts:
     """The facts that are embedded in a grid image and listed in `metadata.jsonl`.
 
-    `times_seconds` are the real frames' times from the clip's start. `fps` plays the
-    packed frames in the clip's own duration. `num_frames` counts the real frames; the
-    cells after them are padding. `text` is the content that lay beside the source. `part`
-    is (number from 1 on, how many) among the grids of one clip, whose first `shared` frames
-    are also the last of the grid before. `made_from` tells the state of the source and the
-    options, so that a later run knows what is done.
+    `num_frames` counts the real frames. The cells after them are padding. `times_seconds` are
+    the times of the real frames, from the start of the clip. `fps` is the rate at which they
+    last as long as they did in the clip. `text` is the content from the .txt beside the source.
+    `part` is (number of this grid from 1 on, how many) among the grids of one clip, and the
+    first `shared` frames are also the last ones of the grid before. `made_from` is a digest of
+    the source and the options, by which a later run knows what it can skip.
 
     Raises InputError for facts that contradict each other.
     """
@@ -49,14 +49,16 @@ class Facts:
                 f"times_seconds has {len(self.times_seconds)} times for {self.num_frames} frames."
             )
         if not (math.isfinite(self.fps) and self.fps > 0):
-            raise InputError(f"fps is {self.fps}; it is a number above 0.")
+            raise InputError(f"fps is {self.fps}; it must be a number above 0.")
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
-            raise InputError(f"part is {self.part[0]} of {self.part[1]}.")
+            raise InputError(f"part is {self.part[0]} of {self.part[1]}; parts count from 1.")
         if not 0 <= self.shared < self.num_frames:
-            raise InputError(f"shared is {self.shared} of {self.num_frames} frames.")
+            raise InputError(
+                f"shared is {self.shared}; a grid of {self.num_frames} frames shares fewer."
+            )
 
     def to_json(self) -> dict[str, Any]:
-        """The facts as plain JSON values; the names are `metadata.jsonl`'s."""
+        """The facts as JSON values, with the keys of `metadata.jsonl`."""
         return {
             "gridctl": FACTS_VERSION,
             **self.grid.to_json(),
@@ -72,10 +74,10 @@ class Facts:
 
     @classmethod
     def from_json(cls, data: Any, path: Path) -> Facts:
-        """The facts that `to_json` wrote into the image at `path`; InputError if damaged."""
+        """The facts that `to_json` wrote into the image at `path`. Raises InputError if damaged."""
         try:
             if data["gridctl"] != FACTS_VERSION:
-                raise InputError(f"they are of version {data['gridctl']}.")
+                raise InputError(f"their version is {data['gridctl']}, not {FACTS_VERSION}.")
             text, part, made_from = (data.get(key) for key in ("text", "part", "made_from"))
             return cls(
                 grid=Grid.from_json(data),
@@ -100,7 +102,7 @@ class Facts:
 
 
 def facts_from_text(text: str, path: Path) -> Facts | None:
-    """Facts in an image description; None if it is somebody else's text."""
+    """Facts in an image description, or None if another program wrote it."""
     try:
         data = json.loads(text)
     except ValueError:

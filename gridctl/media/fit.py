@@ -1,4 +1,4 @@
-"""Fit: how a frame of any shape meets its cell."""
+"""Fit: how a frame of any shape fills its cell."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ FitMode = Literal["crop", "pad", "stretch"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Frames become `cell` (width, height) by `mode`: crop fills the cell and cuts the rest,
-    pad shows the whole frame between bars, stretch heeds no shape.
+    """How frames are scaled to `cell` (width, height).
 
-    `background` is the (red, green, blue) of the bars, and lies under transparent pixels.
+    Mode "crop" fills the cell and cuts off the sides, "pad" shows the whole frame between
+    bars, "stretch" distorts it. `background` is the (red, green, blue) of the bars and of
+    transparent pixels.
 
     Raises UsageError for an unknown mode.
     """
@@ -35,21 +36,21 @@ class Fit:
             )
 
     def turned(self) -> Fit:
-        """The same for frames that are turned by a quarter after they were scaled."""
+        """The same fit for frames that are rotated by 90 degrees after scaling."""
         return Fit(cell=self.cell[::-1], mode=self.mode, background=self.background)
 
     def visible(self, size: tuple[int, int], pixel_aspect: float = 1.0) -> tuple[int, int]:
-        """(width, height) of the middle of a frame of `size` that the cell shows."""
+        """(width, height) of the part of a frame of `size` that the cell shows, in its middle."""
         width, height = size
         if self.mode != "crop":
             return size
-        aspect = self.cell[0] / self.cell[1] / pixel_aspect  # of the cell, in the frame's pixels
+        aspect = self.cell[0] / self.cell[1] / pixel_aspect  # the cell's, in the frame's pixels
         if width > height * aspect:
             return max(1, round(height * aspect)), height
         return width, max(1, round(width / aspect))
 
     def inner(self, size: tuple[int, int], pixel_aspect: float = 1.0) -> tuple[int, int]:
-        """(width, height) that this part is scaled to: the cell, or less of it for pad."""
+        """(width, height) that this part is scaled to: the cell, or less with bars around it."""
         if self.mode != "pad":
             return self.cell
         width, height = self.cell
@@ -59,7 +60,7 @@ class Fit:
         return width, max(1, round(width / aspect))
 
     def place(self, picture: Picture) -> Picture:
-        """`picture` (h, w, 3) in the middle of the cell (H, W, 3), background around it."""
+        """`picture` (h, w, 3) in the middle of a cell (H, W, 3), with background around it."""
         width, height = self.cell
         if picture.shape[:2] == (height, width):
             return picture
@@ -74,7 +75,7 @@ class Fit:
         image = flatten(image, self.background)
         inner = self.inner(image.size)
         shrinks = image.width >= inner[0] and image.height >= inner[1]
-        # For shrinking, Hamming is as clean as Lanczos at less than half its time.
+        # When shrinking, Hamming looks as good as Lanczos in less than half the time.
         method = Image.Resampling.HAMMING if shrinks else Image.Resampling.LANCZOS
         if self.mode == "crop":
             return np.asarray(ImageOps.fit(image, inner, method=method))
@@ -93,9 +94,9 @@ def flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
     return Image.alpha_composite(under, image.convert("RGBA")).convert("RGB")
 
 
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """`white` or `#ffcc00` → (red, green, blue); UsageError for anything else."""
+def parse_color(text: str) -> tuple[int, int, int]:
+    """`white` or `#ffcc00` → (red, green, blue). Raises UsageError for anything else."""
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError:
-        raise UsageError(f"colour {text!r} is unknown; write white, or #ffcc00.") from None
+        raise UsageError(f"color {text!r} is unknown; write white, or #ffcc00.") from None

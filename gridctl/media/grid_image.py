@@ -1,4 +1,4 @@
-"""The grid image: frames composed into one picture with its facts, and split again."""
+"""The grid image: compose frames into one picture with its facts, and split it again."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
-from gridctl.geometry import Grid
+from gridctl.geometry import Grid, Sheet
 from gridctl.media.facts import Facts, facts_from_text
 from gridctl.media.fit import Fit
 from gridctl.media.images import Frames, Picture, open_image
 
 GridFormat = Literal["jpg", "png", "webp"]
-# Pixels: the longest side that a format has, and the largest image that Pillow reads again.
+# Pixels: the longest side that each format allows, and the largest image that Pillow opens.
 MAX_SIDES: dict[GridFormat, int] = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
 MAX_PIXELS = 178_956_970
 GRID_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
-# EXIF lies in JPEG, PNG and WebP alike. Its description is ASCII by specification, and
-# so is JSON with escapes: any language survives.
+# JPEG, PNG and WebP can all carry EXIF. Its description is ASCII by specification, and JSON with
+# escapes is ASCII too, so text in any language survives.
 _IMAGE_DESCRIPTION = 0x010E
-_MAX_EXIF_BYTES = 65_000  # a JPEG segment's 65,533 less EXIF's own frame
+_MAX_EXIF_BYTES = 65_000  # a JPEG segment holds 65,533, including EXIF's own header
 
 
 def check_format(name: str) -> GridFormat:
-    """`name` as a format that grids are written in; UsageError for any other."""
+    """`name` as a format of grid images. Raises UsageError for any other."""
     for known in get_args(GridFormat):
         if name == known:
             return known  # type: ignore[no-any-return]
@@ -37,9 +37,9 @@ def check_format(name: str) -> GridFormat:
 
 
 def compose(frames: Frames, grid: Grid) -> Picture:
-    """Lay frames (F, h, w, 3) out as one image (H, W, 3); F fills the grid exactly.
+    """Lay out frames (F, h, w, 3) as one image (H, W, 3).
 
-    Raises UsageError for frames of another number or size.
+    Raises UsageError if the number or size of the frames is not the grid's.
     """
     width, height = grid.cell
     if frames.shape != (grid.num_frames, height, width, 3):
@@ -51,7 +51,7 @@ def compose(frames: Frames, grid: Grid) -> Picture:
     return image
 
 
-def split(image: Picture, grid: Grid) -> Frames:
+def split(image: Picture, grid: Sheet) -> Frames:
     """Cut a grid image (H, W, 3) into its frames (F, h, w, 3), in frame order.
 
     Raises UsageError for an image that is not the grid's size.
@@ -59,16 +59,16 @@ def split(image: Picture, grid: Grid) -> Frames:
     height, width = image.shape[:2]
     if (width, height) != grid.image_size:
         raise UsageError(
-            f"an image of {width}x{height} pixels is no grid of {grid}; "
+            f"an image of {width}x{height} pixels is not a grid of {grid}; "
             f"that is {grid.image_size[0]}x{grid.image_size[1]}."
         )
     return np.stack([image[box.slices] for box in grid.boxes()])
 
 
 def scale_cells(image: Picture, grid: Grid, cell: tuple[int, int]) -> Picture:
-    """Scale each cell by itself to `cell` (width, height), so that no border bleeds.
+    """Scale each cell separately to `cell` (width, height), so that neighbors do not mix.
 
-    Raises UsageError if that would enlarge a cell: there is no detail to train on.
+    Raises UsageError if that would enlarge a cell: it adds no detail to train on.
     """
     if cell == grid.cell:
         return image
@@ -91,10 +91,11 @@ def save_grid(
     force: bool = False,
     durable: bool = True,
 ) -> None:
-    """Write a grid image with its facts, by suffix: JPEG 4:4:4, PNG or lossless WebP.
+    """Write a grid image with its facts. The suffix says JPEG (4:4:4), PNG or lossless WebP.
 
-    Raises InputError if `path` exists without `force`, cannot be written, or the facts
-    are too long to embed; UsageError for another suffix or a quality outside 1 to 100.
+    Raises InputError if `path` exists and `force` is not given, if it cannot be written, or if
+    the facts are too long to embed. Raises UsageError for another suffix or a quality outside
+    1 to 100.
     """
     kind = check_format(path.suffix.lower().lstrip(".").replace("jpeg", "jpg"))
     if not 1 <= quality <= 100:
@@ -111,7 +112,7 @@ def save_grid(
 
 
 def _as_image(picture: Picture) -> Image.Image:
-    """A picture for Pillow; one that lies in memory as three planes is put together there."""
+    """A picture as a Pillow image. Pillow interleaves planar pictures faster than NumPy."""
     if picture.flags.c_contiguous:
         return Image.fromarray(picture)
     planes = (np.ascontiguousarray(picture[..., channel]) for channel in range(3))
@@ -121,8 +122,8 @@ def _as_image(picture: Picture) -> Image.Image:
 def load_grid(path: Path) -> tuple[Picture, Facts | None]:
     """A grid image (H, W, 3) and its facts, if it has any.
 
-    Raises InputError for a missing or broken image, damaged facts, or an image that was
-    scaled or cropped since.
+    Raises InputError for a missing or broken image, for damaged facts, and for an image that
+    was scaled or cropped after packing.
     """
     with open_image(path) as image:
         facts = _facts(image, path)
@@ -130,13 +131,13 @@ def load_grid(path: Path) -> tuple[Picture, Facts | None]:
             raise InputError(
                 f"{path} is {image.width}x{image.height} pixels, but its facts say "
                 f"{facts.grid.image_size[0]}x{facts.grid.image_size[1]}; "
-                "it was scaled or cropped since, so pack its clip again."
+                "it was scaled or cropped after packing, so pack its clip again."
             )
         return np.asarray(image.convert("RGB")), facts
 
 
 def load_facts(path: Path) -> Facts | None:
-    """The facts alone, without decoding the picture; None if it has none."""
+    """The facts of a grid image, or None. Does not decode the picture."""
     with open_image(path) as image:
         return _facts(image, path)
 

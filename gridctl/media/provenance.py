@@ -1,8 +1,8 @@
-"""Who made a caption: its backend, model and prompt, beside its text in metadata.jsonl.
+"""Provenance of captions: the backend, model and prompt that made each text.
 
-They belong to a text: whoever edits the .txt by hand is its author, and they are dropped.
-While a run lasts, they are kept in a journal, one line a caption, so that a run that is
-killed after a thousand captions still knows how each was made; metadata.jsonl takes them in.
+It is listed in metadata.jsonl and belongs to the text: editing the .txt by hand drops it.
+During a run it goes to a journal, one line per caption, so that a run that is killed after a
+thousand captions loses none of it. Writing metadata.jsonl takes the journal in.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ FIELDS = ("caption_backend", "caption_model", "caption_prompt")
 
 
 def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) -> None:
-    """Add to the journal of `image`'s folder that its caption `text` was made by `fields`.
+    """Note in the folder's journal that `fields` made the caption `text` of `image`.
 
-    Call it before the caption is written: a line without its caption does no harm.
+    Call it before writing the caption: a line without its caption does no harm.
     Raises InputError for a folder that cannot be written.
     """
     line = json.dumps({"file_name": image.name, "text": text, **fields}, ensure_ascii=False)
     path = image.parent / JOURNAL
     try:
         with path.open("a", encoding="utf-8") as journal:
-            journal.write(f"\n{line}")  # the break first: the last line may have been cut off
+            journal.write(f"\n{line}")  # newline first: a crash may have cut off the last line
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}); "
-            "free some space, or choose a folder that is yours to write."
+            "free some space, or choose a folder that you can write to."
         ) from error
 
 
 def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:
-    """(file name, text) → FIELDS, from metadata.jsonl and the journal; the latest word wins.
+    """(file name, text) → FIELDS, from metadata.jsonl and the journal. The latest entry wins.
 
     Raises InputError for a file that cannot be read.
     """
@@ -52,7 +52,7 @@ def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]
 
 
 def drop_journal(folder: Path) -> None:
-    """Remove the journal, once metadata.jsonl has all of it."""
+    """Remove the journal. Call it when metadata.jsonl has all of it."""
     (folder / JOURNAL).unlink(missing_ok=True)
 
 
@@ -62,11 +62,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
-            continue  # a line that was cut off when the run was killed
+            continue  # cut off when the run was killed
         if isinstance(entry, dict):
             yield entry

@@ -7,7 +7,7 @@ from typing import Any
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.media.fit import Fit, parse_colour
+from gridctl.media.fit import Fit, parse_color
 from gridctl.media.grid_image import MAX_PIXELS, MAX_SIDES
 from gridctl.profile import PackSection, Profile
 
@@ -30,7 +30,7 @@ class PackOptions:
     def __post_init__(self) -> None:
         self._check_image_size()
         chosen = self.settings
-        parse_colour(chosen.background)
+        parse_color(chosen.background)
         if self.mode == "uniform" and (chosen.stride > 1 or chosen.overlap > 0):
             raise UsageError(
                 f"stride is {chosen.stride} and overlap {chosen.overlap}, but sample uniform "
@@ -69,7 +69,7 @@ class PackOptions:
 
     def fit(self) -> Fit:
         """How a frame fills its cell."""
-        background = parse_colour(self.settings.background)
+        background = parse_color(self.settings.background)
         return Fit(cell=self.grid.cell, mode=self.settings.fit, background=background)
 
     def facts(self) -> dict[str, Any]:

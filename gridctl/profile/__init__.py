@@ -2,7 +2,6 @@
 
 from gridctl.profile.load import (
     LoadedProfile,
-    find_profile,
     load_profile,
     resolve_profile,
     shipped_profiles,
@@ -22,7 +21,8 @@ from gridctl.profile.schema import (
     StageSection,
     TrainSection,
 )
-from gridctl.profile.write import profile_toml, show_lines, starter_toml, values_of, without_folder
+from gridctl.profile.text import profile_toml, values_of, without_folder
+from gridctl.profile.write import show_lines, starter_toml
 
 __all__ = [
     "BUILT_IN",
@@ -39,7 +39,6 @@ __all__ = [
     "Profile",
     "StageSection",
     "TrainSection",
-    "find_profile",
     "load_profile",
     "profile_toml",
     "resolve_profile",

@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 
 from gridctl.files import write_text
 from gridctl.profile.schema import Profile, StageSection
+from gridctl.profile.text import toml_value, values_of
 from gridctl.profile.values import Cell, Layout, Sampling
-from gridctl.profile.write import toml_value, values_of
 
 HEAD = """\
 # Profile keys

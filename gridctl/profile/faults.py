@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -10,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from gridctl.profile.schema import Profile
-from gridctl.profile.write import toml_value
+from gridctl.profile.text import toml_key, toml_value
 
 EXPECTED = {
     "int": "a whole number; write one like 4.",
@@ -99,8 +98,7 @@ def _dotted(location: tuple[str | int, ...]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            bare = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml_value(part)
-            text += f".{bare}" if text else bare
+            text += f".{toml_key(part)}" if text else toml_key(part)
     return text
 
 

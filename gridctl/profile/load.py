@@ -1,9 +1,9 @@
-"""From TOML files and flags to one frozen Profile, and where each of its values came from.
+"""From TOML files and flags to one frozen Profile, with the origin of each value.
 
-A value comes from the first of these that has it: a flag, the profile, what it extends,
-the memory preset (for the knobs of [memory]), the default. The preset itself is a value
-like any other: a child's preset replaces its parent's, with every knob that one filled in,
-while a knob that some file of the chain sets by name stays as it is set.
+A value comes from the first of these that has it: a flag, the profile, the profile that it
+extends, the memory preset (for keys of [memory]), the default. The preset itself is a value like
+any other: a child's preset replaces its parent's and every key that the parent's filled in. A key
+that any file of the chain sets by name is kept.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import tomli
 from pydantic import ValidationError
 
 from gridctl.errors import ProfileError
+from gridctl.files import expand_home
 from gridctl.profile.faults import faults_of, nearest
 from gridctl.profile.presets import PRESETS
 from gridctl.profile.schema import Profile
-from gridctl.profile.write import toml_value, values_of
+from gridctl.profile.text import toml_value, values_of
 
 ENVIRONMENT = "GRIDCTL_PROFILE"
 LOCAL_FILE = Path("gridctl.toml")
@@ -34,7 +35,7 @@ class LoadedProfile:
     """A profile, and for each dotted key of it where the value came from.
 
     An origin is "flag", a file, a shipped profile's name, "preset 24gb" or "default".
-    `choice` is a line for stderr that says which profile this is and why.
+    `choice` is a message that says which profile this is and why.
     """
 
     profile: Profile
@@ -62,27 +63,23 @@ def shipped_profiles() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def find_profile(flag: str | Path | None) -> str | Path | None:
-    """Which profile: the flag, `$GRIDCTL_PROFILE`, `./gridctl.toml`, or None."""
-    return _find(flag)[0]
-
-
 def resolve_profile(
     flag: str | Path | None,
     *,
     fallback: str | None,
     overrides: Mapping[str, Any] | None = None,
 ) -> LoadedProfile:
-    """Load the profile that `find_profile` finds, else `fallback`, else plain defaults.
+    """Load the flag's profile, else $GRIDCTL_PROFILE, else ./gridctl.toml, else `fallback`.
 
-    Raises ProfileError with every fault of the chain.
+    With no fallback the profile has the defaults. Raises ProfileError with every fault of the
+    chain.
     """
     source, reason = _find(flag)
     if source is None and fallback is not None:
-        source, reason = fallback, "no other was chosen"
+        source, reason = fallback, "the default"
     loaded = load_profile(source, overrides)
     if source is None:
-        return replace(loaded, choice="No profile: plain defaults.")
+        return replace(loaded, choice="No profile: using the defaults.")
     return replace(loaded, choice=f"Profile {loaded.source} ({reason}).")
 
 
@@ -91,9 +88,9 @@ def load_profile(
 ) -> LoadedProfile:
     """Read a shipped profile (by name) or a file, all it extends, and `overrides` on top.
 
-    `overrides` are flags by dotted key, `{"grid.rows": 4}`; None means not given.
-    A source of None is the plain defaults. Raises ProfileError with every fault of the
-    whole chain, each under the file in which it stands.
+    `overrides` are flags by dotted key, such as `{"grid.rows": 4}`. None means not given.
+    Without a source the profile has the defaults. Raises ProfileError with every fault of the
+    chain, each with the file that has it.
     """
     layers = [_flags(overrides or {}), *(_chain(source) if source is not None else [])]
     faults = [fault for layer in layers for fault in (*layer.faults, *_check(layer))]
@@ -127,7 +124,7 @@ def _flags(overrides: Mapping[str, Any]) -> _Layer:
 
 
 def _chain(source: str | Path) -> list[_Layer]:
-    """`source` and all it extends, child first; what cannot be read is a fault of a layer."""
+    """`source` and all it extends, child first. A file that cannot be read is a layer's fault."""
     layers: list[_Layer] = []
     seen: dict[Path, str] = {}
     asked_by, folder = "", Path()
@@ -156,7 +153,7 @@ def _locate(source: str | Path, folder: Path) -> tuple[str, Path | None]:
     shipped = shipped_profiles()
     if isinstance(source, str) and source in shipped:
         return source, shipped[source]
-    path = folder / source
+    path = folder / expand_home(str(source))
     return str(path if str(source) else source), path if path.is_file() else None
 
 
@@ -200,7 +197,7 @@ def _syntax(message: str) -> str:
 
 
 def _check(layer: _Layer) -> list[str]:
-    """Every key and value of one file; alone, so that a fault a child overrides shows too."""
+    """The faults of one file by itself, also those that a child overrides."""
     try:
         Profile.model_validate(layer.table)
     except ValidationError as error:
@@ -209,7 +206,7 @@ def _check(layer: _Layer) -> list[str]:
 
 
 def _merge(layers: list[_Layer]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Key by key, the first layer wins; then the preset fills the knobs that are left."""
+    """Take each key from the first layer that has it, then fill [memory] from the preset."""
     table: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
     for layer in layers:

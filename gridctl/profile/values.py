@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gridctl.errors import UsageError
+from gridctl.files import expand_home
 from gridctl.geometry import Grid, parse_size
 from gridctl.prompt import check_question, layout_template
 
@@ -56,11 +56,6 @@ def _as_value_error(check: Any, value: object) -> Any:
         return check(value)
     except UsageError as error:
         raise ValueError(str(error)) from None
-
-
-def expand_home(name: str) -> str:
-    """`~/name` → the path in the user's home; unchanged where there is no such home."""
-    return os.path.expanduser(name)  # noqa: PTH111  # Path.expanduser raises where none is
 
 
 Cell = Annotated[tuple[int, int], BeforeValidator(_parse_cell)]

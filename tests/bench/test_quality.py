@@ -1,63 +1,49 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from gridctl.bench import quality
-from gridctl.bench.quality import Score, bench_quality
+from gridctl.bench.quality import PARTS, Case, Score, bench_quality, judge_take, make_cases
 from gridctl.errors import InputError, UsageError
 from gridctl.toyworld.render import render_clip, render_frame
-from gridctl.toyworld.scene import is_held_out
+from gridctl.toyworld.scene import Scene, is_held_out
 
 Make = Callable[..., Any]
 COUNT = 6
 
 
-def drawer(part: Any, *, shift: int) -> Any:
-    """In place of the model: renders of the part's scenes, `shift` places further on."""
-    scenes, _ = quality._prompts(part, COUNT, 0)
-    scenes = scenes[shift:] + scenes[:shift]
-
-    def render(drawing: Any, *, progress: Any) -> Iterator[Any]:
-        for job, scene in zip(drawing.jobs, scenes, strict=True):
-            if drawing.task == "image":
-                yield job, render_frame(scene, 0.5, (64, 64))[None]
-            else:
-                yield job, render_clip(scene, 24, (64, 64))
-
-    return render
+def drawn(case: Case, scene: Scene) -> Any:
+    """A true render of `scene`, as what a case's part draws."""
+    if case.is_still:
+        return render_frame(scene, 0.5, (64, 64))[None]
+    return render_clip(scene, 24, (64, 64))
 
 
 @pytest.mark.parametrize(
     ("part", "own"), [("t2v", {"motion", "style"}), ("turn", {"turn order"}), ("image", {"style"})]
 )
 def test_true_renders_are_all_right_and_those_of_other_prompts_are_not(
-    part: Any,
-    own: set[str],
-    monkeypatch: pytest.MonkeyPatch,
-    make_profile: Make,
-    tmp_path: Path,
+    part: Any, own: set[str]
 ) -> None:
-    profile = make_profile(generate__size="64x64")
-    monkeypatch.setattr(quality, "render", drawer(part, shift=0))
-    true = bench_quality(profile, tmp_path / "true", count=COUNT, parts=[part])
-    assert {score.what for score in true.scores} == {"shape", "color", "background", "all", *own}
-    assert all(score.right == score.count == COUNT for score in true.scores)
-    monkeypatch.setattr(quality, "render", drawer(part, shift=1))
-    false = bench_quality(profile, tmp_path / "false", count=COUNT, parts=[part])
-    assert next(score.right for score in false.scores if score.what == "all") == 0
+    cases = make_cases(part, COUNT, 0)
+    others = [*cases[1:], cases[0]]
+    for case, other in zip(cases, others, strict=True):
+        right = judge_take(case, drawn(case, case.scene), seed=0).right
+        assert set(right) == {"shape", "color", "background", "all", *own}
+        assert all(right.values())
+        assert not judge_take(case, drawn(case, other.scene), seed=0).right["all"]
 
 
-@pytest.mark.parametrize("part", quality.PARTS)
+@pytest.mark.parametrize("part", PARTS)
 def test_no_prompt_is_of_what_training_saw(part: Any) -> None:
-    scenes, prompts = quality._prompts(part, 20, 5)
-    assert all(is_held_out(scene) for scene in scenes)
-    assert {scene.kind for scene in scenes} == {"solid" if part == "turn" else "shape"}
-    assert len(set(prompts)) > 15
-    assert quality._prompts(part, 4, 5)[1] == prompts[:4]
+    cases = make_cases(part, 20, 5)
+    assert all(is_held_out(case.scene) for case in cases)
+    assert {case.scene.kind for case in cases} == {"solid" if part == "turn" else "shape"}
+    assert len({case.prompt for case in cases}) > 15
+    assert make_cases(part, 4, 5) == cases[:4]
 
 
 def test_the_real_path_leaves_a_report_with_pictures(
@@ -68,7 +54,7 @@ def test_the_real_path_leaves_a_report_with_pictures(
         model__adapter=str(adapter), generate__steps=1, generate__size="64x64", generate__seed=3
     )
     result = bench_quality(profile, folder, count=2)
-    assert {score.part for score in result.scores} == set(quality.PARTS) - {"vae"}
+    assert {score.part for score in result.scores} == set(PARTS) - {"vae"}
     assert result.figures["vae PSNR dB"] > 25
     report = json.loads((folder / "quality.json").read_text())
     assert len(report["scores"]) == len(result.scores)

@@ -28,7 +28,7 @@ def t2v(gridctl: Cli, adapter: Path) -> Cli:
     return run
 
 
-def test_the_paths_are_the_output_and_the_rest_is_told(
+def test_paths_go_to_stdout_and_the_rest_to_stderr(
     t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert t2v(PROMPT, "-o", "new/out.mp4") == 0
@@ -65,13 +65,13 @@ def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture
     assert t2v("--prompts", "prompts.txt", "-o", "clips", "--json") == 0
     output = capsys.readouterr()
     assert json.loads(output.out) == {"written": [], "skipped": names}
-    assert "2 were there already" in output.err
+    assert "2 existed already" in output.err
 
 
 def test_prompts_from_stdin(
     t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a red circle\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a red circle\n")))
     assert t2v("--prompts", "-", "-o", "clips/") == 0
     assert capsys.readouterr().out == "clips/001-a-red-circle.mp4\n"
 
@@ -83,7 +83,7 @@ def test_prompts_from_stdin(
         ([PROMPT, "--prompts", "prompts.txt"], 2, "one prompt"),
         (["--prompts", "nowhere.txt", "-o", "clips"], 1, "nowhere.txt cannot be read"),
         (["--prompts", "empty.txt", "-o", "clips"], 1, "holds no prompt"),
-        (["--prompts", "latin.txt", "-o", "clips"], 1, "UTF-8"),
+        (["--prompts", "latin.txt", "-o", "clips"], 1, "cannot be read as a text file"),
         (["--prompts", "prompts.txt"], 2, "out.mp4: many prompts need a folder"),
         ([" "], 2, "prompt is empty"),
         ([PROMPT, "-o", "a.avi"], 2, "a.avi"),

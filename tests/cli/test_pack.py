@@ -92,14 +92,18 @@ def test_some_failures_end_with_3_and_a_line_each(capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in Path("vidgrid").iterdir()) == ["good.jpg", "metadata.jsonl"]
 
 
-def test_a_file_without_rights_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permissions_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import os
 
     clips = [make_clip("vid1.mp4"), make_clip("vid2.mp4")]
-    # As it looks to who is not root; Typer asks before the command does.
+    clips[1].chmod(0)
+    # Typer asks this before the command runs, and root may read everything.
     monkeypatch.setattr(os, "access", lambda path, mode, **_: Path(path) != clips[1])
-    assert gridctl("pack", *map(str, clips), *SMALL) in (0, 3)
+    assert gridctl("pack", *map(str, clips), *SMALL) == (0 if os.geteuid() == 0 else 3)
     assert Path("vidgrid/vid1.jpg").exists()
+    assert Path("vidgrid/vid2.jpg").exists() == (os.geteuid() == 0)
     assert gridctl("unpack", "vidgrid/vid1.jpg", *map(str, clips[1:]), "-o", "out") == 3
     assert Path("out/vid1.mp4").exists()
 
@@ -156,6 +160,64 @@ def feed(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+def test_a_list_in_any_unicode_encoding_names_its_clips_only(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mp4", "other.mp4"):
+        make_clip(name)
+    monkeypatch.chdir("videos")
+    feed("a.mp4\r\n".encode(encoding), monkeypatch)
+    assert gridctl("pack", "-", *SMALL, "-o", "../out") == 0
+    assert [path.name for path in Path("../out").glob("*.jpg")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("line", [".", "/", "..", "../videos", "./"])
+def test_a_list_never_means_the_current_folder_or_one_above(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_clip("a.mp4")
+    monkeypatch.chdir("videos")
+    feed(f"a.mp4\n{line}\n".encode(), monkeypatch)
+    assert gridctl("pack", "-", *SMALL) == 2
+    assert f"entry 2 of the list on stdin is {line!r}" in capsys.readouterr().err
+    assert not Path("vidgrid").exists()
+
+
+def test_lists_that_were_joined_have_marks_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        make_clip(name)
+    feed(b"\xef\xbb\xbfvideos/a.mp4\n\xef\xbb\xbfvideos/b.mp4\n", monkeypatch)
+    assert gridctl("pack", "-", *SMALL) == 0
+    assert {path.stem for path in Path("vidgrid").glob("*.jpg")} == {"a", "b"}
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xff\xfea", b"\xef\xbb\xbf\xff"])
+def test_an_empty_or_damaged_list_is_one_line(
+    data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(data, monkeypatch)
+    assert gridctl("pack", "-", "--quiet") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gridctl: the list on stdin is ")
+
+
+@pytest.mark.parametrize("flag", ["--output={}", "--output {}", "-o{}"])
+def test_home_in_paths(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
+    Path("home").mkdir()
+    make_clip("a.mp4").rename("home/a.mp4")
+    assert gridctl("pack", "~/a.mp4", *SMALL, *flag.format("~/out").split()) == 0
+    assert Path("home/out/a.jpg").exists()
+    assert not Path("~").exists()
+    Path("home/mine.toml").write_text('pack.format = "png"')
+    monkeypatch.setenv("GRIDCTL_PROFILE", "~/mine.toml")
+    assert gridctl("pack", "~/a.mp4", *SMALL, "-o", "~/png") == 0
+    assert Path("home/png/a.png").exists()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])

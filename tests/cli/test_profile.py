@@ -72,6 +72,18 @@ def test_check_lists_every_fault_of_every_file() -> None:
     assert (good["faults"], len(bad["faults"])) == ([], 2)
 
 
+def test_check_names_settings_that_every_stage_overrides() -> None:
+    stages = "[[train.stage]]\nsteps = 10\n[[train.stage]]\nsteps = 20\n"
+    Path("a.toml").write_text(f'extends = "tiny"\ntrain.steps = 5\ntrain.rank = 8\n{stages}')
+    result = CliRunner().invoke(profile_app, ["check", "a.toml"])
+    assert result.stdout == "a.toml: ok\n"
+    assert result.stderr == (
+        "a.toml: train.steps has no effect: every [[train.stage]] sets steps\n"
+    )
+    Path("a.toml").write_text(f'extends = "tiny"\n{stages}[[train.stage]]\nlearning_rate = 1\n')
+    assert CliRunner().invoke(profile_app, ["check", "a.toml"]).stderr == ""
+
+
 def test_init_writes_a_profile_and_never_over_one() -> None:
     assert call("init", "--from", "flux-dev-24gb") == "gridctl.toml\n"
     path = Path("gridctl.toml")

@@ -76,12 +76,10 @@ def test_the_tokens_of_a_frame_are_where_the_grid_says(grid: Grid) -> None:
     frames = torch.arange(float(grid.num_frames))[None, :, None, None, None]
     cell_width, cell_height = grid.cell_size("latent")
     latents = join_cells(frames.expand(1, -1, 1, cell_height, cell_width), grid)
-    tokens = patchify(latents)[0]
+    width, height = grid.size("token")
+    tokens = patchify(latents)[0].reshape(height, width, 4)
     for frame in range(grid.num_frames):
-        assert torch.equal(
-            tokens[list(grid.token_indices(frame))],
-            torch.full((len(grid.token_indices(frame)), 4), float(frame)),
-        )
+        assert (tokens[grid.box(frame, "token").slices] == frame).all()
 
 
 @pytest.fixture(scope="module")

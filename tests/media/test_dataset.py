@@ -45,7 +45,7 @@ def test_no_grids_is_an_error(tmp_path: Path) -> None:
         list_grids(tmp_path / "nothing")
 
 
-def test_captions_lie_beside_their_image(tmp_path: Path) -> None:
+def test_captions_are_beside_their_image(tmp_path: Path) -> None:
     image = tmp_path / "take.1.jpg"
     assert caption_path(image) == tmp_path / "take.1.txt"
     assert read_caption(image) is None
@@ -53,10 +53,12 @@ def test_captions_lie_beside_their_image(tmp_path: Path) -> None:
     assert read_caption(image) is None
     caption_path(image).write_text("ein Bär\n", encoding="utf-8-sig")
     assert read_caption(image) == "ein Bär"
+    caption_path(image).write_bytes("ein Bär\r\nläuft".encode("utf-16"))
+    assert read_caption(image) == "ein Bär\nläuft"
 
 
-def test_a_caption_that_is_no_text_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "vid1.txt").write_bytes(b"\xff\xfe\x00x")
+def test_a_binary_caption_is_one_error_line(tmp_path: Path) -> None:
+    (tmp_path / "vid1.txt").write_bytes(b"\x89PNG\xff\xd8")
     with pytest.raises(InputError, match=r"vid1\.txt is not UTF-8"):
         read_text(tmp_path / "vid1.txt")
 

@@ -4,11 +4,11 @@ from PIL import Image
 
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import compose
-from gridctl.media.seams import find_layout
+from gridctl.media.seams import find_cells
 
 
 def drifting(count: int, side: int, seed: int) -> np.ndarray:
-    """Frames of a smooth picture that drifts: natural enough, with no line of its own."""
+    """Frames of a smooth picture that drifts: with no line in it."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     large = np.asarray(
@@ -19,7 +19,7 @@ def drifting(count: int, side: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("rows", "cols"), [(4, 6), (2, 2), (3, 5), (1, 4), (4, 1), (8, 8)])
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_the_layout_of_a_grid_is_found(rows: int, cols: int, jpeg: bool) -> None:
+def test_rows_and_columns_are_found(rows: int, cols: int, jpeg: bool) -> None:
     grid = Grid(rows=rows, cols=cols, cell=(64, 64))
     for seed in range(3):
         image = compose(drifting(grid.num_frames, 64, seed), grid)
@@ -29,12 +29,12 @@ def test_the_layout_of_a_grid_is_found(rows: int, cols: int, jpeg: bool) -> None
             data = io.BytesIO()
             Image.fromarray(image).save(data, "JPEG", quality=90, subsampling="4:4:4")
             image = np.asarray(Image.open(data))
-        found = find_layout(image)
+        found = find_cells(image)
         assert (found.rows, found.cols) == (rows, cols)
         assert found.is_sure
 
 
-def test_cells_on_plain_ground_are_found_or_not_claimed() -> None:
+def test_cells_on_plain_backgrounds() -> None:
     from gridctl.toyworld.render import render_clip
     from gridctl.toyworld.scene import sample_scene
 
@@ -43,11 +43,11 @@ def test_cells_on_plain_ground_are_found_or_not_claimed() -> None:
     for seed in range(12):
         scene = sample_scene(np.random.default_rng(seed))
         image = compose(render_clip(scene, grid.num_frames, (64, 64)), grid)
-        found.append(find_layout(image))
+        found.append(find_cells(image))
     assert {layout[:2] for layout in found if layout.is_sure} == {(4, 6)}
 
 
-def test_what_cannot_be_seen_is_not_claimed() -> None:
-    assert not find_layout(np.zeros((128, 192, 3), np.uint8)).is_sure
+def test_images_without_seams() -> None:
+    assert not find_cells(np.zeros((128, 192, 3), np.uint8)).is_sure
     noise = np.random.default_rng(0).integers(0, 256, (128, 192, 3), dtype=np.uint8)
-    assert not find_layout(noise).is_sure
+    assert not find_cells(noise).is_sure

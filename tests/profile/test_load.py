@@ -14,7 +14,6 @@ from gridctl.errors import ProfileError
 from gridctl.profile import (
     Profile,
     TrainSection,
-    find_profile,
     load_profile,
     profile_toml,
     resolve_profile,
@@ -22,7 +21,7 @@ from gridctl.profile import (
     values_of,
 )
 from gridctl.profile.presets import PRESETS
-from gridctl.profile.write import toml_value
+from gridctl.profile.text import toml_line, toml_value
 
 KEYS = {key for key, _ in values_of(Profile())}
 
@@ -80,7 +79,7 @@ def test_the_nearest_level_that_has_a_key_wins(
         origin = next((name for name, level in levels.items() if key in level), "default")
         expected = levels[origin][key] if origin != "default" else default[key]
         assert loaded.origins[key] == origin
-        assert toml_value(value) == toml_value(expected)
+        assert toml_line(key, value) == toml_line(key, expected)
 
 
 @given(child=LEVEL, preset=st.none() | st.sampled_from(list(PRESETS)))
@@ -140,7 +139,7 @@ def test_all_faults_of_the_chain_come_at_once_under_their_file(tmp_path: Path) -
         f"{child}: rows: unknown key; did you mean grid.rows?",
         f"{child}: grid.cell: cell 100x100 is not a multiple of 16 pixels on both sides, "
         "so a FLUX token would hold two frames; use 96x96.",
-        f"{child}: train.fps: unknown key; did you mean generate.fps?",
+        f"{child}: train.fps: unknown key; did you mean unpack.fps or generate.fps?",
         f"{child}: train.stage[0].stepz: unknown key; did you mean steps?",
         f"{child}: train.stage[0].steps: -1 is out of range; the least is 1.",
         "command line: train.rank: 0 is out of range; the least is 1.",
@@ -280,11 +279,10 @@ def test_no_shipped_profile_sets_a_knob_that_a_childs_preset_should_fill() -> No
 def test_which_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRIDCTL_PROFILE", raising=False)
-    assert find_profile(None) is None
     plain = resolve_profile(None, fallback=None, overrides={"grid.rows": 2})
-    assert plain.choice == "No profile: plain defaults."
+    assert plain.choice == "No profile: using the defaults."
     assert (plain.source, plain.profile.grid.rows) == (None, 2)
-    assert resolve_profile(None, fallback="tiny").choice == "Profile tiny (no other was chosen)."
+    assert resolve_profile(None, fallback="tiny").choice == "Profile tiny (the default)."
 
     write(tmp_path / "gridctl.toml", "grid.rows = 3")
     local = resolve_profile(None, fallback="tiny")
@@ -292,14 +290,26 @@ def test_which_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert local.profile.grid.rows == 3
 
     monkeypatch.setenv("GRIDCTL_PROFILE", "flux-dev-24gb")
-    assert find_profile(None) == "flux-dev-24gb"
-    assert "$GRIDCTL_PROFILE" in resolve_profile(None, fallback=None).choice
+    from_environment = resolve_profile(None, fallback=None)
+    assert from_environment.choice == "Profile flux-dev-24gb (from $GRIDCTL_PROFILE)."
 
-    assert find_profile("tiny") == "tiny"
     assert resolve_profile("tiny", fallback=None).source == "tiny"
 
     monkeypatch.setenv("GRIDCTL_PROFILE", "")
-    assert find_profile(None) == Path("gridctl.toml")
+    assert resolve_profile(None, fallback=None).source == "gridctl.toml"
+
+
+@pytest.mark.parametrize("way", ["flag", "environment", "extends"])
+def test_a_profile_in_the_home_folder(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "mine.toml", "train.rank = 5")
+    child = write(tmp_path / "child.toml", 'extends = "~/mine.toml"')
+    if way == "environment":
+        monkeypatch.setenv("GRIDCTL_PROFILE", "~/mine.toml")
+    flag = {"flag": "~/mine.toml", "environment": None, "extends": str(child)}[way]
+    assert resolve_profile(flag, fallback=None).profile.train.rank == 5
 
 
 def test_a_file_of_a_shipped_name_is_reached_by_its_path(

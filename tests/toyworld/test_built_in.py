@@ -11,7 +11,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from gridctl.bench.quality import QualityBench, bench_quality
 from gridctl.flux.base import open_base
-from gridctl.generate import find_adapter, prepare, render
+from gridctl.generate import Request, render
+from gridctl.generate.canvas import find_adapter
+from gridctl.generate.tasks import image
 from gridctl.profile import Profile, load_profile
 from gridctl.prompt import grid_prompt
 from gridctl.toyworld.captions import clip_caption
@@ -79,7 +81,8 @@ def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
 
 
 def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
-    drawing = prepare("image", ["a red circle on a black background"], Path("x.png"), profile=tiny)
+    prompts = ("a red circle on a black background",)
+    drawing = image.prepare(Request(prompts=prompts, output=Path("x.png"), profile=tiny))
     model = tiny.model.model_copy(update={"adapter_scale": 0.0})
     off = replace(
         drawing, adapter=find_adapter(tiny), profile=tiny.model_copy(update={"model": model})

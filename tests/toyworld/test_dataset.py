@@ -82,5 +82,5 @@ def test_the_command_splits_train_and_val(
         for name in ("train/clip_0001.mp4", "train/clip_0002.mp4", "val/clip_0001.mp4")
     ]
     monkeypatch.setattr(sys, "argv", [*arguments.split(), "--size", "12k8"])
-    with pytest.raises(SystemExit, match="gridctl: size '12k8' is not WxH"):
+    with pytest.raises(SystemExit, match="gridctl: size '12k8' is not WIDTHxHEIGHT"):
         main()

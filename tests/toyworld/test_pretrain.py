@@ -16,7 +16,8 @@ from torch import nn
 from gridctl.flux.base import open_base
 from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.latents import predict_velocity
-from gridctl.generate import draw, prepare
+from gridctl.generate import Request, draw
+from gridctl.generate.tasks import t2v
 from gridctl.geometry import Grid
 from gridctl.toyworld.pretrain import __main__ as recipe
 from gridctl.toyworld.pretrain import base, batches, hints, vae, words
@@ -74,7 +75,8 @@ def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
     profile = make_profile(
         model__base=str(made), model__adapter="none", generate__steps=1, grid__rows=1
     )
-    result = draw(prepare("t2v", ["a red circle"], tmp_path / "clip", profile=profile))
+    request = Request(prompts=("a red circle",), output=tmp_path / "clip", profile=profile)
+    result = draw(t2v.prepare(request))
     assert len(list(result.written[0].glob("*.png"))) == 3
     with first.text_encoders() as encode, torch.inference_mode():
         embeds = encode(["red circle", "Red circle", "blue circle"]).embeds

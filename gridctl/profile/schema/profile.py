@@ -11,6 +11,7 @@ from gridctl.profile.schema.model import MemorySection, ModelSection
 from gridctl.profile.schema.pack import PackSection
 from gridctl.profile.schema.section import Section
 from gridctl.profile.schema.train import TrainSection
+from gridctl.profile.schema.unpack import UnpackSection
 from gridctl.profile.values import Count
 
 
@@ -36,6 +37,9 @@ class Profile(Section):
     )
     pack: PackSection = Field(
         default=PackSection(), description="Videos and folders of frames → grid images."
+    )
+    unpack: UnpackSection = Field(
+        default=UnpackSection(), description="Grid images → clips or frames."
     )
     caption: CaptionSection = Field(default=CaptionSection(), description="Grid images → captions.")
     train: TrainSection = Field(

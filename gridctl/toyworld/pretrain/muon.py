@@ -4,6 +4,8 @@ It needs half as many steps as AdamW for the same loss on the built-in base
 (docs/lab/2026-11-22-latents-and-optimizers.md). PyTorch's own Muon computes in bfloat16, which
 processors without bfloat16 emulate at a quarter of the speed. This one computes in the given
 type, on all matrices of one shape at once.
+
+Source: Keller Jordan, https://kellerjordan.github.io/posts/muon (2024).
 """
 
 from __future__ import annotations

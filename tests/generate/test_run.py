@@ -19,7 +19,9 @@ from gridctl.flux.flow import default_mu, schedule
 from gridctl.flux.latents import decode_frames, patchify, split_cells
 from gridctl.flux.plan import Plan
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
-from gridctl.generate import draw, find_adapter, prepare
+from gridctl.generate import Drawing, Request, draw
+from gridctl.generate.canvas import find_adapter
+from gridctl.generate.tasks import image, t2v
 from gridctl.geometry import Grid
 from gridctl.prompt import grid_prompt
 
@@ -37,6 +39,10 @@ def profile(make_profile: Make, adapter: Path) -> Any:
     )
 
 
+def prepare(task: Any, prompts: list[str], output: Path, **request: Any) -> Drawing:
+    return task.prepare(Request(prompts=tuple(prompts), output=output, **request))
+
+
 def frames_of(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
@@ -51,9 +57,9 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
     if tinys_own:
         generate = profile.generate.model_copy(update={"steps": 3, **own})
         profile = profile.model_copy(update={"generate": generate})
-    drawing = prepare("t2v", [f"  {PROMPT}\n"], tmp_path / "clip", profile=profile)
+    drawing = prepare(t2v, [f"  {PROMPT}\n"], tmp_path / "clip", profile=profile)
     text = grid_prompt(GRID, PROMPT)
-    assert drawing.jobs[0].prompt == text
+    assert drawing.shots[0].prompt == text
     assert drawing.plan == Plan.generate(GRID)
     assert draw(drawing).written == (tmp_path / "clip",)
 
@@ -80,13 +86,13 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
 
 
 def test_mp4_and_gif_have_the_adapters_frames_size_and_rate(profile: Any, tmp_path: Path) -> None:
-    draw(prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile))
+    draw(prepare(t2v, [PROMPT], tmp_path / "a.mp4", profile=profile))
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
         assert stream.average_rate == 12  # the packed clips', as the adapter tells
         assert len(list(container.decode(stream))) == 6
-    draw(prepare("t2v", [PROMPT], tmp_path / "a.gif", profile=profile, fps=4))
+    draw(prepare(t2v, [PROMPT], tmp_path / "a.gif", profile=profile, fps=4))
     with Image.open(tmp_path / "a.gif") as gif:
         assert (gif.n_frames, gif.size, gif.info["duration"]) == (6, (32, 32), 250)
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a.gif"}
@@ -106,7 +112,7 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
         generate__true_cfg_scale=1.5,
         generate__seed=11,
     )
-    draw(prepare("image", [prompt], tmp_path / "star.png", profile=profile))
+    draw(prepare(image, [prompt], tmp_path / "star.png", profile=profile))
     pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     plan = Plan.generate(Grid(rows=1, cols=1, cell=(64, 48)))
@@ -131,9 +137,9 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
 def test_an_image_in_other_formats(make_profile: Make, tmp_path: Path, suffix: str) -> None:
     profile = make_profile(generate__steps=1, generate__size="32x32")
-    draw(prepare("image", ["a star"], tmp_path / f"star.{suffix}", profile=profile))
-    with Image.open(tmp_path / f"star.{suffix}") as image:
-        assert image.size == (32, 32)
+    draw(prepare(image, ["a star"], tmp_path / f"star.{suffix}", profile=profile))
+    with Image.open(tmp_path / f"star.{suffix}") as star:
+        assert star.size == (32, 32)
 
 
 def test_a_mean_of_steps_is_for_clips_alone(
@@ -147,12 +153,12 @@ def test_a_mean_of_steps_is_for_clips_alone(
             generate__stochastic_min_sigma=0.0,
             generate__average_max_sigma=average,
         )
-        draw(prepare("image", ["a star"], tmp_path / f"{name}.png", profile=profile))
-        draw(prepare("t2v", [PROMPT], tmp_path / name, profile=profile))
+        draw(prepare(image, ["a star"], tmp_path / f"{name}.png", profile=profile))
+        draw(prepare(t2v, [PROMPT], tmp_path / name, profile=profile))
         return np.asarray(Image.open(tmp_path / f"{name}.png")), frames_of(tmp_path / name)
 
-    (image, clip), (same_image, other_clip) = both("a", 0.0), both("b", 1.0)
-    assert np.array_equal(image, same_image)
+    (star, clip), (same_star, other_clip) = both("a", 0.0), both("b", 1.0)
+    assert np.array_equal(star, same_star)
     assert not np.array_equal(clip, other_clip)
 
 
@@ -164,7 +170,7 @@ def test_the_seed_decides(profile: Any, tmp_path: Path, min_sigma: float) -> Non
         )
         draw(
             prepare(
-                "t2v",
+                t2v,
                 [PROMPT],
                 tmp_path / name,
                 profile=profile.model_copy(update={"generate": generate}),
@@ -183,7 +189,7 @@ def test_a_scale_of_nothing_is_no_adapter(
 ) -> None:
     def frames(name: str, **options: Any) -> np.ndarray:
         profile = make_profile(generate__steps=2, **options)
-        draw(prepare("t2v", [PROMPT], tmp_path / name, profile=profile))
+        draw(prepare(t2v, [PROMPT], tmp_path / name, profile=profile))
         return frames_of(tmp_path / name)
 
     bare = frames("bare", model__adapter="none")
@@ -197,22 +203,22 @@ def test_many_prompts_are_files_in_order_and_seeds_of_their_own(
     profile: Any, tmp_path: Path
 ) -> None:
     prompts = [PROMPT, PROMPT, "Ein Bär läuft!", "漢字"]
-    drawing = prepare("t2v", prompts, tmp_path / "clips", profile=profile, many=True)
-    assert [job.output.name for job in drawing.jobs] == [
+    drawing = prepare(t2v, prompts, tmp_path / "clips", profile=profile, many=True)
+    assert [shot.output.name for shot in drawing.shots] == [
         "001-a-red-circle-moving-right-on-a-black-bac.mp4",
         "002-a-red-circle-moving-right-on-a-black-bac.mp4",
         "003-ein-b-r-l-uft.mp4",
         "004-clip.mp4",
     ]
-    assert [job.seed for job in drawing.jobs] == [3, 4, 5, 6]
-    thousand = prepare("t2v", [PROMPT] * 1000, tmp_path / "clips", profile=profile, many=True)
-    assert thousand.jobs[0].output.name.startswith("0001-")
+    assert [shot.seed for shot in drawing.shots] == [3, 4, 5, 6]
+    thousand = prepare(t2v, [PROMPT] * 1000, tmp_path / "clips", profile=profile, many=True)
+    assert thousand.shots[0].output.name.startswith("0001-")
 
 
 def test_what_is_there_is_skipped_and_the_rest_is_as_it_would_have_been(
     profile: Any, tmp_path: Path
 ) -> None:
-    drawing = prepare("t2v", [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
+    drawing = prepare(t2v, [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
     first, second = draw(drawing).written
     before = second.read_bytes()
     second.unlink()
@@ -226,7 +232,7 @@ def test_what_is_there_is_skipped_and_the_rest_is_as_it_would_have_been(
 
 
 def test_one_prompt_of_a_file_is_skipped_too(profile: Any, tmp_path: Path) -> None:
-    drawing = prepare("t2v", [PROMPT], tmp_path / "clips", profile=profile, many=True)
+    drawing = prepare(t2v, [PROMPT], tmp_path / "clips", profile=profile, many=True)
     (written,) = draw(drawing).written
     assert draw(drawing).skipped == (written,)
 
@@ -236,7 +242,7 @@ def test_a_single_output_is_not_overwritten_unasked(
 ) -> None:
     path = tmp_path / "a.gif"
     path.write_bytes(b"precious")
-    drawing = prepare("t2v", [PROMPT], path, profile=profile)
+    drawing = prepare(t2v, [PROMPT], path, profile=profile)
     with monkeypatch.context() as patch:
         patch.setattr(BaseModel, "text_encoders", None)  # nothing is loaded for that
         with pytest.raises(InputError, match="--force"):
@@ -248,7 +254,7 @@ def test_a_single_output_is_not_overwritten_unasked(
 
 def test_steps_are_told_over_all_jobs(profile: Any, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    drawing = prepare("t2v", [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
+    drawing = prepare(t2v, [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
     draw(drawing, progress=lambda done, total, text: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
@@ -271,27 +277,27 @@ def test_the_encoders_are_gone_before_the_transformer_comes(
 
     monkeypatch.setattr(BaseModel, "load_transformer", spy)
     before = count()
-    draw(prepare("t2v", [PROMPT], tmp_path / "a.gif", profile=profile))
+    draw(prepare(t2v, [PROMPT], tmp_path / "a.gif", profile=profile))
     assert alive == [before]
 
 
 def test_remarks_on_what_the_model_does_not_read(profile: Any, tmp_path: Path) -> None:
-    result = draw(prepare("t2v", ["a red zebra"], tmp_path / "a.gif", profile=profile))
+    result = draw(prepare(t2v, ["a red zebra"], tmp_path / "a.gif", profile=profile))
     assert len(result.notes) == 1
     assert "never learned zebra" in result.notes[0]
     long = " ".join(["red circle"] * 40) + " green"
-    result = draw(prepare("t2v", [long], tmp_path / "b.gif", profile=profile))
+    result = draw(prepare(t2v, [long], tmp_path / "b.gif", profile=profile))
     assert len(result.notes) == 1
     assert "cut after 40 tokens" in result.notes[0]
     assert result.notes[0].endswith(" green")
-    assert draw(prepare("t2v", [PROMPT], tmp_path / "c.gif", profile=profile)).notes == ()
+    assert draw(prepare(t2v, [PROMPT], tmp_path / "c.gif", profile=profile)).notes == ()
 
 
 def test_a_grid_that_contradicts_the_adapter_is_refused(profile: Any, tmp_path: Path) -> None:
     other = {"order": "serpentine"}
     with pytest.raises(UsageError, match=r"trained on 2x3 .*row-major, and .*serpentine"):
-        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, insist=other)
-    prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, insist={"rows": 2, "cols": 3})
+        prepare(t2v, [PROMPT], tmp_path / "a.mp4", profile=profile, insist=other)
+    prepare(t2v, [PROMPT], tmp_path / "a.mp4", profile=profile, insist={"rows": 2, "cols": 3})
 
 
 def test_another_base_than_the_adapters_is_refused(
@@ -300,7 +306,7 @@ def test_another_base_than_the_adapters_is_refused(
     folder = shutil.copytree(base.folder, tmp_path / "model")
     profile = make_profile(model__adapter=str(adapter), model__base=str(folder))
     with pytest.raises(UsageError, match="was trained on tiny, and the base is"):
-        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile)
+        prepare(t2v, [PROMPT], tmp_path / "a.mp4", profile=profile)
 
 
 def test_a_lora_from_elsewhere_takes_grid_layout_and_rate_of_the_profile(
@@ -315,13 +321,13 @@ def test_a_lora_from_elsewhere_takes_grid_layout_and_rate_of_the_profile(
         generate__fps=5.0,
         generate__steps=1,
     )
-    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile)
+    drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile)
     assert drawing.plan.grid == Grid(rows=1, cols=3, cell=(32, 32))
-    assert (drawing.jobs[0].prompt, drawing.fps) == (f"1 by 3: {PROMPT}", 5.0)
+    assert (drawing.shots[0].prompt, drawing.fps) == (f"1 by 3: {PROMPT}", 5.0)
     draw(drawing)
     assert frames_of(tmp_path / "clip").shape == (3, 32, 32, 3)
     wish = {"cols": 2, "cell": (16, 16)}
-    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile, insist=wish)
+    drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile, insist=wish)
     assert drawing.plan.grid == Grid(rows=1, cols=2, cell=(16, 16))
 
 
@@ -331,7 +337,7 @@ def test_an_adapter_of_another_shape_leaves_nothing(
     path = tmp_path / "wide.safetensors"
     save_file({name: torch.zeros(9, 9) for name in load_file(adapter)}, path)
     drawing = prepare(
-        "t2v", [PROMPT], tmp_path / "a.mp4", profile=make_profile(model__adapter=str(path))
+        t2v, [PROMPT], tmp_path / "a.mp4", profile=make_profile(model__adapter=str(path))
     )
     with pytest.raises(UsageError, match="does not fit"):
         draw(drawing)
@@ -356,7 +362,7 @@ def test_the_shipped_adapter_draws_its_grid(make_profile: Make, tmp_path: Path) 
     facts = read_adapter_facts(path)
     assert facts is not None
     assert facts.base == "tiny"
-    drawing = prepare("t2v", [PROMPT], tmp_path / "clip", profile=profile)
+    drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile)
     assert drawing.plan.grid == facts.grid
     assert draw(drawing).notes == ()
     assert len(frames_of(tmp_path / "clip")) == facts.grid.num_frames
@@ -365,7 +371,7 @@ def test_the_shipped_adapter_draws_its_grid(make_profile: Make, tmp_path: Path) 
 @pytest.mark.parametrize("prompts", [[], [""], ["a star", " \n"]])
 def test_an_empty_prompt_is_refused(profile: Any, tmp_path: Path, prompts: list[str]) -> None:
     with pytest.raises(UsageError, match="prompt is empty"):
-        prepare("t2v", prompts, tmp_path / "a.mp4", profile=profile)
+        prepare(t2v, prompts, tmp_path / "a.mp4", profile=profile)
 
 
 @pytest.mark.parametrize("fps", [0.0, -3.0, 1001.0, float("nan")])
@@ -373,7 +379,7 @@ def test_a_rate_that_cannot_be_is_refused_before_the_work(
     profile: Any, tmp_path: Path, fps: float
 ) -> None:
     with pytest.raises(UsageError, match="fps is"):
-        prepare("t2v", [PROMPT], tmp_path / "a.mp4", profile=profile, fps=fps)
+        prepare(t2v, [PROMPT], tmp_path / "a.mp4", profile=profile, fps=fps)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Shell completion: the values that an option takes, and the names of profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+SAMPLES = ("uniform", "windows", "scenes", "fps=8")
+
+
+def choices(key: str) -> Callable[[], list[str]]:
+    """A completer for an option that sets the profile's `key`, from the schema."""
+
+    def complete() -> list[str]:
+        from typing import get_args
+
+        from gridctl.profile import Profile
+
+        section, _, name = key.partition(".")
+        field = Profile.model_fields[section].default.__class__.model_fields[name]
+        return [str(choice) for choice in get_args(field.annotation)]
+
+    return complete
+
+
+def samples() -> list[str]:
+    """What --sample takes."""
+    return list(SAMPLES)
+
+
+def profiles() -> list[str]:
+    """The profiles that come with gridctl, and those in the current folder."""
+    from gridctl.profile import shipped_profiles
+
+    here = sorted(path.name for path in Path().glob("*.toml") if path.name != "pyproject.toml")
+    return [*shipped_profiles(), *here]

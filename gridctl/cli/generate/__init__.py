@@ -1,0 +1,8 @@
+"""`gridctl generate`: a command for each task."""
+
+from __future__ import annotations
+
+from gridctl.cli.generate import image, t2v
+from gridctl.cli.generate.call import generate_app
+
+__all__ = ["generate_app", "image", "t2v"]

@@ -1,0 +1,162 @@
+"""What all generate commands share: their flags, the profile, the run and its report."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gridctl.cli.generate.flags import Flag
+from gridctl.cli.shell import Shell, with_shell
+
+if TYPE_CHECKING:
+    from gridctl.generate import Drawing, Request
+
+generate_app = typer.Typer(
+    help="Draw clips and images from prompts.",
+    epilog='Example: gridctl generate t2v "a red circle moving right" -o out.mp4',
+    no_args_is_help=True,
+)
+
+_RUN = {
+    "profile": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Profile that sets what flags do not.",
+            show_default=False,
+            rich_help_panel="Run",
+        ),
+    ],
+    "dry_run": Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the plan without loading a model.", rich_help_panel="Run"
+        ),
+    ],
+    "force": Annotated[
+        bool,
+        typer.Option("--force", help="Overwrite outputs that exist.", rich_help_panel="Run"),
+    ],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a task's command: the shared flags, as the user set them."""
+
+    shell: Shell
+    overrides: dict[str, Any]
+    profile: str | None
+    dry_run: bool
+    force: bool
+
+    def run(
+        self,
+        prepare: Callable[[Request], Drawing],
+        *,
+        prompt: str | None,
+        prompts: Path | None,
+        output: Path,
+        fps: float | None = None,
+    ) -> None:
+        """Prepare the task and draw it, or print its plan."""
+        from gridctl.generate import Request, draw
+        from gridctl.profile import resolve_profile
+
+        texts = _read_prompts(prompt, prompts)
+        loaded = resolve_profile(self.profile, fallback="tiny", overrides=self.overrides)
+        self.shell.note(loaded.choice)
+        grid = loaded.profile.grid.to_grid()
+        fields = [key for key, value in self.overrides.items() if value is not None]
+        drawing = prepare(
+            Request(
+                prompts=tuple(texts),
+                output=output,
+                profile=loaded.profile,
+                many=prompts is not None,
+                insist={
+                    key.removeprefix("grid."): getattr(grid, key.removeprefix("grid."))
+                    for key in fields
+                    if key.startswith("grid.")
+                },
+                fps=fps,
+            )
+        )
+        if self.dry_run:
+            self.shell.results([drawing], {"plan": str(drawing)})
+            return
+        with self.shell.progress("draw") as progress:
+            result = draw(drawing, force=self.force, progress=progress)
+        for note in result.notes:
+            self.shell.note(note)
+        if result.skipped:
+            self.shell.note(
+                f"{len(result.skipped)} existed already and are skipped; --force draws them again."
+            )
+        self.shell.results(
+            result.written,
+            {"written": list(result.written), "skipped": list(result.skipped)},
+        )
+
+
+def task_command(*groups: tuple[Flag, ...]) -> Callable[[Callable[..., None]], Any]:
+    """Register a task's command under its function's name.
+
+    Its first parameter, a `Call`, is replaced by the flags of `groups` and those of all tasks.
+    """
+    flags = [flag for group in groups for flag in group]
+
+    def register(command: Callable[..., None]) -> Any:
+        @functools.wraps(command)
+        def wrapper(shell: Shell, **arguments: Any) -> None:
+            overrides = {flag.key: arguments.pop(flag.name) for flag in flags}
+            run = {name: arguments.pop(name) for name in _RUN}
+            command(Call(shell=shell, overrides=overrides, **run), **arguments)
+
+        signature = inspect.signature(command, eval_str=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        shell = inspect.Parameter("shell", keyword, annotation=Shell)
+        own = [p.replace(kind=keyword) for p in list(signature.parameters.values())[1:]]
+        annotations = {flag.name: flag.annotation for flag in flags} | _RUN
+        shared = [
+            inspect.Parameter(
+                name,
+                keyword,
+                default=False if name in ("dry_run", "force") else None,
+                annotation=annotation,
+            )
+            for name, annotation in annotations.items()
+        ]
+        wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[shell, *own, *shared]
+        )
+        return generate_app.command(command.__name__)(with_shell(wrapper))
+
+    return register
+
+
+def _read_prompts(prompt: str | None, file: Path | None) -> list[str]:
+    from gridctl.errors import InputError, UsageError
+    from gridctl.text import decode
+
+    if (prompt is None) == (file is None):
+        raise UsageError("give one prompt, or a file of them with --prompts.")
+    if file is None:
+        return [prompt or ""]
+    try:
+        text = decode(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file} cannot be read as a text file ({error}); check the name."
+        ) from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{file} holds no prompt; write one per line.")
+    return lines

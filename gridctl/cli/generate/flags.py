@@ -1,0 +1,133 @@
+"""Flags that several tasks share: their panel, help text and key in the profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Prompt = Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="File with one prompt per line, or - for stdin. -o is then a folder, and outputs "
+        "that exist are skipped.",
+        rich_help_panel="Input",
+    ),
+]
+ClipOutput = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Clip to write: .mp4, .webm, .gif, .webp or .apng; without a suffix, a folder of "
+        "PNG frames.",
+        rich_help_panel="Output",
+    ),
+]
+PictureOutput = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Image to write: .png, .jpg or .webp.",
+        rich_help_panel="Output",
+    ),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(
+        help="Frames per second of the clip.",
+        show_default="the adapter's",
+        rich_help_panel="Output",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A flag that sets `key` of the profile; unset, the profile's value counts."""
+
+    key: str
+    type: Any
+    help: str
+    panel: str
+    metavar: str | None = None
+    default: str | bool = False  # what the help says
+
+    @property
+    def name(self) -> str:
+        """The flag's parameter: the key without its section."""
+        return self.key.partition(".")[2]
+
+    @property
+    def annotation(self) -> Any:
+        """What Typer reads."""
+        option = typer.Option(
+            help=self.help,
+            metavar=self.metavar,
+            show_default=self.default,
+            rich_help_panel=self.panel,
+        )
+        return Annotated[self.type | None, option]
+
+
+def _model(key: str, type: Any, help: str, **more: Any) -> Flag:
+    return Flag(key=f"model.{key}", type=type, help=help, panel="Model", **more)
+
+
+def _grid(key: str, type: Any, help: str, **more: Any) -> Flag:
+    text = f"{help} The adapter's own if unset."
+    return Flag(key=f"grid.{key}", type=type, help=text, panel="Grid", **more)
+
+
+def _sampling(key: str, type: Any, help: str, **more: Any) -> Flag:
+    return Flag(key=f"generate.{key}", type=type, help=help, panel="Sampling", **more)
+
+
+BASE = (
+    _model(
+        "base",
+        str,
+        'Base model: a Hub id, a folder, or "tiny", the built-in model.',
+        metavar="ID|FOLDER",
+        default="tiny",
+    ),
+)
+ADAPTER = (
+    _model(
+        "adapter",
+        str,
+        'LoRA file that draws grids; "none" is the bare base model. tiny has its own.',
+        metavar="FILE",
+    ),
+    _model("adapter_scale", float, "Strength of the adapter; 1 is as trained.", default="1"),
+)
+GRID = (
+    _grid("rows", int, "Rows of the grid."),
+    _grid("cols", int, "Columns of the grid."),
+    _grid("cell", str, "Size of a frame in pixels.", metavar="WxH"),
+    _grid("order", str, "Order of the frames: row-major or serpentine."),
+)
+SIZE = (
+    Flag(
+        key="generate.size",
+        type=str,
+        help="Size of the image in pixels; both sides multiples of 16.",
+        panel="Output",
+        metavar="WxH",
+    ),
+)
+SAMPLING = (
+    _sampling("steps", int, "Number of sampling steps.", default="20"),
+    _sampling("seed", int, "Random seed; the n-th prompt uses seed + n - 1.", default="0"),
+    _sampling("guidance", float, "Guidance scale for guidance-distilled models (FLUX.1-dev: 3.5)."),
+    _sampling(
+        "true_cfg_scale",
+        float,
+        "Classifier-free guidance scale; 1 disables it. Other values double the time per step.",
+    ),
+)

@@ -1,0 +1,36 @@
+"""`gridctl generate t2v`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gridctl.cli.generate.call import Call, task_command
+from gridctl.cli.generate.flags import (
+    ADAPTER,
+    BASE,
+    GRID,
+    SAMPLING,
+    ClipOutput,
+    Fps,
+    Prompt,
+    Prompts,
+)
+
+
+@task_command(BASE, ADAPTER, GRID, SAMPLING)
+def t2v(
+    call: Call,
+    prompt: Prompt = None,
+    output: ClipOutput = Path("out.mp4"),
+    prompts: Prompts = None,
+    fps: Fps = None,
+) -> None:
+    """Text to video: draw a clip as one grid.
+
+    An adapter draws the grid; the built-in model has its own.
+
+    Example: gridctl generate t2v "a red circle moving right" -o out.mp4
+    """
+    from gridctl.generate.tasks.t2v import prepare
+
+    call.run(prepare, prompt=prompt, prompts=prompts, output=output, fps=fps)

@@ -1,0 +1,71 @@
+"""Carrying a drawing out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gridctl.files import refuse_overwrite
+from gridctl.generate.drawing import Drawing, Shot
+from gridctl.media.images import Frames
+from gridctl.media.write import refuse_to_lose
+from gridctl.progress import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateResult:
+    """The files written, in the order of their prompts; those that existed are skipped."""
+
+    written: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def draw(
+    drawing: Drawing, *, force: bool = False, progress: Progress | None = None
+) -> GenerateResult:
+    """Draw and write every shot; the model is loaded once, each file is whole or absent.
+
+    A single output that exists is refused without `force`. Of many, those are skipped.
+    """
+    if not drawing.many:
+        refuse_overwrite(drawing.shots[0].output, force=force)
+    shots = tuple(shot for shot in drawing.shots if force or not shot.output.exists())
+    for shot in shots:
+        refuse_to_lose(shot.output)
+    notes: list[str] = []
+    for shot, frames in render(replace(drawing, shots=shots), notes, progress=progress):
+        drawing.write(frames, shot.output, drawing.fps, force)
+    return GenerateResult(
+        written=tuple(shot.output for shot in shots),
+        skipped=tuple(shot.output for shot in drawing.shots if shot not in shots),
+        notes=tuple(notes),
+    )
+
+
+def render(
+    drawing: Drawing, notes: list[str] | None = None, *, progress: Progress | None = None
+) -> Iterator[tuple[Shot, Frames]]:
+    """Each shot with its frames (F, H, W, 3); nothing is written.
+
+    The model is loaded when the first frames are asked for. Remarks on prompts are added to
+    `notes`.
+    """
+    from gridctl.generate.studio import open_studio
+
+    if not drawing.shots:
+        return
+    report = progress or silent
+    total, done = len(drawing.shots) * drawing.profile.generate.steps, 0
+
+    def on_step() -> None:
+        nonlocal done
+        done += 1
+        report(done, total, "sampling")
+
+    with open_studio(drawing, on_step) as studio:
+        if notes is not None:
+            notes.extend(studio.notes)
+        for shot in drawing.shots:
+            yield shot, drawing.make(studio, shot)

@@ -1,0 +1,41 @@
+"""Single images by the base model, without an adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridctl.flux.plan import Plan
+from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.outputs import check_picture_name, make_shots, write_picture
+from gridctl.geometry import Grid
+
+if TYPE_CHECKING:
+    from gridctl.generate.studio import Studio
+    from gridctl.media.images import Frames
+
+
+def prepare(request: Request) -> Drawing:
+    """A picture of the profile's generate.size for each prompt.
+
+    Raises UsageError for an output of unknown format.
+    """
+    if not request.many:
+        check_picture_name(request.output)
+    # Averaging makes clips steadier; single pictures lose shape by it (docs/lab/).
+    settings = request.profile.generate.model_copy(update={"average_max_sigma": 0.0})
+    plan = Plan.generate(Grid(rows=1, cols=1, cell=settings.size))
+
+    def make(studio: Studio, shot: Shot) -> Frames:
+        return studio.draw(plan, shot.prompt, shot.seed)
+
+    return Drawing(
+        task="image",
+        plan=plan,
+        shots=make_shots(request, [" ".join(p.split()) for p in request.prompts], ".png"),
+        make=make,
+        write=write_picture,
+        adapter=None,
+        fps=settings.fps,
+        profile=request.profile.model_copy(update={"generate": settings}),
+        many=request.many,
+    )
