@@ -1,4 +1,8 @@
-"""Animated GIF, WebP, APNG and AVIF as clips, transparency and disposal included (Pillow)."""
+"""Animated GIF, WebP, APNG and AVIF, and TIFF of several pages, as clips.
+
+Pillow reads them rather than FFmpeg, because it composes frames with transparency and disposal
+for all of these formats and knows their color profiles. Delays are read as browsers do.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +10,57 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from gridctl.errors import InputError
 from gridctl.media.clip import Ordinals, Seconds, Tick
+from gridctl.media.color import as_srgb
 from gridctl.media.fit import Fit
-from gridctl.media.images import Picture, open_image
+from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture, open_image, pages
+from gridctl.media.truncation import is_cut_off
 
-_UNTOLD_SECONDS = 0.1  # what browsers make of a frame without a duration
+# Chrome, Safari and Firefox show a frame of a GIF, WebP or APNG with no delay, or with one of
+# up to 10 ms, for a tenth of a second.
+SHORTEST_SECONDS = 0.011
+_NO_DELAY_SECONDS = 0.1
 
 
 class Animation:
-    """An animated image; its frames build on each other, so they are read from the first on."""
+    """An animated image. Its frames build on each other, so they are read from the first on."""
 
     def __init__(self, path: Path, tick: Tick) -> None:
-        _refuse_cut_off(path)
+        if is_cut_off(path):  # Pillow would read it as a shorter animation
+            raise InputError(f"{path} is cut off: its end is missing; download or export it again.")
         self._path = path
         self._tick = tick
         durations = []
         with open_image(path) as image:
-            for number in range(getattr(image, "n_frames", 1)):
+            self._pages = pages(image)
+            for number in self._pages:
                 tick()
                 image.seek(number)
-                image.load()  # WebP knows its durations only now
-                durations.append(image.info.get("duration", 0) / 1000 or _UNTOLD_SECONDS)
-        self.times_seconds: Seconds = np.cumsum([0.0, *durations[:-1]])
-        self.fps = len(durations) / sum(durations)
+                durations.append(_duration(image))
+        ends = np.cumsum(durations)
+        self.times_seconds: Seconds = np.concatenate([[0.0], ends[:-1]])
+        self.duration_seconds = float(ends[-1])
+        self.fps = len(durations) / self.duration_seconds
 
     def cells(self, frames: Ordinals, fit: Fit) -> Iterator[Picture]:
         with open_image(self._path) as image:
             for number in frames:
                 self._tick()
-                image.seek(int(number))
-                yield fit.image(image.copy())
+                image.seek(self._pages[int(number)])
+                yield fit.image(as_srgb(image.copy(), fit.background))
 
     def notes(self) -> Sequence[str]:
         return ()
 
 
-def _refuse_cut_off(path: Path) -> None:
-    """Raise InputError for a file without its end: Pillow would take it as a shorter one."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 64))
-        end = file.read()
-    if head[:3] == b"GIF":
-        whole = b";" in end
-    elif head[:4] == b"RIFF":
-        whole = int.from_bytes(head[4:8], "little") + 8 <= size
-    elif head[:4] == b"\x89PNG":
-        whole = b"IEND" in end
-    else:
-        whole = True  # AVIF says where its frames lie, so Pillow misses them
-    if not whole:
-        raise InputError(f"{path} is cut off: its end is missing; download or export it again.")
+def _duration(image: Image.Image) -> float:
+    """Seconds that the current frame is shown."""
+    if image.format == "TIFF":
+        return 1 / IMAGE_SEQUENCE_FPS
+    image.load()  # WebP knows the duration only now
+    seconds = float(image.info.get("duration", 0)) / 1000
+    shortest = 1e-3 if image.format == "AVIF" else SHORTEST_SECONDS
+    return seconds if seconds >= shortest else _NO_DELAY_SECONDS

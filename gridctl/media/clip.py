@@ -34,6 +34,8 @@ class Clip(Protocol):
 
     times_seconds: Seconds
     """When each frame is shown, counted from the first frame. Strictly increasing."""
+    duration_seconds: float
+    """From the start of the first frame to the end of the last."""
     fps: float
     """Nominal frame rate."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from gridctl.errors import UsageError
+from gridctl.media.color import Rgb
 from gridctl.media.images import Picture
 
 FitMode = Literal["crop", "pad", "stretch"]
@@ -27,7 +28,7 @@ class Fit:
 
     cell: tuple[int, int]
     mode: FitMode = "crop"
-    background: tuple[int, int, int] = (0, 0, 0)
+    background: Rgb = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(FitMode):
@@ -71,8 +72,7 @@ class Fit:
         return cell
 
     def image(self, image: Image.Image) -> Picture:
-        """An upright Pillow image of any mode as a cell (H, W, 3)."""
-        image = flatten(image, self.background)
+        """An RGB image as a cell (H, W, 3)."""
         inner = self.inner(image.size)
         shrinks = image.width >= inner[0] and image.height >= inner[1]
         # When shrinking, Hamming looks as good as Lanczos in less than half the time.
@@ -82,19 +82,7 @@ class Fit:
         return self.place(np.asarray(image.resize(inner, method)))
 
 
-def flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """`image` as RGB, its transparent pixels over `background`."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16"):  # Pillow clips 16 bits at 255 when it converts
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    under = Image.new("RGBA", image.size, (*background, 255))
-    return Image.alpha_composite(under, image.convert("RGBA")).convert("RGB")
-
-
-def parse_color(text: str) -> tuple[int, int, int]:
+def parse_color(text: str) -> Rgb:
     """`white` or `#ffcc00` → (red, green, blue). Raises UsageError for anything else."""
     try:
         return ImageColor.getrgb(text)[:3]

@@ -12,6 +12,7 @@ from PIL import Image
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
 from gridctl.geometry import Grid, Sheet
+from gridctl.media.color import as_srgb
 from gridctl.media.facts import Facts, facts_from_text
 from gridctl.media.fit import Fit
 from gridctl.media.images import Frames, Picture, open_image
@@ -133,7 +134,8 @@ def load_grid(path: Path) -> tuple[Picture, Facts | None]:
                 f"{facts.grid.image_size[0]}x{facts.grid.image_size[1]}; "
                 "it was scaled or cropped after packing, so pack its clip again."
             )
-        return np.asarray(image.convert("RGB")), facts
+        # gridctl never writes an orientation. A viewer that adds one leaves the cells in place.
+        return np.asarray(as_srgb(image, upright=facts is None)), facts
 
 
 def load_facts(path: Path) -> Facts | None:

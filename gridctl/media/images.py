@@ -1,35 +1,46 @@
-"""Images: opening them, their natural order, and the arrays that all of media speaks in."""
+"""Image files: listing them in natural order, and the one way to read a picture."""
 
 from __future__ import annotations
 
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from gridctl.errors import InputError
+from gridctl.media.color import Rgb, UnknownBrightnessError, as_srgb
 
 Frames = npt.NDArray[np.uint8]  # (F, H, W, 3), RGB
 Picture = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
-IMAGE_SEQUENCE_FPS = 24.0  # a folder of images does not tell its rate
+IMAGE_SUFFIXES = frozenset({
+    ".avif", ".bmp", ".dib", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
+    ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+})  # fmt: skip
+IMAGE_SEQUENCE_FPS = 24.0  # a folder of images has no frame rate
+
+# Pillow's own limit of 1 MB refuses pictures whose text holds the workflow that made them.
+_MAX_TEXT_BYTES = 64_000_000
+_NEW_SUBFILE_TYPE = 254  # TIFF tag; its lowest bit marks a thumbnail
 
 
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """A sort key that puts frame_2 before frame_10, and A.png before a.png on every machine."""
+    """Sort key that puts frame_2 before frame_10, and A.png before a.png on every machine."""
     parts = re.split(r"(\d+)", path.name)
     key = tuple((0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p)
     return key, path.name
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images that lie directly in `folder`, in natural order, without hidden files.
+    """The images directly in `folder`, in natural order, without hidden files.
 
     Raises InputError for a folder that cannot be read.
     """
@@ -37,42 +48,62 @@ def image_files(folder: Path) -> list[Path]:
         names = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be read ({error.strerror}); check its rights."
+            f"{folder} cannot be read ({error.strerror}); check its permissions."
         ) from error
     return sorted((p for p in names if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
 
 
+def read_image(path: Path, background: Rgb = (0, 0, 0)) -> Image.Image:
+    """The picture in an image file: upright, 8-bit sRGB, transparent pixels over `background`.
+
+    Pack, unpack, train, caption and reference images all read pictures this way. Raises
+    InputError if the file is missing, broken, or of an unknown brightness (`as_srgb`).
+    """
+    with open_image(path) as image:
+        return as_srgb(image, background)
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; InputError if it is missing or broken, also while it is decoded."""
+    """Open an image file. Decode it within the block: `read_image`, or `as_srgb` for its frames.
+
+    Raises InputError if the file is missing or broken, also when decoding finds out.
+    """
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT_BYTES
     try:
         with warnings.catch_warnings():
-            # Pillow warns of pictures half as large as those that it refuses.
+            # Pillow warns about pictures half as large as those that it refuses.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 yield image
+    except UnknownBrightnessError as error:
+        raise InputError(f"{path} has {error}") from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the name.") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise InputError(
-            f"{path} has more than {limit} megapixels, which no frame needs; scale it down."
+            f"{path} has more than {limit} megapixels, the limit for an image; scale it down."
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # An OSError without errno is Pillow's word for a broken file, name and all.
-        fact = getattr(error, "strerror", None) or "it is broken or no image"
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        if "MAX_TEXT" in str(error):
+            fact = f"its text chunks hold more than {_MAX_TEXT_BYTES // 1_000_000} MB"
+        else:  # an OSError without errno is how Pillow reports a broken file
+            fact = getattr(error, "strerror", None) or "it is broken, or not an image"
         raise InputError(f"{path} cannot be read ({fact}); replace it or leave it out.") from error
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a GIF, WebP, PNG or AVIF holds an animation; read from its first bytes.
+    """Whether a file is a GIF, an animated WebP, PNG or AVIF, or a TIFF of several pages.
 
-    A file that cannot be read is not: whoever reads it will say why.
+    Reads only the first bytes. False for an unreadable file: reading it later reports why.
     """
     try:
         with path.open("rb") as file:
             head = file.read(64_000)
-    except OSError:
+            if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                return _has_next_page(file, head) and len(_tiff_pages(path)) > 1
+    except (OSError, InputError):
         return False
     if head[:3] == b"GIF":
         return True
@@ -80,6 +111,37 @@ def is_animated(path: Path) -> bool:
         return bool(head[20] & 0x02) if len(head) > 20 else False
     if head[4:12] == b"ftypavis":
         return True
-    if head[:8] == b"\x89PNG\r\n\x1a\n":  # APNG's acTL stands before the first IDAT
+    if head[:8] == b"\x89PNG\r\n\x1a\n":  # in an APNG, acTL comes before the first IDAT
         return 0 <= head.find(b"acTL") < (head.find(b"IDAT") % 64_001)
     return False
+
+
+def pages(image: Image.Image) -> list[int]:
+    """The frame numbers of an image that are its frames: no cover picture and no thumbnail."""
+    numbers = range(getattr(image, "n_frames", 1))
+    if image.format == "TIFF":
+        return [number for number in numbers if not _is_thumbnail(image, number)]
+    # An APNG may show a picture of its own to viewers that know no animations.
+    return list(numbers[1:] if image.info.get("default_image") else numbers)
+
+
+def _is_thumbnail(image: Image.Image, number: int) -> bool:
+    image.seek(number)
+    tags: Any = getattr(image, "tag_v2", {})
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1)
+
+
+def _tiff_pages(path: Path) -> list[int]:
+    with open_image(path) as image:
+        return pages(image)
+
+
+def _has_next_page(file: BinaryIO, head: bytes) -> bool:
+    """Whether a TIFF file has a second page: a quick no for folders full of single images."""
+    order = "<" if head[:2] == b"II" else ">"
+    if head[2:4] in (b"+\0", b"\0+"):
+        return True  # BigTIFF has another layout
+    file.seek(struct.unpack(f"{order}I", head[4:8].ljust(4, b"\0"))[0])
+    entries = struct.unpack(f"{order}H", file.read(2).ljust(2, b"\0"))[0]
+    file.seek(entries * 12, 1)
+    return file.read(4).strip(b"\0") != b""

@@ -53,6 +53,7 @@ class Video:
             self._index = None if decode else index
         stamps = self._index_frames() if self._index is None else self._index.stamps
         self.times_seconds: Seconds = (stamps - stamps[:1]) * float(self._base)
+        self.duration_seconds = float(self.times_seconds[-1]) + 1 / self.fps
 
     def cells(self, frames: Ordinals, fit: Fit) -> Iterator[Picture]:
         converter: Converter | None = None

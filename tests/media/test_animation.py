@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,11 @@ import pytest
 from PIL import Image, features
 
 from gridctl.errors import InputError
+from gridctl.media.fit import Fit
+from gridctl.media.images import IMAGE_SEQUENCE_FPS, is_animated
 from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, counted, numbers
+from tests.media.test_color import GREEN, WIDE, in_profile, matrix_profile
 
 needs_avif = pytest.mark.skipif(
     "avif" not in features.modules or not features.check("avif"),
@@ -23,25 +27,85 @@ def save(path: Path, frames: list[Image.Image], **options: object) -> Path:
 @pytest.mark.parametrize("suffix", ["gif", "webp", "apng", "png", AVIF])
 def test_every_frame_and_its_time(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(picture) for picture in counted(5)]
-    durations = [100, 200, 50, 300, 100]
+    durations = [100, 200, 50, 300, 350]
     lossless = {"lossless": True} if suffix == "webp" else {}
     path = save(tmp_path / f"moves.{suffix}", frames, duration=durations, **lossless)
     clip = open_clip(path)
     assert numbers(cells_of(clip)) == [0, 1, 2, 3, 4]
     assert clip.times_seconds == pytest.approx([0, 0.1, 0.3, 0.35, 0.65])
-    assert clip.fps == pytest.approx(5 / 0.75)
-    picks = list(clip.cells(np.array([1, 4]), fit=_fit()))
+    assert clip.duration_seconds == pytest.approx(1.0)  # the last frame is held
+    assert clip.fps == pytest.approx(5)
+    picks = list(clip.cells(np.array([1, 4]), Fit(cell=(32, 16))))
     assert numbers(np.stack(picks)) == [1, 4]
 
 
-def _fit():
-    from gridctl.media.fit import Fit
+@pytest.mark.parametrize("suffix", ["gif", "webp", "apng"])
+@pytest.mark.parametrize(("delay", "seconds"), [(0, 0.1), (10, 0.1), (20, 0.02), (50, 0.05)])
+def test_delays_are_those_of_browsers(
+    tmp_path: Path, suffix: str, delay: int, seconds: float
+) -> None:
+    frames = [Image.fromarray(picture) for picture in counted(4)]
+    clip = open_clip(save(tmp_path / f"fast.{suffix}", frames, duration=delay))
+    assert np.diff(clip.times_seconds) == pytest.approx(seconds)
+    assert (clip.fps, clip.duration_seconds) == pytest.approx((1 / seconds, 4 * seconds))
 
-    return Fit(cell=(32, 16))
+
+def test_a_gif_may_lack_its_trailer_or_have_padding(tmp_path: Path) -> None:
+    path = save(tmp_path / "clip.gif", [Image.fromarray(picture) for picture in counted(5)])
+    data = path.read_bytes()
+    for variant in (data[:-1], data + bytes(500), data[:-1] + bytes(3) + b";" + b"x" * 100):
+        path.write_bytes(variant)
+        assert numbers(cells_of(open_clip(path))) == [0, 1, 2, 3, 4]
+
+
+def test_a_gif_cut_anywhere_but_after_a_frame_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "clip.gif", [Image.fromarray(picture) for picture in counted(3)])
+    data = path.read_bytes()
+    whole = []
+    for length in range(20, len(data)):
+        path.write_bytes(data[:length])
+        with suppress(InputError):
+            whole.append(len(open_clip(path).times_seconds))
+    assert whole == [1, 2, 3]
+
+
+def test_a_hidden_first_picture_of_an_apng_is_not_a_frame(tmp_path: Path) -> None:
+    cover = Image.new("RGB", (64, 48), "white")
+    frames = [Image.fromarray(picture) for picture in counted(3)]
+    path = tmp_path / "clip.png"
+    cover.save(path, save_all=True, append_images=frames, default_image=True, duration=200)
+    clip = open_clip(path)
+    assert numbers(cells_of(clip)) == [0, 1, 2]
+    assert clip.times_seconds == pytest.approx([0, 0.2, 0.4])
+
+
+def test_a_tiff_of_several_pages_is_a_sequence(tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture) for picture in counted(4)]
+    thumbnail = frames[3].resize((16, 12))
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
+    path = tmp_path / "stack.tif"
+    frames[0].save(path, save_all=True, append_images=[*frames[1:], thumbnail])
+    clip = open_clip(path)
+    assert numbers(cells_of(clip)) == [0, 1, 2, 3]
+    assert clip.fps == IMAGE_SEQUENCE_FPS
+    frames[2].save(tmp_path / "single.tif")
+    assert not is_animated(tmp_path / "single.tif")
+    assert numbers(cells_of(open_clip(tmp_path / "single.tif"))) == [2]
+
+
+def test_an_animation_with_a_color_profile(tmp_path: Path) -> None:
+    profile = matrix_profile(WIDE["adobe"])
+    wide = in_profile(Image.new("RGB", (32, 16), GREEN), profile)
+    other = Image.new("RGB", (32, 16), "black")
+    for suffix in ("webp", "apng"):
+        path = tmp_path / f"wide.{suffix}"
+        save(path, [wide, other], icc_profile=profile, duration=100)
+        cell = cells_of(open_clip(path))[0].astype(int)
+        assert tuple(cell[8, 8]) == pytest.approx(GREEN, abs=6)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "apng"])
-def test_what_is_transparent_shows_the_background(tmp_path: Path, suffix: str) -> None:
+def test_transparent_pixels_show_the_background(tmp_path: Path, suffix: str) -> None:
     frames = []
     for left in (0, 16):
         picture = Image.new("RGBA", (32, 16), (0, 0, 0, 0))
@@ -58,7 +122,7 @@ def test_what_is_transparent_shows_the_background(tmp_path: Path, suffix: str) -
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "apng", AVIF])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
-def test_a_cut_off_animation_is_told(tmp_path: Path, suffix: str, share: float) -> None:
+def test_a_cut_animation_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     path = save(tmp_path / f"cut.{suffix}", [Image.fromarray(picture) for picture in noise])
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])

@@ -1,0 +1,173 @@
+"""Files that are cut short: what a container promises against the size of the file.
+
+Decoders read a cut file as a shorter one. Most containers say how long they are, in sizes
+that stand ahead of the data, so a cut anywhere shows without decoding.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+_MISSING_SECONDS = 0.5  # an FLV file whose last tag comes earlier than this before its end is cut
+
+
+def is_cut_off(path: Path) -> bool | None:
+    """Whether the end of a file is missing. None if its format does not say.
+
+    Knows GIF, PNG, RIFF (WebP, AVI), MP4 and its relatives, Matroska and WebM, FLV, and Ogg.
+    Raises OSError for an unreadable file.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+        size = file.seek(0, os.SEEK_END)
+        check = _check_for(head)
+        file.seek(0)
+        try:
+            return check(file, size) if check else None
+        except (struct.error, IndexError):  # a header ends in the middle
+            return True
+
+
+def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool | None] | None:
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return _boxes
+    starts = {
+        b"GIF8": _gif, b"RIFF": _riff, b"\x89PNG": _png, b"\x1aE\xdf\xa3": _matroska,
+        b"OggS": _ogg, b"FLV\x01": _flv,
+    }  # fmt: skip
+    return starts.get(head[:4])
+
+
+def _gif(file: BinaryIO, size: int) -> bool:
+    """Some encoders leave out the trailer, so a file is whole if it ends after an image."""
+    data = file.read()
+    at = 13 + _color_table(data[10])
+    dangling = True  # whether an image is to come
+    while at < size:
+        kind = data[at]
+        if kind == 0x3B:  # the trailer; padding may follow
+            return False
+        if kind == 0x2C:
+            at = _after_blocks(data, at + 11 + _color_table(data[at + 9]))
+            dangling = False
+        elif kind == 0x21:
+            dangling = dangling or data[at + 1] == 0xF9  # it announces an image
+            at = _after_blocks(data, at + 2)
+        else:  # padding between blocks
+            at += 1
+    return dangling or at > size
+
+
+def _color_table(flags: int) -> int:
+    """Bytes of a GIF's color table."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _after_blocks(data: bytes, at: int) -> int:
+    """The place after a GIF's data blocks, each with its length ahead; a 0 ends them."""
+    while length := data[at]:
+        at += length + 1
+    return at + 1
+
+
+def _png(file: BinaryIO, size: int) -> bool:
+    at = 8
+    while at < size:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        at += length + 12
+        if kind == b"IEND":
+            return bool(at > size)
+    return True
+
+
+def _riff(file: BinaryIO, size: int) -> bool | None:
+    """WebP, and AVI: one RIFF chunk, or several in a row for files above 1 GB."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind != b"RIFF":
+            return False  # something else was appended
+        if length in (0, 0xFFFFFFFF):
+            return None  # the writer was not able to go back and fill it in
+        at += 8 + length + length % 2
+    return at - 1 > size  # some writers leave out the last padding byte
+
+
+def _boxes(file: BinaryIO, size: int) -> bool:
+    """MP4, MOV, 3GP, AVIF: a chain of boxes (ISO 14496-12, 4.2)."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if not kind.replace(b"\xa9", b"c").isalnum() and kind != b"\0\0\0\0":
+            return False  # not a box: something else was appended
+        if length == 1:
+            length = struct.unpack(">Q", file.read(8))[0]
+        if length < 8:
+            return False  # 0: up to the end of the file
+        at += length
+    return at > size
+
+
+def _matroska(file: BinaryIO, size: int) -> bool | None:
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(12)
+        id_length = 9 - head[0].bit_length()
+        width = 9 - head[id_length].bit_length()
+        length = int.from_bytes(head[id_length : id_length + width], "big") - (1 << 7 * width)
+        if head[:4] == b"\x18\x53\x80\x67" and length == (1 << 7 * width) - 1:
+            return None  # a live recording: the segment has no size
+        at += id_length + width + length
+        if head[:4] == b"\x18\x53\x80\x67":
+            return at > size
+    return True
+
+
+def _flv(file: BinaryIO, size: int) -> bool:
+    at, seconds, script = 13, 0.0, b""
+    while at < size:
+        file.seek(at)
+        head = file.read(11)
+        length = int.from_bytes(head[1:4], "big")
+        seconds = max(seconds, int.from_bytes(head[7:8] + head[4:7], "big") / 1000)
+        if head[0] & 0x1F == 18 and not script:
+            script = file.read(length)
+        at += 11 + length + 4
+    if at > size:
+        return True
+    return (
+        _flv_number(script, b"duration") - seconds > _MISSING_SECONDS
+        or _flv_number(script, b"filesize") > size
+    )
+
+
+def _flv_number(script: bytes, key: bytes) -> float:
+    """A number in the metadata of an FLV file, or 0."""
+    at = script.find(struct.pack(">H", len(key)) + key) + 2 + len(key)
+    if at < 2 + len(key) or script[at : at + 1] != b"\0" or len(script) < at + 9:
+        return 0.0
+    number: float = struct.unpack(">d", script[at + 1 : at + 9])[0]
+    return number
+
+
+def _ogg(file: BinaryIO, size: int) -> bool | None:
+    """A page is at most 65,307 bytes long, so the last one begins in the last 70,000."""
+    start = max(0, size - 70_000)
+    file.seek(start)
+    end = file.read()
+    at = end.rfind(b"OggS")
+    if at < 0:
+        return True
+    segments = end[at + 26]
+    length = 27 + segments + sum(end[at + 27 : at + 27 + segments])
+    if start + at + length > size or len(end) < at + 27 + segments:
+        return True
+    return False if end[at + 5] & 4 else None  # 4: the last page of its stream

@@ -1,0 +1,162 @@
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, PngImagePlugin
+
+from gridctl.errors import InputError
+from gridctl.media.images import read_image
+
+GREEN = (60, 180, 80)
+# Primaries (D50) as in the ICC profiles of Adobe RGB and Display P3, and sRGB's for comparison.
+WIDE = {
+    "adobe": ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446)),
+    "p3": ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841)),
+}
+
+
+def matrix_profile(primaries: tuple[tuple[float, ...], ...], gamma: float = 2.2) -> bytes:
+    """A small ICC profile (version 2.4) with these primaries and a gamma curve."""
+
+    def fixed(values: tuple[float, ...]) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    def xyz(values: tuple[float, ...]) -> bytes:
+        return b"XYZ \0\0\0\0" + fixed(values)
+
+    white = (0.9642, 1.0, 0.8249)
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    text = b"wide\0"
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(79),
+        b"cprt": b"text\0\0\0\0none\0",
+        b"wtpt": xyz(white),
+        **dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=True)),
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
+    }
+    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4sI", start + len(body), b"none", 0x02400000) + b"mntrRGB XYZ "
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    head += fixed(white)
+    return head + bytes(128 - len(head)) + struct.pack(">I", len(tags)) + table + body
+
+
+def in_profile(image: Image.Image, profile: bytes, mode: str = "RGB") -> Image.Image:
+    """An sRGB image converted to a profile."""
+    source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.profileToProfile(image, source, target, outputMode=mode)
+
+
+def gray_profile() -> bytes:
+    """A gray profile with a gamma of 1.0."""
+    profile = bytearray(matrix_profile(WIDE["p3"], gamma=1.0))
+    return bytes(profile[:16] + b"GRAY" + profile[20:]).replace(b"rTRC", b"kTRC", 1)
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
+def test_colors_of_an_icc_profile_become_srgb(tmp_path: Path, name: str, suffix: str) -> None:
+    profile = matrix_profile(WIDE[name])
+    image = in_profile(Image.new("RGB", (32, 32), GREEN), profile)
+    assert max(np.abs(np.subtract(image.getpixel((9, 9)), GREEN))) > 10
+    image.save(tmp_path / f"wide.{suffix}", icc_profile=profile)
+    assert read_image(tmp_path / f"wide.{suffix}").getpixel((9, 9)) == pytest.approx(GREEN, abs=6)
+
+
+def test_a_profile_applies_to_transparent_and_palette_images(tmp_path: Path) -> None:
+    profile = matrix_profile(WIDE["adobe"])
+    wide = in_profile(Image.new("RGB", (32, 32), GREEN), profile)
+    half = wide.copy()
+    half.putalpha(Image.linear_gradient("L").resize((32, 32)).point(lambda v: 255 * (v > 127)))
+    half.save(tmp_path / "half.png", icc_profile=profile)
+    picture = read_image(tmp_path / "half.png", (0, 0, 250))
+    assert picture.getpixel((9, 2)) == (0, 0, 250)
+    assert picture.getpixel((9, 30)) == pytest.approx(GREEN, abs=3)
+    wide.quantize(4).save(tmp_path / "palette.png", icc_profile=profile)
+    assert read_image(tmp_path / "palette.png").getpixel((9, 9)) == pytest.approx(GREEN, abs=3)
+
+
+def test_a_gray_profile_applies_to_gray_images(tmp_path: Path) -> None:
+    for mode, value in (("L", 128), ("LA", (128, 255))):
+        Image.new(mode, (8, 8), value).save(tmp_path / "gray.png", icc_profile=gray_profile())
+        red, green, blue = read_image(tmp_path / "gray.png").getpixel((4, 4))
+        assert red == green == blue
+        assert red == pytest.approx(188, abs=2)  # linear 0.5 in sRGB
+
+
+def test_srgb_pixels_and_unusable_profiles_change_nothing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"not a profile", gray_profile()):
+        Image.fromarray(noise).save(tmp_path / "noise.png", icc_profile=profile)
+        assert np.array_equal(read_image(tmp_path / "noise.png"), noise)
+
+
+def test_lab_and_cmyk(tmp_path: Path) -> None:
+    lab = ImageCms.createProfile("LAB")
+    srgb = ImageCms.createProfile("sRGB")
+    image = ImageCms.profileToProfile(Image.new("RGB", (8, 8), GREEN), srgb, lab, outputMode="LAB")
+    image.save(tmp_path / "lab.tif")
+    assert read_image(tmp_path / "lab.tif").getpixel((4, 4)) == pytest.approx(GREEN, abs=6)
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "cmyk.tif")
+    assert read_image(tmp_path / "cmyk.tif").getpixel((4, 4)) == pytest.approx((255, 0, 0), abs=3)
+
+
+@pytest.mark.parametrize(("name", "top"), [("float32", 1.0), ("int32", 65_535), ("uint16", 65_535)])
+def test_deep_pixels_are_scaled(tmp_path: Path, name: str, top: float) -> None:
+    ramp = np.linspace(0, top, 64)[None].repeat(8, 0).astype(name)
+    Image.fromarray(ramp).save(tmp_path / "ramp.tif")
+    row = np.asarray(read_image(tmp_path / "ramp.tif"))[4, :, 0].astype(int)
+    assert row == pytest.approx(np.linspace(0, 255, 64), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("float32", (0, 255)),
+        ("float32", (0, np.nan)),
+        ("float32", (-1, 1)),
+        ("int32", (0, 200)),
+        ("int32", (0, 70_000)),
+        ("int32", (-5, 9)),
+    ],
+)
+def test_values_of_unknown_brightness_are_refused(
+    tmp_path: Path, name: str, values: tuple[float, float]
+) -> None:
+    Image.fromarray(np.array([values] * 2, name)).save(tmp_path / "depth.tif")
+    with pytest.raises(InputError, match=r"depth\.tif has .*values from .*8 or 16 bits"):
+        read_image(tmp_path / "depth.tif")
+
+
+def test_a_png_may_hold_much_text(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * 3_000_000, zip=True)
+    text.add_itxt("prompt", "y" * 3_000_000, zip=True)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "node.png", pnginfo=text)
+    assert read_image(tmp_path / "node.png").getpixel((4, 4)) == (255, 0, 0)
+    text.add_text("more", "z" * 80_000_000, zip=True)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "bomb.png", pnginfo=text)
+    with pytest.raises(InputError, match=r"bomb\.png .*text chunks hold more than 64 MB"):
+        read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_every_exif_orientation_is_applied(tmp_path: Path, orientation: int, mode: str) -> None:
+    picture = Image.new("L", (4, 2))
+    picture.paste(255, (0, 0, 2, 1))  # bright at the top left
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's Transpose that undoes each
+    stored = picture.transpose(turns[orientation]) if orientation > 1 else picture
+    if mode == "I;16":
+        stored = Image.fromarray(np.asarray(stored).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.convert(mode).save(tmp_path / "photo.png", exif=exif)
+    upright = read_image(tmp_path / "photo.png")
+    assert np.array_equal(np.asarray(upright)[..., 0], np.asarray(picture))
