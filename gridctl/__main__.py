@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 
 
 def main() -> int:
-    """Run the command line; return the exit code."""
+    """Run the command line. Return the exit code."""
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         return _main()
     except KeyboardInterrupt:  # also during imports
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _: object) -> None:
+    """End like an error does, so that temporary files are removed: Python just stops otherwise."""
+    raise SystemExit(128 + number)
 
 
 def _main() -> int:

@@ -1,4 +1,8 @@
-"""Files that are whole or absent: written beside their final name, then renamed."""
+"""Files that are whole or absent: written beside their final name, then renamed.
+
+Why not a library: atomicwrites is no longer maintained, and none of those that are replaces
+folders, keeps the suffix (writers choose a format by it) or sweeps what a killed process left.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,29 @@ import errno
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from gridctl.errors import InputError
 
-CANNOT_WRITE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG,
-    errno.EEXIST, errno.ENAMETOOLONG,
+# A disk that cannot take more, whatever file the error names.
+NO_ROOM = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE,
+}  # fmt: skip
+# What fsync and chmod say on drives that do not know them: CIFS, FUSE, object storage.
+NOT_SUPPORTED = {
+    errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES,
+    errno.EBADF,
 }  # fmt: skip
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>tmp|old)(\.\w*)?")
+DAY_SECONDS = 24 * 60 * 60
+_TEMPORARY = re.compile(
+    r"\.(?P<name>.+)\.(?P<owner>[\w-]+)\.(?P<pid>\d+)\.(?P<kind>tmp|old)(\.\w*)?"
+)
 
 
 @contextmanager
@@ -25,31 +40,32 @@ def atomic_file(path: Path, *, force: bool = False, durable: bool = True) -> Ite
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
 
     The temporary name keeps the suffix, because writers choose a format by it. Without
-    `durable` the disk is not waited for: after a loss of power the file may be empty, which
-    is for files that are made again then.
-    Raises InputError if `path` exists and `force` is not given, is a folder, or cannot be
-    written.
+    `durable` the file may be empty after a loss of power. That is for files that can be made
+    again, because waiting for the disk takes time.
+    Raises InputError if `path` exists and `force` is not given, if it is a folder, or if it
+    cannot be written.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; choose another name for the file.")
     with _atomic(path, force=force) as temporary:
         yield temporary
         if durable:
-            with temporary.open("rb") as written:
+            with _if_supported(), temporary.open("r+b") as written:
                 os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some writers leave a file to its owner alone
+        with _if_supported():  # some writers make files that only their owner can read
+            temporary.chmod(0o666 & ~_umask())
 
 
 @contextmanager
 def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """The same for a folder: yields an empty one beside `path`, renamed when whole.
 
-    Raises InputError as well for a file, and for the current folder or one around it.
+    Raises InputError also if `path` is a file, or the current folder or one above it.
     """
     if path.is_file():
         raise InputError(f"{path} is a file; choose another name for the folder.")
     if Path.cwd().is_relative_to(path.resolve()):
-        raise InputError(f"{path} holds the current folder; choose another name for the new one.")
+        raise InputError(f"{path} contains the current folder; choose another name.")
     with _atomic(path, force=force) as temporary:
         temporary.mkdir()
         yield temporary
@@ -72,23 +88,44 @@ def refuse_overwrite(path: Path, *, force: bool) -> None:
         raise InputError(f"{path} exists and is not overwritten; use --force, or another name.")
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove what processes that were killed have left half-written below `folder`.
+def refuse_unwritable(folder: Path) -> None:
+    """Raise InputError if nothing can be written in `folder`, or where it would be made.
 
-    A folder that was being replaced gets its old state back.
+    So that a read-only disk is reported once, before any work.
+    """
+    with _writing(folder):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        probe = existing / f".probe.{_this_machine()}.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what killed processes left half-written below `folder`.
+
+    That is what a dead process of this machine left, and what is older than a day: others may be
+    writing to a shared disk. A folder that was being replaced gets its old state back.
     """
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
             left = _TEMPORARY.fullmatch(name)
-            if left is None or _is_running(int(left["pid"])):
-                continue
             path = Path(parent, name)
-            with suppress(OSError):  # another run sweeps as well, or it is not ours
+            if left is None or not _is_abandoned(path, left["owner"], int(left["pid"])):
+                continue
+            with suppress(OSError):  # another process sweeps too, or it belongs to another user
                 if left["kind"] == "old" and not Path(parent, left["name"]).exists():
                     path.rename(Path(parent, left["name"]))
                 else:
                     _remove(path)
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+
+
+def _is_abandoned(path: Path, owner: str, pid: int) -> bool:
+    if owner == _this_machine():
+        return not _is_running(pid)
+    with suppress(OSError):
+        return time.time() - path.lstat().st_mtime > DAY_SECONDS
+    return False
 
 
 def _is_running(pid: int) -> bool:
@@ -97,36 +134,76 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # somebody else's
+        return True  # it belongs to another user
     return True
+
+
+@cache
+def _this_machine() -> str:
+    """What a process number is unique on: the host and, in a container, its process space."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32]
+    with suppress(OSError):
+        host += "-" + "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid")))  # noqa: PTH115
+    return host or "host"
 
 
 @contextmanager
 def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
-    refuse_overwrite(path, force=force)
-    # Cut short: a name may be as long as the file system lets it, and this one is longer.
-    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    with _writing(path):
+        refuse_overwrite(path, force=force)
+        # Cut, because a name may already be as long as the file system allows.
+        owner = f"{_this_machine()}.{os.getpid()}"
+        temporary = path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
-        yield temporary
-        if path.is_dir():  # a rename does not replace a folder
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(old)
-            temporary.rename(path)
-            _remove(old)
-        else:
-            temporary.replace(path)
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise  # the block's own affair, such as an input that cannot be read
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "free some space, or choose a folder that is yours to write."
-        ) from error
+    try:
+        try:
+            yield temporary
+        except OSError as error:
+            ours = str(error.filename or temporary).startswith(str(temporary))
+            if error.errno in NO_ROOM or (ours and error.errno is not None):
+                raise _cannot_write(path, error) from error
+            raise  # the block's own, such as an input that cannot be read
+        with _writing(path):
+            _put_in_place(temporary, path, path.with_name(f".{path.name}.{owner}.old"))
     finally:
         with suppress(OSError):  # what could not be made cannot be removed
             _remove(temporary)
+
+
+def _put_in_place(temporary: Path, path: Path, old: Path) -> None:
+    if path.is_dir():  # a rename does not replace a folder
+        path.rename(old)
+        temporary.rename(path)
+        _remove(old)
+    else:
+        temporary.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn any OSError of the block into the line that says that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextmanager
+def _if_supported() -> Iterator[None]:
+    """Go on where the drive does not know an operation that is only nice to have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} cannot be written ({error.strerror or error}); "
+        "free some space, or choose a folder that you may write to."
+    )
 
 
 def _umask() -> int:
@@ -136,7 +213,7 @@ def _umask() -> int:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

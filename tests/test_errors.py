@@ -32,6 +32,7 @@ def test_the_exit_codes_are_those_that_shells_know() -> None:
         ("USAGE", 2),
         ("PARTIAL", 3),
         ("INTERRUPTED", 130),
+        ("TERMINATED", 143),
     ]
 
 

@@ -1,7 +1,9 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from gridctl.errors import InputError
-from gridctl.files import atomic_file, atomic_folder, refuse_overwrite, write_text
+from gridctl.files import (
+    atomic_file,
+    atomic_folder,
+    refuse_overwrite,
+    sweep_temporaries,
+    write_text,
+)
 
 AtomicKind = Callable[..., AbstractContextManager[Path]]
 BOTH = pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
@@ -113,7 +121,7 @@ def test_the_current_folder_and_those_around_it_are_not_replaced(
     folder.mkdir()
     fill(folder, "precious")
     monkeypatch.chdir(folder)
-    with pytest.raises(InputError, match="holds the current folder; choose another name"):
+    with pytest.raises(InputError, match="contains the current folder; choose another name"):
         atomic_folder(Path(name), force=True).__enter__()
     assert content(folder) == "precious"
 
@@ -198,6 +206,74 @@ def test_an_input_that_the_block_cannot_find_is_not_blamed_on_the_output(tmp_pat
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out.txt"):
         (tmp_path / "missing").read_bytes()
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["chmod", "fsync"])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_drive_that_lacks_an_operation_is_written_to_all_the_same(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, name, refuse)  # as CIFS, FUSE and object storage answer
+    write_text(tmp_path / "caption.txt", "text")
+    assert (tmp_path / "caption.txt").read_text() == "text"
+
+
+def test_a_disk_that_loses_data_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", lose)
+    with pytest.raises(InputError, match=r"caption\.txt cannot be written \(Input/output error"):
+        write_text(tmp_path / "caption.txt", "text")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+@BOTH
+def test_a_place_where_nothing_can_be_made_is_one_line(atomic: AtomicKind) -> None:
+    with pytest.raises(InputError, match="/proc/x/clip cannot be written"):
+        atomic(Path("/proc/x/clip")).__enter__()
+
+
+def leave(folder: Path, kind: str, owner: str, pid: int, *, age_seconds: float = 0.0) -> Path:
+    path = folder / f".clip.{owner}.{pid}.{kind}.txt"
+    fill(path, "half")
+    os.utime(path, (time.time() - age_seconds,) * 2)
+    return path
+
+
+def own_temporary(folder: Path) -> tuple[str, int]:
+    """(owner, process number) in the names of this process's temporary files."""
+    with atomic_file(folder / "clip.txt", force=True) as temporary:
+        owner, pid = temporary.name.split(".")[2:4]
+        fill(temporary, "whole")
+    return owner, int(pid)
+
+
+DEAD = 2**22 + 1  # above the largest process number of Linux
+
+
+@pytest.mark.parametrize("kind", ["tmp", "old"])
+def test_a_sweep_removes_what_is_certainly_abandoned(kind: str, tmp_path: Path) -> None:
+    owner, pid = own_temporary(tmp_path)
+    assert pid == os.getpid()
+    fill(tmp_path / "clip.txt", "whole")
+    kept = [
+        leave(tmp_path, kind, owner, pid),
+        leave(tmp_path, kind, "another-host-1", DEAD, age_seconds=3600),
+    ]
+    gone = [
+        leave(tmp_path, kind, owner, DEAD),
+        leave(tmp_path, kind, "another-host-2", pid, age_seconds=25 * 3600),
+    ]
+    sweep_temporaries(tmp_path)
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in gone)
 
 
 def test_text_is_utf8_whatever_the_locale(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def pack(
         },
     )
     shell.note(loaded.choice)
-    with shell.progress("pack") as progress:
+    with shell.progress("pack", resumes="clips") as progress:
         result = run(
             _from_stdin(sources),
             output,

@@ -49,8 +49,32 @@ class Shell:
                 print(line)
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Progress]:
-        """Yield a callback (done, total, text) that draws a bar on a terminal."""
+    def progress(self, label: str, *, resumes: str | None = None) -> Iterator[Progress]:
+        """Yield a callback (done, total, text) that draws a bar on a terminal.
+
+        `resumes` names what is counted by a command that continues when it is run again. If it
+        is stopped, a note says so.
+        """
+        state = (0, 0)
+
+        def watch(done: int, total: int, text: str) -> None:
+            nonlocal state
+            state = (done, total)
+            show(done, total, text)
+
+        try:
+            with self._bar(label) as show:
+                yield watch
+        except (KeyboardInterrupt, SystemExit):
+            if resumes:
+                self.note(
+                    f"stopped after {state[0]:,} of {state[1]:,} {resumes}; run the same command "
+                    "again to continue"
+                )
+            raise
+
+    @contextmanager
+    def _bar(self, label: str) -> Iterator[Progress]:
         if self.quiet or not sys.stderr.isatty():
             yield silent
             return

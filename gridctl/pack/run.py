@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gridctl.errors import GridctlError, InputError, counted
-from gridctl.files import sweep_temporaries
+from gridctl.files import refuse_unwritable, sweep_temporaries
 from gridctl.machine.cores import num_cores
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import write_metadata
@@ -46,7 +46,8 @@ def pack(
     every n-th clip into a sub-folder. `dry_run` writes nothing: `written` then holds what would
     be written.
 
-    Raises UsageError for settings that do not fit together.
+    Raises UsageError for settings that do not fit together, InputError if `output` cannot be
+    written.
     """
     profile = profile or Profile()
     options = PackOptions.of(profile)
@@ -62,6 +63,7 @@ def pack(
     folders = sorted({clip.folder for clip in clips})
     outcomes: dict[int, Packed | str] = {}
     if not dry_run:
+        refuse_unwritable(output)
         for folder in folders:
             sweep_temporaries(folder)
     report = _Report(progress, len(clips))

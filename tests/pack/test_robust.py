@@ -42,6 +42,7 @@ def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # and so a process group
     )
 
 
@@ -183,6 +184,26 @@ def test_an_end_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     _, errors = final.communicate(timeout=120)
     assert final.returncode == 0, errors
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_whole_process_group_leaves_nothing_half_written(
+    tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    for number in range(6):
+        make_clip(tmp_path / f"vid{number}.mp4", textured(60))
+    output = tmp_path / "out"
+    flags = ["--sample", "windows", "--rows", "2", "--cols", "2", "--format", "png"]
+    process = start("pack", ".", *flags, "--workers", "2", "-o", "out", cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(output.glob(".*.tmp.png")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, stop)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in errors) == (code, False)
+    assert "run the same command again to continue" in errors
+    assert list(output.glob(".*")) == []
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:

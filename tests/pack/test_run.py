@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridctl.errors import UsageError
+from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_facts, load_grid, split
 from gridctl.media.write import write_clip
@@ -233,9 +233,10 @@ def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
 def test_an_unwritable_output_is_one_line(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "vid1.mp4")
     (tmp_path / "out").write_text("a file, no folder")
-    result = pack([clip], tmp_path / "out", pack_profile(GRID))
-    assert result.written == ()
-    assert "\n" not in result.failed[0].reason
+    for output in ("out", "out/deeper", "/proc/x"):
+        with pytest.raises(InputError, match=f"{output} cannot be written") as caught:
+            pack([clip], tmp_path / output, pack_profile(GRID))
+        assert "\n" not in str(caught.value)
 
 
 def test_metadata_that_cannot_be_written_hides_nothing_else(tmp_path: Path) -> None:
