@@ -1,65 +1,136 @@
-"""What a grid shows, in words that are there already: a mapping, the clip's text, its name."""
+"""Content from existing words: a mapping, the text beside the clip, the subject, its name."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import tomli
 
-from gridctl.errors import InputError, UsageError
+from gridctl.errors import InputError, UsageError, counted
 from gridctl.media.dataset import caption_path
 from gridctl.media.facts import Facts
+from gridctl.media.words import says_nothing, words_of_name
+from gridctl.text import decode, encodable
+
+
+class NoContentError(InputError):
+    """Nothing says what the clip of a grid shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContentSource:
-    """Where content comes from: `mapping`, else the clip's text, else `subject`, else its name.
+class Content:
+    """What a grid shows, and where the words are from: mapping, text, subject or name."""
 
-    A mapping's keys name a grid or the clip it was made of, by path, by file name or
-    without the suffix; the longest name wins.
+    words: str
+    origin: str
+
+
+class ContentSource:
+    """Finds the content of a grid: in `mapping`, else the text that came with the clip, else
+    `subject`, else the clip's name. Words that say nothing are passed over.
+
+    A mapping's keys name a grid or its clip, by path, by file name or without the suffix. The
+    longest name wins. Upper and lower case, normal forms and slashes may differ.
     """
 
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    subject: str | None = None
+    def __init__(
+        self, *, mapping: Mapping[str, str] | None = None, subject: str | None = None
+    ) -> None:
+        self.mapping, self.subject = mapping or {}, subject
+        self._keys: dict[str, str] = {}  # name → key of the mapping
+        self._folded: dict[str, str | None] = {}  # None if two keys differ in case only
+        self._tails: dict[str, str | None] = {}  # None if two keys end alike
+        for key in self.mapping:
+            name = _normal(key)
+            self._keys[name] = key
+            folded = name.casefold()
+            self._folded[folded] = None if folded in self._folded else key
+            parts = name.split("/")
+            for start in range(1, len(parts)):
+                tail = "/".join(parts[start:])
+                self._tails[tail] = None if tail in self._tails else key
 
-    def content(self, image: Path, facts: Facts) -> str:
-        """What the grid shows, in words; InputError if nothing says it."""
-        words = re.split(r"[\W_]+", Path(facts.source).stem)
-        name = " ".join(word for word in words if word and not word.isdecimal())
-        for content in (self.mapped(image, facts), facts.text, self.subject, name):
-            if content and content.strip():
-                return content.strip()
-        raise InputError(
-            f"{image} has no content to caption, for its source is named {facts.source}; "
-            f"say --subject or --mapping, or write {caption_path(image).name} by hand."
+    def content(self, image: Path, facts: Facts) -> Content:
+        """What the grid shows; NoContentError if nothing says it."""
+        found = (
+            Content(words=self.mapped(image, facts) or "", origin="mapping"),
+            Content(words=facts.text or "", origin="text"),
+            Content(words=self.subject or "", origin="subject"),
+            Content(words=words_of_name(PurePosixPath(facts.source).stem), origin="name"),
+        )
+        for content in found:
+            if not says_nothing(content.words):
+                return Content(words=encodable(content.words).strip(), origin=content.origin)
+        said = next((c for c in found[:-1] if c.words.strip()), None)
+        fact = f'its {said.origin} is "{said.words.strip()}"' if said else _name_of(facts)
+        raise NoContentError(
+            f"{image} has no content for a caption: {fact}, which does not say what it shows; "
+            f"use --subject or --mapping, a model (--backend vlm or --server), or write "
+            f"{caption_path(image).name} by hand."
         )
 
     def known_subject(self, image: Path, facts: Facts) -> str | None:
-        """What a model is told of the grid: the mapping's line, else the subject."""
-        return " ".join((self.mapped(image, facts) or self.subject or "").split()) or None
+        """What a model is told about the grid: the mapping's line, else the subject."""
+        words = encodable(self.mapped(image, facts) or self.subject or "")
+        return " ".join(words.split()) or None
 
     def mapped(self, image: Path, facts: Facts) -> str | None:
-        return next((self.mapping[n] for n in _names(image, facts) if n in self.mapping), None)
+        """The mapping's line about the grid."""
+        key = self._key_of(image, facts)
+        return None if key is None else self.mapping[key]
 
     def keys_of(self, image: Path, facts: Facts) -> set[str]:
         """The mapping's keys that name this grid."""
-        return {name for name in _names(image, facts) if name in self.mapping}
+        keys = {self._lookup(name) for name in _names(image, facts)}
+        return {key for key in (*keys, self._key_of(image, facts)) if key is not None}
+
+    def _key_of(self, image: Path, facts: Facts) -> str | None:
+        found = (self._lookup(name) for name in _names(image, facts))
+        return next(
+            (key for key in found if key is not None), self._tails.get(_normal(facts.source))
+        )
+
+    def _lookup(self, name: str) -> str | None:
+        return self._keys.get(name) or self._folded.get(name.casefold())
+
+
+def refuse_foreign_mapping(
+    source: ContentSource, path: Path, grids: Iterator[tuple[Path, Facts]]
+) -> None:
+    """Raise InputError if the mapping at `path` names none of the grids."""
+    count, example = 0, None
+    for image, facts in grids:
+        if source.keys_of(image, facts):
+            return
+        count += 1
+        example = example or (image, facts)
+    if example is None:
+        return
+    key = next(iter(source.mapping), None)
+    has = f'it has "{key}"' if key else "it is empty"
+    image, facts = example
+    raise InputError(
+        f"{path} names none of {counted(count, 'grid')}: {has}, and a grid is called {image.stem}, "
+        f"{image.name} or {PurePosixPath(facts.source).name}; correct the names, or leave "
+        "--mapping out."
+    )
 
 
 def read_mapping(path: Path) -> dict[str, str]:
     """Name → content, from a CSV or JSONL file with file_name and text, or a TOML table.
 
-    CSV and JSONL have the names that Hugging Face's ImageFolder has, so its metadata files
-    are mappings; TOML is `"vid1" = "a red ball"`, a line a name.
-    Raises InputError for a file that cannot be read or says two things of one name,
-    UsageError for another suffix.
+    Metadata files of Hugging Face's ImageFolder are such CSV and JSONL files. CSV may have
+    commas, semicolons or tabs. TOML is `"vid1" = "a red ball"`, one name per line. Files may
+    be UTF-8 or UTF-16.
+    Raises InputError for a file that cannot be read or has two texts for one name, UsageError
+    for another suffix.
     """
     readers: dict[str, Callable[[str, Path], Iterator[tuple[str, Any, Any]]]] = {
         ".csv": _csv,
@@ -68,9 +139,9 @@ def read_mapping(path: Path) -> dict[str, str]:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path} is no mapping; it is a .csv, .jsonl or .toml file.")
+        raise UsageError(f"{path} is no mapping; use a .csv, .jsonl or .toml file.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decode(path.read_bytes())
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
     except OSError as error:
@@ -86,18 +157,31 @@ def read_mapping(path: Path) -> dict[str, str]:
 
 def _names(image: Path, facts: Facts) -> Iterator[str]:
     """All that a mapping may call a grid, the most exact first."""
-    for path in (image, Path(facts.source)):
-        parts = path.parts
+    for path in (_normal(str(image.absolute())), _normal(facts.source)):
+        parts = path.split("/")
         for start in range(len(parts)):
-            tail = Path(*parts[start:])
-            yield tail.as_posix()
-            yield tail.with_suffix("").as_posix() if tail.name else tail.as_posix()
+            tail = "/".join(parts[start:])
+            yield tail
+            yield tail.removesuffix(PurePosixPath(tail).suffix)
+
+
+def _name_of(facts: Facts) -> str:
+    return f"its clip is named {PurePosixPath(facts.source).name}"
+
+
+def _normal(name: str) -> str:
+    """A path for comparison: normal form C, forward slashes, no `.` and `..`."""
+    path = unicodedata.normalize("NFC", name).replace("\\", "/")
+    return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
 
 
 def _csv(text: str, path: Path) -> Iterator[tuple[str, Any, Any]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = (text.splitlines() or [""])[0]
+    delimiter = max(",;\t", key=header.count)  # spreadsheets use what is usual in a country
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
-        missing = {"file_name", "text"} - set(rows.fieldnames or ())
+        rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+        missing = {"file_name", "text"} - set(rows.fieldnames)
         if missing:
             raise InputError(
                 f"{path} has no column {' and no '.join(sorted(missing))}; "
@@ -119,7 +203,7 @@ def _jsonl(text: str, path: Path) -> Iterator[tuple[str, Any, Any]]:
             raise InputError(f"{path}: line {number}: not JSON ({error}); correct it.") from None
         if not isinstance(entry, dict) or "file_name" not in entry:
             raise InputError(f'{path}: line {number}: no "file_name"; every line has one.')
-        if entry.get("text") is not None:  # a grid that has no caption yet
+        if entry.get("text") is not None:  # null is a grid without a caption
             yield f"line {number}", entry["file_name"], entry["text"]
 
 

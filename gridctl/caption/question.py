@@ -112,10 +112,14 @@ def without_facts(jpeg: bytes) -> bytes | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A model's answer as it came; `finished` is False if it reached its token limit."""
+    """A model's answer as it came; `finished` is False if it reached its token limit.
+
+    `origin` says where the words are from, if they are not a model's.
+    """
 
     text: str
     finished: bool = True
+    origin: str | None = None
 
 
 # Closing the generator ends the run.

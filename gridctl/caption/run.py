@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.caption.backends import open_describer
-from gridctl.caption.clean import clean_answer, cut
-from gridctl.caption.content import ContentSource, read_mapping
+from gridctl.caption.check import check_images
+from gridctl.caption.clean import clean_answer, cut, shorten
+from gridctl.caption.content import ContentSource, read_mapping, refuse_foreign_mapping
 from gridctl.caption.length import TextLimits, text_limits
-from gridctl.caption.question import Answers, Describer, Question, Reply, make_question
-from gridctl.errors import GridctlError, InputError, UsageError
+from gridctl.caption.question import Describer, Question, Reply, make_question
+from gridctl.caption.template import TemplateDescriber
+from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import caption_path, list_grids, read_caption, write_metadata
+from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts
 from gridctl.media.provenance import note_provenance
+from gridctl.media.words import says_nothing
 from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
@@ -37,7 +41,7 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionResult(BatchResult):
-    """What happened to each grid.
+    """What happened to each grid; `notes` has the faults that a check of all captions found.
 
     `shortened` are captions that were cut to the `t5_tokens` that T5 reads, `unused` names of
     the mapping that match no grid, `previews` what a dry run has instead of files.
@@ -68,9 +72,10 @@ def caption(
     Existing captions are kept unless `force`. metadata.jsonl is rewritten in each folder.
     With `dry_run`, a few captions are made and none is written.
 
-    Raises InputError if a folder holds no grid image, cannot be written, or the mapping cannot
-    be read, UsageError for a wrong source or profile, GridctlError if the model cannot be
-    loaded or reached. Captions written before an error are kept.
+    Raises InputError if a folder holds no grid image or cannot be written, if the mapping cannot
+    be read or names no grid, or if content would come from names that say nothing or the same,
+    UsageError for a wrong source or profile, GridctlError if the model cannot be loaded or
+    reached. Captions written before an error are kept.
     """
     started = time.monotonic()
     profile = profile or Profile()
@@ -78,6 +83,7 @@ def caption(
     captioner = _Captioner(settings, text_limits(profile))
     images = _images(sources)
     todo = captioner.without_caption(images, force=force)
+    captioner.refuse_foreign_mapping(list(dict.fromkeys([*todo, *images.values()])))
     if describer is None and todo:
         describer = open_describer(profile)
     captioner.asks = describer is not None
@@ -87,11 +93,8 @@ def caption(
     written: list[Path] = []
     previews: list[Preview] = []
     already = len(captioner.skipped) + len(captioner.failed)
-    answers = (describer or _Template(captioner.source)).describe(captioner.questions(todo))
-    made_by = {
-        "caption_backend": describer.backend if describer else "template",
-        "caption_model": describer.model if describer else None,
-    }
+    writer = describer or TemplateDescriber(captioner.source)
+    answers = writer.describe(captioner.questions(todo))
     try:
         progress(already, len(images), "")
         with closing(answers):  # whatever stops the run, nothing more is asked
@@ -101,8 +104,14 @@ def caption(
                     asked = question.text if describer else None
                     previews.append(Preview(image=question.image, caption=text, question=asked))
                 elif text is not None:
-                    prompt = question.text if describer else captioner.template
-                    note_provenance(question.image, text, {**made_by, "caption_prompt": prompt})
+                    made_by = {
+                        "caption_backend": writer.backend,
+                        "caption_model": writer.model or None,
+                        "caption_prompt": question.text if describer else captioner.template,
+                    }
+                    if isinstance(reply, Reply) and reply.origin:
+                        made_by["caption_content"] = reply.origin
+                    note_provenance(question.image, text, made_by)
                     write_text(caption_path(question.image), text + "\n")
                     written.append(caption_path(question.image))
                 failed, skipped = len(captioner.failed), len(captioner.skipped)
@@ -113,11 +122,18 @@ def caption(
         if not dry_run:
             for folder in sorted({path.parent for path in (*written, *captioner.skipped)}):
                 write_metadata(folder)
+    notes = captioner.notes()
+    if not dry_run:
+        there = {*written, *captioner.skipped}
+        captioned = [image for path, image in images.items() if path in there]
+        found = check_images(captioned, profile).findings
+        notes += [f"{finding.path}: {finding.fault}".rstrip(".") for finding in found]
     place = {target: index for index, target in enumerate(images)}
     return CaptionResult(
         written=tuple(sorted(written, key=place.__getitem__)),
         skipped=tuple(captioner.skipped),
         failed=tuple(sorted(captioner.failed, key=lambda f: place[caption_path(f.path)])),
+        notes=tuple(notes),
         t5_tokens=captioner.limits.t5_tokens,
         shortened=tuple(sorted(captioner.shortened, key=place.__getitem__)),
         unused=() if dry_run or captioner.skipped else captioner.unused(),
@@ -137,20 +153,15 @@ def _images(sources: Sequence[Path]) -> dict[Path, Path]:
     return images
 
 
-class _Template:
-    """The backend without a model: it answers with existing words."""
-
-    backend, model = "template", ""
-
-    def __init__(self, source: ContentSource) -> None:
-        self._source = source
-
-    def describe(self, questions: Iterator[Question]) -> Answers:
-        for question in questions:
-            try:
-                yield question, Reply(text=self._source.content(question.image, question.facts))
-            except GridctlError as error:
-                yield question, error
+def _with_facts(images: Sequence[Path]) -> Iterator[tuple[Path, Facts]]:
+    """The images that have facts, with them."""
+    for image in images:
+        try:
+            facts = load_facts(image)
+        except GridctlError:  # reported when its caption is made
+            continue
+        if facts is not None:
+            yield image, facts
 
 
 class _Captioner:
@@ -159,6 +170,10 @@ class _Captioner:
     def __init__(self, settings: CaptionSection, limits: TextLimits) -> None:
         self.settings, self.limits = settings, limits
         self.template = layout_template(settings.layout)
+        if settings.subject is not None and says_nothing(settings.subject):
+            raise UsageError(
+                f'the subject "{settings.subject}" does not say what a clip shows; describe it.'
+            )
         mapping = read_mapping(settings.mapping) if settings.mapping else {}
         self.source = ContentSource(mapping=mapping, subject=settings.subject)
         self.asks = False  # whether there is a model to ask
@@ -166,6 +181,7 @@ class _Captioner:
         self.failed: list[Failure] = []
         self.shortened: list[Path] = []
         self._used: set[str] = set()
+        self._unmapped: list[Path] = []
 
     def without_caption(self, images: Mapping[Path, Path], *, force: bool) -> list[Path]:
         """The images that need a caption; the others are counted as skipped or failed."""
@@ -194,7 +210,10 @@ class _Captioner:
             except GridctlError as error:
                 self._fail(image, error)
                 continue
-            self._used |= self.source.keys_of(image, facts)
+            keys = self.source.keys_of(image, facts)
+            self._used |= keys
+            if not keys:
+                self._unmapped.append(image)
             subject = self.source.known_subject(image, facts) if self.asks else None
             yield make_question(image, facts, self.settings, subject=subject)
 
@@ -211,11 +230,28 @@ class _Captioner:
     def unused(self) -> tuple[str, ...]:
         return tuple(name for name in self.source.mapping if name not in self._used)
 
+    def notes(self) -> list[str]:
+        """What to know about the mapping."""
+        if not self.source.mapping or not self._unmapped:
+            return []
+        grids = counted(len(self._unmapped), "grid")
+        return [f"{grids} not in the mapping, such as {self._unmapped[0]}"]
+
+    def refuse_foreign_mapping(self, images: Sequence[Path]) -> None:
+        """Raise InputError if there is a mapping and it names none of `images`."""
+        if self.settings.mapping:
+            refuse_foreign_mapping(self.source, self.settings.mapping, _with_facts(images))
+
     def _caption(self, question: Question, reply: Reply) -> str:
         facts, limits = question.facts, self.limits
         opening = layout_prompt(facts.grid, self.template, fps=facts.fps)
         if self.asks:
             content = clean_answer(reply.text, finished=reply.finished)
+            if says_nothing(content):
+                raise GridctlError(
+                    f'the model\'s answer "{shorten(content, 80)}" does not say what it shows; '
+                    "try another prompt or model."
+                )
         else:
             content = " ".join(reply.text.split())
         if question.subject:

@@ -16,7 +16,7 @@ from gridctl.errors import InputError
 
 METADATA = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
 JOURNAL = ".captions.jsonl"
-FIELDS = ("caption_backend", "caption_model", "caption_prompt")
+FIELDS = ("caption_backend", "caption_model", "caption_prompt", "caption_content")
 
 
 def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) -> None:

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,29 @@ def facts(source: str = "clips/red_ball 02.mp4", text: str | None = None) -> Fac
     return Facts(grid=grid, source=source, times_seconds=(0.0,), fps=1, num_frames=1, text=text)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_mapping_is_csv_jsonl_or_toml(tmp_path: Path, name: str) -> None:
+def test_a_mapping_is_csv_jsonl_or_toml(
+    tmp_path: Path, name: str, newline: str, encoding: str
+) -> None:
     path = tmp_path / name
-    path.write_text(FILES[name], encoding="utf-8-sig")
+    path.write_text(FILES[name], encoding=encoding, newline=newline)
+    read = {name: "\n".join(text.splitlines()) for name, text in read_mapping(path).items()}
+    assert read == {"vid1": "a ball, red", "clips/b.mp4": "two\nlines"}
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text(f"File_Name{delimiter}Text\r\nvid1{delimiter}a ball, red\r\n")
+    assert read_mapping(path) == {"vid1": "a ball, red"}
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_mapping_keeps_its_names_and_texts(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(FILES[name])
     assert read_mapping(path) == {"vid1": "a ball, red", "clips/b.mp4": "two\nlines"}
 
 
@@ -64,7 +84,7 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
         read_mapping(tmp_path / "map.xlsx")
     with pytest.raises(InputError, match="cannot be read"):
         read_mapping(tmp_path / "none.csv")
-    (tmp_path / "map.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "map.csv").write_bytes(b"\xff\xff")
     with pytest.raises(InputError, match="not UTF-8"):
         read_mapping(tmp_path / "map.csv")
 
@@ -79,7 +99,7 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
 def test_a_key_names_the_grid_or_its_clip(key: str) -> None:
     source = ContentSource(mapping={key: "mapped", "other": "no"}, subject="subject")
     image = Path("data/train/vid1.jpg")
-    assert source.content(image, facts(text="text")) == "mapped"
+    assert source.content(image, facts(text="text")).words == "mapped"
     assert source.keys_of(image, facts()) == {key}
 
 
@@ -87,19 +107,19 @@ def test_the_most_exact_name_wins() -> None:
     source = ContentSource(
         mapping={"vid1": "any", "val/vid1": "the one in val", "red_ball 02": "z"}
     )
-    assert source.content(Path("data/val/vid1.jpg"), facts()) == "the one in val"
-    assert source.content(Path("data/train/vid1.jpg"), facts()) == "any"
+    assert source.content(Path("data/val/vid1.jpg"), facts()).words == "the one in val"
+    assert source.content(Path("data/train/vid1.jpg"), facts()).words == "any"
 
 
 def test_mapping_then_text_then_subject_then_name() -> None:
     image = Path("vid1.jpg")
     mapped = ContentSource(mapping={"vid1": "mapped"}, subject="subject")
     plain = ContentSource(subject="subject")
-    assert mapped.content(image, facts(text="text")) == "mapped"
-    assert plain.content(image, facts(text="text")) == "text"
-    assert plain.content(image, facts()) == "subject"
-    assert ContentSource().content(image, facts()) == "red ball"
-    with pytest.raises(InputError, match=r"say --subject or --mapping, or write vid1\.txt"):
+    assert mapped.content(image, facts(text="text")).words == "mapped"
+    assert plain.content(image, facts(text="beside it")).words == "beside it"
+    assert plain.content(image, facts()).words == "subject"
+    assert ContentSource().content(image, facts()).words == "red ball"
+    with pytest.raises(InputError, match=r"use --subject or --mapping, .* or write vid1\.txt"):
         ContentSource().content(image, facts(source="0001.mp4"))
 
 
@@ -114,3 +134,47 @@ def test_a_dataset_s_own_metadata_is_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "metadata.jsonl"
     path.write_text(json.dumps({"file_name": "vid1.jpg", "text": "a", "rows": 1}) + "\n")
     assert read_mapping(path) == {"vid1.jpg": "a"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        unicodedata.normalize("NFD", "bär läuft.mov"),
+        "BÄR LÄUFT.MOV",
+        "videos\\bär läuft.mov",
+        "./bär läuft.mov",
+        "/somewhere/videos/bär läuft.mov",
+        "C:\\videos\\bär läuft.mov",
+    ],
+)
+def test_a_key_may_be_spelled_in_other_ways(key: str) -> None:
+    source = ContentSource(mapping={key: "a bear", "other": "no"})
+    clip = facts(source=unicodedata.normalize("NFD", "../videos/bär läuft.mov"))
+    assert source.content(Path("vid1.jpg"), clip).words == "a bear"
+    assert source.keys_of(Path("vid1.jpg"), clip) == {key}
+
+
+def test_keys_that_differ_in_case_only_name_what_they_spell() -> None:
+    source = ContentSource(mapping={"a.mp4": "small", "A.mp4": "large"})
+    assert source.mapped(Path("vid1.jpg"), facts(source="A.mp4")) == "large"
+    assert source.mapped(Path("vid1.jpg"), facts(source="a.mp4")) == "small"
+
+
+def test_a_key_of_another_folder_is_not_this_clip_s() -> None:
+    source = ContentSource(mapping={"val/a.mp4": "validation"})
+    assert source.mapped(Path("vid1.jpg"), facts(source="train/a.mp4")) is None
+
+
+def test_half_a_character_in_a_text_is_dropped() -> None:
+    source = ContentSource(mapping={"vid1": "a ball \ud83d"})
+    assert source.content(Path("vid1.jpg"), facts()).words == "a ball"
+    assert source.known_subject(Path("vid1.jpg"), facts()) == "a ball"
+
+
+def test_words_that_say_nothing_are_passed_over() -> None:
+    source = ContentSource(mapping={"vid1": "video 3"}, subject="a cat")
+    assert source.content(Path("vid1.jpg"), facts(text="Untitled")).words == "a cat"
+    with pytest.raises(InputError, match='its mapping is "video 3", which does not say'):
+        ContentSource(mapping={"vid1": "video 3"}).content(
+            Path("vid1.jpg"), facts(source="IMG_4712.MOV")
+        )

@@ -94,14 +94,62 @@ def test_a_mapping_comes_from_a_file_and_tells_what_it_names_in_vain(
 
 
 def test_check_lists_faults_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gridctl("caption", "vidgrid", "--subject", "a ball") == 0
-    assert gridctl("caption", "vidgrid", "--check") == 1  # both have the same caption
+    for name in ("0001", "red_ball"):
+        Path(f"vidgrid/{name}.txt").write_text("a ball")
+    assert gridctl("caption", "vidgrid", "--check") == 1
     output = capsys.readouterr()
     assert "vidgrid/red_ball.txt: the same as vidgrid/0001.txt" in output.out
     assert "1 of 2 captions have a fault" in output.err
     Path("vidgrid/red_ball.txt").write_text("a red ball")
     assert gridctl("caption", "vidgrid", "--check", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"grids": 2, "findings": []}
+
+
+def test_one_subject_for_all_clips_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gridctl("caption", "vidgrid", "--subject", "a corgi runs on a beach") == 0
+    assert "the same" not in capsys.readouterr().err
+    assert gridctl("caption", "vidgrid", "--check") == 0
+
+
+def test_a_run_ends_with_a_check_of_all_captions(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("vidgrid/0001.txt").write_text("9x9 grid of 81 video frames in reading order. a cat")
+    assert gridctl("caption", "vidgrid") == 0
+    assert 'vidgrid/0001.txt: says "9x9 grid of 81' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["IMG_{}.MOV", "clip_{}.mp4", "beach {}.mp4"])
+def test_names_that_say_nothing_or_the_same_are_refused(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4000, 4012):
+        facts = Facts(
+            grid=GRID, source=name.format(number), times_seconds=(0.0,), fps=1.0, num_frames=1
+        )
+        save_grid(np.zeros((16, 16, 3), np.uint8), Path(f"others/vid{number}.png"), facts)
+    assert gridctl("caption", "others", "--quiet") == 1
+    output = capsys.readouterr()
+    assert len(output.err.splitlines()) == 1
+    assert "--subject if one sentence fits all clips" in output.err
+    assert not list(Path("others").glob("*.txt"))
+    assert gridctl("caption", "others", "--subject", "a corgi runs on a beach") == 0
+    assert gridctl("caption", "others", "--check") == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"], ["--subject", "a cat"]])
+def test_a_mapping_that_names_no_grid_is_refused(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("map.toml").write_text('"vid1.mp4" = "a hen"\n')
+    assert gridctl("caption", "vidgrid", "--mapping", "map.toml", *flags) == 1
+    assert 'map.toml names none of 2 grids: it has "vid1.mp4"' in capsys.readouterr().err
+    assert not list(Path("vidgrid").glob("*.txt"))
+
+
+def test_a_mapping_of_captions_that_are_there_lets_the_rest_be_done() -> None:
+    Path("map.toml").write_text('"red_ball" = "a red ball"\n')
+    assert gridctl("caption", "vidgrid", "--mapping", "map.toml") == 3
+    assert gridctl("caption", "vidgrid", "--mapping", "map.toml", "--subject", "a cat") == 0
+    assert Path("vidgrid/0001.txt").read_text().endswith(" a cat\n")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +167,7 @@ def test_check_lists_faults_and_ends_with_1(capsys: pytest.CaptureFixture[str]) 
         (["--prompt", "{oops}"], "cannot be filled in"),
         (["--rate", "0"], "must be more than 0"),
         (["--mapping", "map.xlsx"], "is no mapping"),
+        (["--subject", "a video"], "does not say what a clip shows"),
     ],
 )
 def test_wrong_flags_end_with_2_and_one_line(
@@ -147,7 +196,7 @@ def test_what_tiny_reads_is_counted_only_where_a_profile_chose_it(
 def test_the_template_needs_no_model_library() -> None:
     script = (
         "import sys; from gridctl.__main__ import main\n"
-        "sys.argv = ['gridctl', 'caption', 'vidgrid', '--subject', 'a', '--profile', 'tiny']\n"
+        "sys.argv = ['gridctl', 'caption', 'vidgrid', '--subject', 'a cat', '--profile', 'tiny']\n"
         "assert main() == 0\n"
         "assert not {'torch', 'transformers', 'requests'} & set(sys.modules)\n"
     )

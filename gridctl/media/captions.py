@@ -1,0 +1,127 @@
+"""Whether the captions of a dataset are worth training on.
+
+A caption without content, or the same one for nearly all clips, teaches a model nothing and
+costs as much GPU time as a good one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridctl.errors import InputError, counted
+from gridctl.media.facts import Facts
+from gridctl.media.provenance import read_provenance
+from gridctl.media.words import says_nothing
+from gridctl.prompt import LAYOUTS, layout_template
+
+NEARLY_ALL = 0.9
+FEWEST_CLIPS = 4  # of fewer clips, equal captions may well be right
+_REMEDY = (
+    "run gridctl caption --force with --mapping, --backend vlm or --server, or with --subject if "
+    "one sentence fits all clips."
+)
+CHOSEN = {"mapping", "text", "subject"}  # contents that somebody wrote
+_FEW_WORDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """A grid image with its caption, and its facts if it has any."""
+
+    image: Path
+    text: str
+    facts: Facts | None
+
+    @property
+    def clip(self) -> str:
+        """What tells its clip from others."""
+        return self.facts.source if self.facts else str(self.image)
+
+
+def layout_patterns(layout: str) -> dict[str, re.Pattern[str]]:
+    """Template → what it looks like filled in, for `layout` and for the named ones.
+
+    `layout` is a name or a template. Raises UsageError for an unknown name.
+    """
+    own = layout_template(layout) if layout else ""
+    templates = [template for template in dict.fromkeys((own, *LAYOUTS.values())) if template]
+    return {template: _pattern(template) for template in templates}
+
+
+def content_of(text: str, patterns: Mapping[str, re.Pattern[str]]) -> str:
+    """A caption without its layout prompt."""
+    for pattern in patterns.values():
+        if found := pattern.match(text):
+            return text[found.end() :].strip()
+    return text.strip()
+
+
+def refuse_useless_captions(grids: Sequence[Captioned], *, layout: str) -> None:
+    """Raise InputError if captions say nothing, or nearly all say the same by accident."""
+    patterns = layout_patterns(layout)
+    empty = [grid for grid in grids if says_nothing(content_of(grid.text, patterns))]
+    if empty:
+        raise InputError(
+            f"{len(empty)} of {counted(len(grids), 'caption')} do not say what the clip shows, "
+            f'such as "{_shortened(empty[0].text)}" of {empty[0].image}; {_REMEDY}'
+        )
+    if fault := same_by_accident(grids, layout=layout):
+        raise InputError(f"{fault}; {_REMEDY}")
+
+
+def same_by_accident(grids: Sequence[Captioned], *, layout: str) -> str | None:
+    """What is wrong if nearly all clips have the same content, which nobody chose; else None.
+
+    Content that was chosen (--subject, --mapping, a text beside the clip) may be the same for
+    all, as when one object is learned. The same words from a name or a model are an accident.
+    A caption of unknown origin counts as chosen if it is more than a word or two.
+    """
+    patterns = layout_patterns(layout)
+    contents = {grid.clip: _key(content_of(grid.text, patterns)) for grid in grids}
+    if len(contents) < FEWEST_CLIPS:
+        return None
+    content, count = Counter(contents.values()).most_common(1)[0]
+    if count < NEARLY_ALL * len(contents):
+        return None
+    same = [grid for grid in grids if contents[grid.clip] == content]
+    origins = caption_origins(same)
+    if any(origins[grid.image] in CHOSEN for grid in same):
+        return None
+    unknown = all(origins[grid.image] is None for grid in same)
+    if unknown and len(content.split()) >= _FEW_WORDS:
+        return None
+    clips = counted(len(contents), "clip")
+    return f'{count} of {clips} have the same content "{_shortened(content)}"'
+
+
+def caption_origins(grids: Iterable[Captioned]) -> dict[Path, str | None]:
+    """Image → where its content came from: mapping, text, subject, name, model, or unknown."""
+    folders: dict[Path, dict[tuple[str, str], dict[str, str | None]]] = {}
+    origins: dict[Path, str | None] = {}
+    for grid in grids:
+        folder = grid.image.parent
+        if folder not in folders:
+            folders[folder] = read_provenance(folder)
+        fields = folders[folder].get((grid.image.name, grid.text.strip()), {})
+        backend = fields.get("caption_backend")
+        is_model = backend not in (None, "template")
+        origins[grid.image] = "model" if is_model else fields.get("caption_content")
+    return origins
+
+
+def _key(content: str) -> str:
+    return " ".join(content.split()).casefold()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Matches `template` with any values filled in."""
+    parts = re.split(r"\{\w+[^}]*\}", template)
+    return re.compile(r"\S+?(?: seconds?)?".join(re.escape(part) for part in parts))
