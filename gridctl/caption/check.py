@@ -17,6 +17,7 @@ from gridctl.media.captions import (
     same_by_accident,
 )
 from gridctl.media.dataset import caption_path, list_grids, read_caption
+from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts
 from gridctl.media.words import says_nothing
 from gridctl.profile import Profile
@@ -73,7 +74,11 @@ def check_images(
                 faults = ["empty; write it." if path.exists() else "missing; write it."]
             else:
                 grids.append(Captioned(image=image, text=text, facts=facts))
-                faults = _faults(grids[-1], patterns, limits)
+                faults = [
+                    fault
+                    for line in grids[-1].captions
+                    for fault in _faults(line, facts, patterns, limits)
+                ]
         except GridctlError as error:
             faults = [str(error)]
         findings += [Finding(path=path, fault=fault) for fault in faults]
@@ -85,22 +90,23 @@ def check_images(
 
 
 def _faults(
-    grid: Captioned, patterns: Mapping[str, re.Pattern[str]], limits: TextLimits
+    text: str, facts: Facts | None, patterns: Mapping[str, re.Pattern[str]], limits: TextLimits
 ) -> list[str]:
-    faults, content = [], grid.text
-    if not limits.fits_t5(grid.text):
+    """What is wrong with one caption."""
+    faults, content = [], text
+    if not limits.fits_t5(text):
         faults.append(
-            f"too long: about {limits.count_t5(grid.text)} tokens, and T5 reads {limits.t5_tokens}."
+            f"too long: about {limits.count_t5(text)} tokens, and T5 reads {limits.t5_tokens}."
         )
     for template, pattern in patterns.items():
-        found = pattern.match(grid.text)
+        found = pattern.match(text)
         if not found:
             continue
-        content = grid.text[found.end() :].strip()
+        content = text[found.end() :].strip()
         if not content:
             faults.append("a layout prompt without content; add what the grid shows.")
-        if grid.facts is not None:
-            right = layout_prompt(grid.facts.grid, template, fps=grid.facts.fps)
+        if facts is not None:
+            right = layout_prompt(facts.grid, template, fps=facts.fps)
             if found[0] != right:
                 faults.append(f'says "{found[0]}", but the facts are "{right}"')
         break

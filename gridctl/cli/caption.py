@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridctl.cli import complete
 from gridctl.cli.batch import one_line, report
 from gridctl.cli.shell import Shell
-from gridctl.errors import GridctlError
+from gridctl.errors import GridctlError, counted
 
 if TYPE_CHECKING:
     from gridctl.caption import CaptionResult, CheckResult
 
-CONTENT, MODEL, SERVER, RUN = "Content", "Model", "Server", "Run"
+_content = partial(typer.Option, rich_help_panel="Content")
+_model = partial(typer.Option, rich_help_panel="Model")
+_server = partial(typer.Option, rich_help_panel="Server")
+_run = partial(typer.Option, rich_help_panel="Run")
 
 
 def caption(
@@ -29,65 +34,55 @@ def caption(
     ],
     subject: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=CONTENT, help="Content for clips that came without text of their own."
-        ),
+        _content(help="Content for clips that came without text of their own."),
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(
-            rich_help_panel=CONTENT,
+        _content(
             metavar="FILE",
             help="Content of each clip: a CSV or JSONL file with file_name and text, or TOML.",
         ),
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=CONTENT,
+        _content(
             help="Layout prompt, the sentence that describes the grid: video, turn, time, action, "
             "free, or a sentence with {rows}, {cols}, {frames}, {order} and {interval}.",
             show_default="video",
-            autocompletion=lambda: ["video", "turn", "time", "action", "free"],
+            autocompletion=complete.layouts,
         ),
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=MODEL,
+        _model(
             help="What writes the content: template (existing text), vlm (a model on this "
             "machine) or server.",
             show_default="template",
-            autocompletion=lambda: ["template", "vlm", "server"],
+            autocompletion=complete.choices("caption.backend"),
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=MODEL,
+        _model(
             metavar="ID|FOLDER",
             help="Vision-language model for vlm, or a model's name on the server.",
         ),
     ] = None,
     view: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=MODEL,
+        _model(
             help="What the model sees: the grid, a few keyframes, or all frames.",
             show_default="grid",
-            autocompletion=lambda: ["grid", "keyframes", "frames"],
+            autocompletion=complete.choices("caption.view"),
         ),
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=MODEL, help="Question for the model.", show_default="the profile's"
-        ),
+        _model(help="Question for the model.", show_default="the profile's"),
     ] = None,
     server: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=SERVER,
+        _server(
             metavar="URL",
             help="OpenAI-compatible server; implies --backend server. The key is read from "
             "$OPENAI_API_KEY.",
@@ -95,33 +90,27 @@ def caption(
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(rich_help_panel=SERVER, help="Requests at the same time.", show_default="8"),
+        _server(help="Requests at the same time.", show_default="8"),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=SERVER, help="Most requests per minute.", show_default="no limit"
-        ),
+        _server(help="Most requests per minute.", show_default="no limit"),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", rich_help_panel=RUN, help="Show three captions, write none."),
+        _run("--dry-run", help="Show three captions, write none."),
     ] = False,
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", rich_help_panel=RUN, help="Check existing captions instead of writing."
-        ),
+        _run("--check", help="Check existing captions instead of writing."),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=RUN, help="Replace existing captions.")
-    ] = False,
+    force: Annotated[bool, _run("--force", help="Replace existing captions.")] = False,
     profile: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=RUN,
+        _run(
             metavar="NAME|FILE",
             help="Profile: a shipped one's name, or a TOML file.",
+            autocompletion=complete.profiles,
         ),
     ] = None,
 ) -> None:
@@ -178,16 +167,16 @@ def _note_result(shell: Shell, result: CaptionResult) -> None:
     if result.written:
         rate = len(result.written) / result.seconds
         shell.note(
-            f"{_count(result.written, 'caption')} in {result.seconds:.1f} s, {rate:.1f} per second"
+            f"{counted(len(result.written), 'caption')} in {result.seconds:.1f} s, {rate:.1f} per second"
         )
     if result.shortened:
         shell.note(
-            f"{_count(result.shortened, 'caption')} cut to the {result.t5_tokens} tokens that T5 "
+            f"{counted(len(result.shortened), 'caption')} cut to the {result.t5_tokens} tokens that T5 "
             f"reads, such as {result.shortened[0]}"
         )
     if result.unused:
         shell.note(
-            f"{_count(result.unused, 'name')} in the mapping match no grid, such as "
+            f"{counted(len(result.unused), 'name')} in the mapping match no grid, such as "
             f"{result.unused[0]}"
         )
 
@@ -204,7 +193,9 @@ def _show_previews(shell: Shell, result: CaptionResult) -> None:
         lines,
         [{"image": p.image, "caption": p.caption, "question": p.question} for p in result.previews],
     )
-    shell.note(f"dry run: nothing is written; {_count(result.skipped, 'caption')} exist already")
+    shell.note(
+        f"dry run: nothing is written; {counted(len(result.skipped), 'caption')} exist already"
+    )
     for failure in result.failed:
         shell.note(f"would fail: {one_line(failure.reason)}")
 
@@ -224,7 +215,3 @@ def _report_check(shell: Shell, result: CheckResult) -> None:
             "gridctl caption again."
         )
     shell.note(f"{result.grids} captions checked, no fault")
-
-
-def _count(items: tuple[object, ...], what: str) -> str:
-    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

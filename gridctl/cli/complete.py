@@ -28,6 +28,13 @@ def samples() -> list[str]:
     return list(SAMPLES)
 
 
+def layouts() -> list[str]:
+    """The named layouts of `caption --layout`."""
+    from gridctl.prompt import LAYOUTS
+
+    return list(LAYOUTS)
+
+
 def profiles() -> list[str]:
     """The profiles that come with gridctl, and those in the current folder."""
     from gridctl.profile import shipped_profiles

@@ -30,11 +30,18 @@ _FEW_WORDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """A grid image with its caption, and its facts if it has any."""
+    """A grid image with the text of its caption file, and its facts if it has any.
+
+    A caption file may hold several captions, one per line.
+    """
 
     image: Path
     text: str
     facts: Facts | None
+
+    @property
+    def captions(self) -> list[str]:
+        return [line.strip() for line in self.text.splitlines() if line.strip()]
 
     @property
     def clip(self) -> str:
@@ -63,11 +70,17 @@ def content_of(text: str, patterns: Mapping[str, re.Pattern[str]]) -> str:
 def refuse_useless_captions(grids: Sequence[Captioned], *, layout: str) -> None:
     """Raise InputError if captions say nothing, or nearly all say the same by accident."""
     patterns = layout_patterns(layout)
-    empty = [grid for grid in grids if says_nothing(content_of(grid.text, patterns))]
+    empty = [
+        (grid.image, text)
+        for grid in grids
+        for text in grid.captions
+        if says_nothing(content_of(text, patterns))
+    ]
     if empty:
+        image, text = empty[0]
         raise InputError(
-            f"{len(empty)} of {counted(len(grids), 'caption')} do not say what the clip shows, "
-            f'such as "{_shortened(empty[0].text)}" of {empty[0].image}; {_REMEDY}'
+            f"{counted(len(empty), 'caption')} of {counted(len(grids), 'grid')} do not say what "
+            f'the clip shows, such as "{_shortened(text)}" of {image}; {_REMEDY}'
         )
     if fault := same_by_accident(grids, layout=layout):
         raise InputError(f"{fault}; {_REMEDY}")

@@ -86,6 +86,19 @@ def test_a_free_caption_contradicts_nothing(folder: Path) -> None:
     assert faults(folder) == {}
 
 
+def test_several_captions_in_one_file_are_each_checked(folder: Path) -> None:
+    (folder / "cat.txt").write_text("a cat sits\nvideo 3\n")
+    assert faults(folder) == {"cat.txt": '"video 3" does not say what the clip shows; describe it.'}
+
+
+def test_one_caption_for_all_clips_is_one_finding(folder: Path) -> None:
+    for name in NAMES:
+        (folder / f"{name}.txt").write_text("animals")
+    found = faults(folder)
+    assert list(found) == ["bird.txt"]
+    assert '4 of 4 clips have the same content "animals"' in found["bird.txt"]
+
+
 def test_a_folder_without_grids_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no grid image"):
         check([tmp_path])
