@@ -26,14 +26,17 @@ ARROWS = {
     "prompt": {"errors", "geometry", "text"},
     "profile": {"errors", "geometry", "files", "text", "prompt"},
     "toyworld.weights": set(),  # data, not the world
+    "toyworld.words": set(),  # the same
     "machine": {"errors", "files", "profile", "toyworld.weights"},
     "media": FOUNDATION,
     "flux": FOUNDATION | {"toyworld.weights"},
     **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux"}),
-    "toyworld": FOUNDATION | {"media", "toyworld.weights"},
-    "toyworld.pretrain": FOUNDATION | {"media", "flux", "toyworld", "train.checkpoint"},
+    "generate": FOUNDATION | {"media", "flux", "toyworld.words"},
+    "toyworld": FOUNDATION | {"media", "toyworld.weights", "toyworld.words"},
+    "toyworld.pretrain": FOUNDATION
+    | {"media", "flux", "toyworld", "train.checkpoint", "toyworld.words"},
     "bench": FOUNDATION | {"media", "flux", "toyworld"} | VERBS,
-    "cli": FOUNDATION | {"media", "bench"} | VERBS,
+    "cli": FOUNDATION | {"media", "bench", "toyworld.words"} | VERBS,
     "__main__": {"cli", "errors"},
     "__init__": set(),
 }

@@ -38,7 +38,8 @@ class AdapterFacts:
     """What an adapter's header says; `profile` is the TOML that made it, without folders.
 
     `keep` names the patterns of clean cells it was trained with; without any, it was only
-    trained to draw every frame.
+    trained to draw every frame. `words` are the words of its captions that the built-in base did
+    not know before.
     """
 
     grid: Grid
@@ -48,6 +49,7 @@ class AdapterFacts:
     steps: int
     profile: str
     keep: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, str]:
         """safetensors metadata: strings by name."""
@@ -60,6 +62,7 @@ class AdapterFacts:
             "steps": self.steps,
             "profile": self.profile,
             **({"keep": list(self.keep)} if self.keep else {}),
+            **({"words": list(self.words)} if self.words else {}),
         }
         # A single entry: safetensors writes several in any order, and equal runs equal files.
         return {_HEADER: json.dumps(facts, ensure_ascii=True)}
@@ -83,6 +86,7 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
             steps=facts["steps"],
             profile=facts["profile"],
             keep=tuple(facts.get("keep", ())),
+            words=tuple(facts.get("words", ())),
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, InputError) as error:
         raise InputError(

@@ -17,13 +17,18 @@ from gridctl.prompt import grid_prompt, layout_template
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """What clips are drawn on; `keep` names the patterns of clean cells the adapter knows."""
+    """What clips are drawn on.
+
+    `keep` names the patterns of clean cells that the adapter knows, `words` the words that its
+    captions added to the base's.
+    """
 
     adapter: Path | None
     grid: Grid
     layout: str
     fps: float
     keep: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     def prompt(self, content: str) -> str:
         """The whole prompt, worded as the adapter's captions were."""
@@ -58,7 +63,12 @@ def find_canvas(profile: Profile, insist: Mapping[str, Any]) -> Canvas:
             "take a profile with that base, or another adapter."
         )
     return Canvas(
-        adapter=adapter, grid=facts.grid, layout=facts.layout, fps=facts.fps, keep=facts.keep
+        adapter=adapter,
+        grid=facts.grid,
+        layout=facts.layout,
+        fps=facts.fps,
+        keep=facts.keep,
+        words=facts.words,
     )
 
 

@@ -65,6 +65,7 @@ class Drawing:
     fps: float
     profile: Profile
     many: bool = False
+    learned: tuple[str, ...] = ()  # words that the adapter's captions taught the base
 
     def __str__(self) -> str:
         lines = [

@@ -19,10 +19,9 @@ from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.latents import decode_frames, split_cells
 from gridctl.flux.plan import Plan
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
-from gridctl.flux.text import TextEncoders
 from gridctl.generate.drawing import Drawing
+from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.media.images import Frames
-from gridctl.profile import BUILT_IN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +63,15 @@ def open_studio(drawing: Drawing, on_step: Callable[[], None]) -> Iterator[Studi
     base = open_base(profile)
     texts = dict.fromkeys([*(shot.prompt for shot in drawing.shots), ""])
     with base.text_encoders(profile.model.text_tokens) as encode, torch.inference_mode():
-        notes = [note for text in texts for note in _remarks(encode, text, base.name)]
+        notes = [
+            note
+            for text in texts
+            for note in remarks_on_prompt(encode, text, base.name, learned=drawing.learned)
+        ]
         prompts = {text: encode([text]) for text in texts}
     del encode
     transformer = base.load_transformer()
+    notes += remarks_on_settings(profile, has_guidance=not base.is_distilled)
     if drawing.adapter:
         apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
     tokens = drawing.plan.grid.num_tokens
@@ -80,16 +84,5 @@ def open_studio(drawing: Drawing, on_step: Callable[[], None]) -> Iterator[Studi
             sampling=Sampling.from_profile(profile.generate, base.scheduler_config, tokens),
             decode_batch=profile.memory.decode_batch,
             on_step=on_step,
-            notes=tuple(notes),
-        )
-
-
-def _remarks(encode: TextEncoders, prompt: str, base: str) -> Iterator[str]:
-    """What the user should know about a prompt that the model does not read as a whole."""
-    if lost := encode.lost_words(prompt):
-        yield f"the prompt is cut after {encode.text_tokens} tokens; not read: {lost}"
-    if base == BUILT_IN and (unknown := encode.unknown_words(prompt)):
-        yield (
-            f"the built-in model never learned {', '.join(unknown)}: it knows coloured shapes "
-            "that move. For anything else there is FLUX.1: --profile flux-dev-24gb."
+            notes=tuple(dict.fromkeys(notes)),
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gridctl.toyworld.scene import TURN, Scene
+from gridctl.toyworld.words import MOTION_WORDINGS
 
 # {thing} has its article; {bare} has none; {on} and {back} word the background.
 _CLIPS = (
@@ -57,20 +58,6 @@ _SHEETS = (
     "a sheet with {thing} {on}, {count} pictures",
 )
 _ON = ("on a {background} background", "in front of a {background} background", "on {background}")
-_MOTIONS = {
-    "moving right": ("moving right", "moving to the right", "going right", "sliding right"),
-    "moving left": ("moving left", "moving to the left", "going left", "sliding left"),
-    "moving up": ("moving up", "moving to the top", "going up", "rising"),
-    "moving down": ("moving down", "moving to the bottom", "going down", "falling"),
-    "moving clockwise": ("moving clockwise", "going clockwise", "circling clockwise"),
-    "moving counter-clockwise": (
-        "moving counter-clockwise", "going counter-clockwise", "circling counter-clockwise",
-    ),
-    "growing": ("growing", "getting bigger", "becoming larger"),
-    "shrinking": ("shrinking", "getting smaller", "becoming smaller"),
-    "bouncing": ("bouncing", "jumping", "hopping"),
-    "standing still": ("standing still", "not moving", "staying still"),
-}  # fmt: skip
 # A flat fill is what nobody mentions.
 _STYLES = {
     "flat": ("{color} {shape}",),
@@ -112,7 +99,7 @@ def _fill(template: str, scene: Scene, rng: np.random.Generator | None) -> str:
     return template.format(
         bare=bare,
         thing=_with_article(bare),
-        motion="" if scene.motion == TURN else _pick(_MOTIONS[scene.motion], rng),
+        motion="" if scene.motion == TURN else _pick(MOTION_WORDINGS[scene.motion], rng),
         on=_pick(_ON, rng).format(background=scene.background),
         back=_with_article(f"{scene.background} background"),
         background=scene.background,

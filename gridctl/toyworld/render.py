@@ -11,7 +11,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from gridctl.toyworld.scene import BACKGROUNDS, BOUNCE_HEIGHT, COLORS, RGB, Scene
+from gridctl.toyworld.scene import BOUNCE_HEIGHT, Scene
+from gridctl.toyworld.words import BACKGROUNDS, COLORS, RGB
 
 Floats = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.uint8]

@@ -14,37 +14,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from gridctl.errors import UsageError
+from gridctl.toyworld.words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SOLIDS, STYLES
 
 Kind = Literal["shape", "solid"]
-RGB = tuple[int, int, int]
-
-# The orders below are part of the rule of what is held out (`is_held_out`): append only.
-SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
-SOLIDS = ("cube", "pyramid", "cylinder", "torus")
-COLORS: dict[str, RGB] = {
-    "red": (215, 25, 40),
-    "green": (30, 165, 50),
-    "blue": (30, 80, 235),
-    "yellow": (255, 225, 40),
-    "orange": (255, 125, 0),
-    "purple": (140, 35, 185),
-    "cyan": (30, 205, 225),
-    "pink": (250, 85, 185),
-}
-BACKGROUNDS: dict[str, RGB] = {
-    "black": (0, 0, 0),
-    "white": (245, 245, 245),
-    "gray": (128, 128, 128),
-    "navy": (15, 25, 75),
-    "beige": (225, 200, 160),
-}
-MOTIONS = (
-    "moving right", "moving left", "moving up", "moving down",
-    "moving clockwise", "moving counter-clockwise",
-    "growing", "shrinking", "bouncing", "standing still",
-)  # fmt: skip
 TURN = "turning"  # the motion of every solid, and of nothing else
-STYLES = ("flat", "outline", "striped", "sketch")
 
 MARGIN = 0.02  # at least so much background stays between a shape and the frame's edge
 BOUNCE_HEIGHT = 0.42

@@ -15,10 +15,11 @@ from gridctl.files import refuse_overwrite
 from gridctl.flux.adapter import AdapterFacts, add_lora, check_start, lora_tensors, start_lora
 from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.flow import default_mu
+from gridctl.flux.text import words_new_to_built_in
 from gridctl.geometry import Grid
 from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.machine.models import local_adapter
-from gridctl.profile import Profile, TrainSection, profile_toml, without_folder
+from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
 from gridctl.prompt import layout_template
 from gridctl.train.cache import Cache, encode_grids, encode_prompts
@@ -87,7 +88,15 @@ class Setup:
             steps=steps,
             profile=profile_toml(profile, keep_folders=False),
             keep=profile.train.keep_patterns if profile.train.keep else (),
+            words=self._new_words(),
         )
+
+    def _new_words(self) -> tuple[str, ...]:
+        """Words that the captions teach the built-in base; other bases know all words."""
+        if self.base.name != BUILT_IN:
+            return ()
+        samples = [sample for dataset in self.datasets for sample in dataset.train]
+        return words_new_to_built_in(caption for sample in samples for caption in sample.captions)
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,7 @@
 import gc
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,37 @@ def test_remarks_on_what_the_model_does_not_read(profile: Any, tmp_path: Path) -
     assert draw(prepare(t2v, [PROMPT], tmp_path / "c.gif", profile=profile)).notes == ()
 
 
+def test_words_that_the_adapter_learned_are_not_remarked_on(
+    profile: Any, make_profile: Make, tmp_path: Path
+) -> None:
+    known = find_adapter(profile)
+    assert known is not None
+    facts = read_adapter_facts(known)
+    assert facts is not None
+    path = tmp_path / "zebra.safetensors"
+    save_file(load_file(known), path, replace(facts, words=("zebra",)).to_header())
+    taught = make_profile(model__adapter=str(path), generate__steps=1)
+    drawing = prepare(t2v, ["a red Zebra"], tmp_path / "a.gif", profile=taught)
+    assert draw(drawing).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"generate__guidance": 7.0}, "guidance 7 is outside 1 to 5"),
+        ({"generate__guidance": 0.0}, "guidance 0 is outside 1 to 5"),
+        ({"generate__true_cfg_scale": 6.0}, "true_cfg_scale 6 is above 4"),
+    ],
+)
+def test_settings_that_the_base_was_not_made_for_are_remarked_on(
+    make_profile: Make, tmp_path: Path, setting: dict[str, float], told: str
+) -> None:
+    profile = make_profile(**{"generate__guidance": 1.0, "generate__steps": 1} | setting)
+    drawing = prepare(image, [PROMPT], tmp_path / "a.png", profile=profile)
+    (note,) = draw(drawing).notes
+    assert told in note
+
+
 def test_a_grid_that_contradicts_the_adapter_is_refused(profile: Any, tmp_path: Path) -> None:
     other = {"order": "serpentine"}
     with pytest.raises(UsageError, match=r"trained on 2x3 .*row-major, and .*serpentine"):
@@ -385,12 +417,12 @@ def test_a_rate_that_cannot_be_is_refused_before_the_work(
 @pytest.mark.parametrize(
     ("task", "name", "many"),
     [
-        ("t2v", "a.avi", False),
-        ("t2v", "a.png", False),
-        ("image", "a.mp4", False),
-        ("image", "a", False),
-        ("t2v", "out.mp4", True),
-        ("image", "out.png", True),
+        (t2v, "a.avi", False),
+        (t2v, "a.png", False),
+        (image, "a.mp4", False),
+        (image, "a", False),
+        (t2v, "out.mp4", True),
+        (image, "out.png", True),
     ],
 )
 def test_an_output_that_cannot_be_is_refused_before_the_work(

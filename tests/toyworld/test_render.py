@@ -11,17 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridctl.toyworld.render import frame_times, render_clip, render_frame, shape_distance
-from gridctl.toyworld.scene import (
-    BACKGROUNDS,
-    COLORS,
-    MOTIONS,
-    SHAPES,
-    SOLIDS,
-    STYLES,
-    TURN,
-    Scene,
-    sample_scene,
-)
+from gridctl.toyworld.scene import TURN, Scene, sample_scene
+from gridctl.toyworld.words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SOLIDS, STYLES
 
 CIRCLE = Scene(
     kind="shape", shape="circle", color="red", background="black", motion="standing still"

@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 
 from gridctl.errors import UsageError
 from gridctl.toyworld.render import pose
-from gridctl.toyworld.scene import (
-    BACKGROUNDS,
-    COLORS,
-    MARGIN,
-    MOTIONS,
-    SHAPES,
-    SOLIDS,
-    STYLES,
-    Scene,
-    is_held_out,
-    sample_scene,
-)
+from gridctl.toyworld.scene import MARGIN, Scene, is_held_out, sample_scene
+from gridctl.toyworld.words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SOLIDS, STYLES
 
 RED_CIRCLE = Scene(
     kind="shape", shape="circle", color="red", background="black", motion="moving right"

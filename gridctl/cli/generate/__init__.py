@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gridctl.cli.generate import image, t2v
+from gridctl.cli.generate import image, t2v, vocabulary
 from gridctl.cli.generate.call import generate_app
 
-__all__ = ["generate_app", "image", "t2v"]
+__all__ = ["generate_app", "image", "t2v", "vocabulary"]

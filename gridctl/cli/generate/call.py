@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 generate_app = typer.Typer(
     help="Draw clips and images from prompts.",
-    epilog='Example: gridctl generate t2v "a red circle moving right" -o out.mp4',
+    epilog='Example: gridctl generate t2v "a red circle moving right" -o out.mp4. The built-in '
+    "model knows few words; gridctl generate vocabulary lists them.",
     no_args_is_help=True,
 )
 

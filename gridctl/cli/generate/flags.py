@@ -124,10 +124,15 @@ SIZE = (
 SAMPLING = (
     _sampling("steps", int, "Number of sampling steps.", default="20"),
     _sampling("seed", int, "Random seed; the n-th prompt uses seed + n - 1.", default="0"),
-    _sampling("guidance", float, "Guidance scale for guidance-distilled models (FLUX.1-dev: 3.5)."),
+    _sampling(
+        "guidance",
+        float,
+        "Guidance scale for guidance-distilled models (FLUX.1-dev: 3.5). Leave it at 1 for tiny.",
+    ),
     _sampling(
         "true_cfg_scale",
         float,
-        "Classifier-free guidance scale; 1 disables it. Other values double the time per step.",
+        "Classifier-free guidance scale for models that were not distilled (tiny: 1.5); 1 disables "
+        "it. Other values double the time per step.",
     ),
 )

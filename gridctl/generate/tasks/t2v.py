@@ -41,4 +41,5 @@ def prepare(request: Request) -> Drawing:
         fps=request.fps or canvas.fps,
         profile=request.profile,
         many=request.many,
+        learned=canvas.words,
     )

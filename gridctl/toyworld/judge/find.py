@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gridctl.toyworld.scene import BACKGROUNDS, COLORS
+from gridctl.toyworld.words import BACKGROUNDS, COLORS
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from gridctl.toyworld.judge import find
 from gridctl.toyworld.judge.find import LOOK, LOOK_AXIS, Floats
 from gridctl.toyworld.render import render_layers
-from gridctl.toyworld.scene import SHAPES, SOLIDS, STYLES, TURN, Scene
+from gridctl.toyworld.scene import TURN, Scene
+from gridctl.toyworld.words import SHAPES, SOLIDS, STYLES
 
 Indices = npt.NDArray[np.intp]
 

@@ -14,7 +14,8 @@ from gridctl.toyworld.judge.find import Bools, Floats
 from gridctl.toyworld.judge.motion import fit_motions
 from gridctl.toyworld.judge.turn import read_turn
 from gridctl.toyworld.render import mark_color
-from gridctl.toyworld.scene import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES, TURN
+from gridctl.toyworld.scene import TURN
+from gridctl.toyworld.words import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES
 
 Indices = npt.NDArray[np.intp]
 

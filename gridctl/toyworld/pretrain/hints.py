@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from gridctl.geometry import Grid
 from gridctl.toyworld.render import pose
-from gridctl.toyworld.scene import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES, Scene
+from gridctl.toyworld.scene import Scene
+from gridctl.toyworld.words import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES
 
 # What can be seen of a scene in one picture → its names.
 LOOKS = {

@@ -28,7 +28,8 @@ from gridctl.prompt import LAYOUTS, grid_prompt
 from gridctl.toyworld.captions import clip_caption, still_caption
 from gridctl.toyworld.pretrain.hints import LOOKS
 from gridctl.toyworld.pretrain.model import POOLED_WIDTH, TEXT_WIDTH
-from gridctl.toyworld.scene import MOTIONS, TURN, Scene, sample_scene
+from gridctl.toyworld.scene import TURN, Scene, sample_scene
+from gridctl.toyworld.words import MOTIONS
 
 TEXTS = 32  # a step of the lesson
 REPEATED = 12  # a step of the base: lest it is forgotten

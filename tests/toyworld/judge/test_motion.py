@@ -4,7 +4,8 @@ import pytest
 
 from gridctl.toyworld.judge.motion import fit_motions
 from gridctl.toyworld.render import frame_times, pose
-from gridctl.toyworld.scene import MOTIONS, Scene, sample_scene
+from gridctl.toyworld.scene import Scene, sample_scene
+from gridctl.toyworld.words import MOTIONS
 
 
 def path_of(scene: Scene, count: int) -> npt.NDArray[np.float64]:

@@ -15,7 +15,8 @@ from gridctl.flux.latents import decode_frames, encode_frames
 from gridctl.profile import load_profile
 from gridctl.toyworld.judge import Verdict, judge_clip, judge_picture
 from gridctl.toyworld.render import render_clip, render_frame
-from gridctl.toyworld.scene import BACKGROUNDS, MOTIONS, SHAPES, SOLIDS, STYLES, Scene, sample_scene
+from gridctl.toyworld.scene import Scene, sample_scene
+from gridctl.toyworld.words import BACKGROUNDS, MOTIONS, SHAPES, SOLIDS, STYLES
 
 Frames = npt.NDArray[np.uint8]
 ATTRIBUTES = ("kind", "shape", "color", "background", "style", "motion")

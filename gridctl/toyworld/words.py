@@ -1,0 +1,104 @@
+"""The words of the toy world: what a prompt for the built-in model can ask for.
+
+The orders of these lists are part of the rule of what is held out (`scene.is_held_out`): append
+only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+RGB = tuple[int, int, int]
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
+SOLIDS = ("cube", "pyramid", "cylinder", "torus")
+COLORS: dict[str, RGB] = {
+    "red": (215, 25, 40),
+    "green": (30, 165, 50),
+    "blue": (30, 80, 235),
+    "yellow": (255, 225, 40),
+    "orange": (255, 125, 0),
+    "purple": (140, 35, 185),
+    "cyan": (30, 205, 225),
+    "pink": (250, 85, 185),
+}
+BACKGROUNDS: dict[str, RGB] = {
+    "black": (0, 0, 0),
+    "white": (245, 245, 245),
+    "gray": (128, 128, 128),
+    "navy": (15, 25, 75),
+    "beige": (225, 200, 160),
+}
+MOTIONS = (
+    "moving right", "moving left", "moving up", "moving down",
+    "moving clockwise", "moving counter-clockwise",
+    "growing", "shrinking", "bouncing", "standing still",
+)  # fmt: skip
+STYLES = ("flat", "outline", "striped", "sketch")
+
+# Wordings that captions use; the first one is the standard.
+MOTION_WORDINGS = {
+    "moving right": ("moving right", "moving to the right", "going right", "sliding right"),
+    "moving left": ("moving left", "moving to the left", "going left", "sliding left"),
+    "moving up": ("moving up", "moving to the top", "going up", "rising"),
+    "moving down": ("moving down", "moving to the bottom", "going down", "falling"),
+    "moving clockwise": ("moving clockwise", "going clockwise", "circling clockwise"),
+    "moving counter-clockwise": (
+        "moving counter-clockwise", "going counter-clockwise", "circling counter-clockwise",
+    ),
+    "growing": ("growing", "getting bigger", "becoming larger"),
+    "shrinking": ("shrinking", "getting smaller", "becoming smaller"),
+    "bouncing": ("bouncing", "jumping", "hopping"),
+    "standing still": ("standing still", "not moving", "staying still"),
+}  # fmt: skip
+STYLE_WORDS = ("outlined", "striped", "sketched")  # a flat fill is not mentioned
+
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "shapes": SHAPES,
+    "solids": SOLIDS,
+    "colors": tuple(COLORS),
+    "backgrounds": tuple(BACKGROUNDS),
+    "motions": MOTIONS,
+    "styles": STYLE_WORDS,
+}
+EXAMPLES = (
+    "a striped red circle moving right on a black background",
+    "a full turn of a pink cube on a beige background",
+)
+
+# Not learned either, but the direction beside them is: `moves right` is drawn as `moving right`.
+# That is not so for rises, falls and circles, which were tried as well.
+_HARMLESS = frozenset({"moves", "goes", "slides"})
+_WORLD = "the built-in model's world"
+_MORE = "`gridctl generate vocabulary` lists all words"
+
+
+def prompt_remarks(prompt: str, unknown: Collection[str]) -> Iterator[str]:
+    """What a user should know about a prompt for the built-in model.
+
+    `unknown` are the words of `prompt` that neither the model nor its adapter has learned.
+    """
+    left = [word for word in unknown if word.lower() not in _HARMLESS]
+    if left:
+        yield (
+            f"the built-in model never learned {', '.join(left)}. It draws "
+            f"{', '.join(SHAPES + SOLIDS)}; {_MORE}. For anything else use FLUX.1: --profile "
+            "flux-dev-24gb."
+        )
+    text = prompt.lower()
+    grounds = (found for pattern in _GROUNDS for found in pattern.findall(text))
+    for color in dict.fromkeys(ground for ground in grounds if ground in COLORS):
+        yield f"{color} is no background of {_WORLD}; choose {', '.join(BACKGROUNDS)}. {_MORE}."
+    for color in dict.fromkeys(_PAINT.findall(text)):
+        yield f"{color} is no colour of a shape in {_WORLD}; choose {', '.join(COLORS)}. {_MORE}."
+
+
+_GROUNDS = (
+    re.compile(r"\b(?:on(?: an?)?|background is) (\w+)\b"),
+    re.compile(r"\b(\w+) background\b"),
+)
+_STYLE = "|".join(STYLE_WORDS)
+_PAINT = re.compile(
+    rf"\b({'|'.join(BACKGROUNDS)}) (?:(?:{_STYLE}) )?(?:{'|'.join(SHAPES + SOLIDS)})\b"
+)
