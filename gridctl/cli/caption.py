@@ -166,13 +166,12 @@ def caption(
 def _note_result(shell: Shell, result: CaptionResult) -> None:
     if result.written:
         rate = len(result.written) / result.seconds
-        shell.note(
-            f"{counted(len(result.written), 'caption')} in {result.seconds:.1f} s, {rate:.1f} per second"
-        )
+        written = counted(len(result.written), "caption")
+        shell.note(f"{written} in {result.seconds:.1f} s, {rate:.1f} per second")
     if result.shortened:
         shell.note(
-            f"{counted(len(result.shortened), 'caption')} cut to the {result.t5_tokens} tokens that T5 "
-            f"reads, such as {result.shortened[0]}"
+            f"{counted(len(result.shortened), 'caption')} cut to the {result.t5_tokens} tokens "
+            f"that T5 reads, such as {result.shortened[0]}"
         )
     if result.unused:
         shell.note(
