@@ -12,11 +12,11 @@ from gridctl.caption.backends import open_describer
 from gridctl.caption.check import check_images
 from gridctl.caption.clean import clean_answer, cut, shorten
 from gridctl.caption.content import ContentSource, read_mapping, refuse_foreign_mapping
-from gridctl.caption.length import TextLimits, text_limits
 from gridctl.caption.question import Describer, Question, Reply, make_question
 from gridctl.caption.template import TemplateDescriber
 from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
+from gridctl.flux.length import TextLimits, text_limits
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.dataset import caption_path, list_grids, read_caption, write_metadata
 from gridctl.media.facts import Facts

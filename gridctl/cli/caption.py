@@ -165,19 +165,19 @@ def caption(
 
 def _note_result(shell: Shell, result: CaptionResult) -> None:
     if result.written:
-        rate = len(result.written) / result.seconds
-        written = counted(len(result.written), "caption")
-        shell.note(f"{written} in {result.seconds:.1f} s, {rate:.1f} per second")
-    if result.shortened:
+        done, seconds = len(result.written), result.seconds
         shell.note(
-            f"{counted(len(result.shortened), 'caption')} cut to the {result.t5_tokens} tokens "
-            f"that T5 reads, such as {result.shortened[0]}"
+            f"{counted(done, 'caption')} in {seconds:.1f} s, {done / seconds:.1f} per second"
+        )
+    if result.shortened:
+        cut = counted(len(result.shortened), "caption")
+        shell.note(
+            f"{cut} cut to the {result.t5_tokens} tokens that T5 reads, such as "
+            f"{result.shortened[0]}"
         )
     if result.unused:
-        shell.note(
-            f"{counted(len(result.unused), 'name')} in the mapping match no grid, such as "
-            f"{result.unused[0]}"
-        )
+        names = counted(len(result.unused), "name")
+        shell.note(f"{names} in the mapping match no grid, such as {result.unused[0]}")
 
 
 def _show_previews(shell: Shell, result: CaptionResult) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gridctl.errors import InputError, counted
+from gridctl.media.dataset import caption_path
 from gridctl.media.facts import Facts
 from gridctl.media.provenance import read_provenance
 from gridctl.media.words import says_nothing
-from gridctl.prompt import LAYOUTS, layout_template
+from gridctl.prompt import LAYOUTS, layout_prompt, layout_template
 
 NEARLY_ALL = 0.9
 FEWEST_CLIPS = 4  # of fewer clips, equal captions may well be right
@@ -67,6 +69,32 @@ def content_of(text: str, patterns: Mapping[str, re.Pattern[str]]) -> str:
     return text.strip()
 
 
+class Limits(Protocol):
+    """How many tokens a text encoder reads, and how to count them."""
+
+    @property
+    def t5_tokens(self) -> int: ...
+
+    @property
+    def count_t5(self) -> Callable[[str], int]: ...
+
+
+def find_faults(
+    grids: Sequence[Captioned], *, layout: str, limits: Limits
+) -> list[tuple[Path, str]]:
+    """(image, fault) for captions that are too long, say nothing, contradict the grid's facts,
+    or equal another clip's.
+    """
+    patterns = layout_patterns(layout)
+    found = [
+        (grid.image, fault)
+        for grid in grids
+        for text in grid.captions
+        for fault in _faults(text, grid.facts, patterns, limits)
+    ]
+    return found + _equal_captions(grids, layout)
+
+
 def refuse_useless_captions(grids: Sequence[Captioned], *, layout: str) -> None:
     """Raise InputError if captions say nothing, or nearly all say the same by accident."""
     patterns = layout_patterns(layout)
@@ -109,6 +137,47 @@ def same_by_accident(grids: Sequence[Captioned], *, layout: str) -> str | None:
         return None
     clips = counted(len(contents), "clip")
     return f'{count} of {clips} have the same content "{_shortened(content)}"'
+
+
+def _faults(
+    text: str, facts: Facts | None, patterns: Mapping[str, re.Pattern[str]], limits: Limits
+) -> list[str]:
+    """What is wrong with one caption."""
+    faults, content, tokens = [], text, limits.count_t5(text)
+    if tokens > limits.t5_tokens:
+        faults.append(f"too long: about {tokens} tokens, and T5 reads {limits.t5_tokens}.")
+    for template, pattern in patterns.items():
+        found = pattern.match(text)
+        if not found:
+            continue
+        content = text[found.end() :].strip()
+        if not content:
+            faults.append("a layout prompt without content; add what the grid shows.")
+        if facts is not None:
+            right = layout_prompt(facts.grid, template, fps=facts.fps)
+            if found[0] != right:
+                faults.append(f'says "{found[0]}", but the facts are "{right}"')
+        break
+    if content and says_nothing(content):
+        faults.append(f'"{_shortened(content)}" does not say what the clip shows; describe it.')
+    return faults
+
+
+def _equal_captions(grids: Sequence[Captioned], layout: str) -> list[tuple[Path, str]]:
+    """Captions that different clips share, unless somebody chose them."""
+    if accident := same_by_accident(grids, layout=layout):
+        return [(grids[0].image, f"{accident}; write what differs.")]
+    equal: dict[str, list[Captioned]] = {}
+    for grid in grids:
+        equal.setdefault(_key(grid.text), []).append(grid)
+    shared = [same for same in equal.values() if len({grid.clip for grid in same}) > 1]
+    origins = caption_origins(grid for same in shared for grid in same)
+    return [
+        (grid.image, f"the same as {caption_path(same[0].image)}; write what differs.")
+        for same in shared
+        for grid in same[1:]
+        if grid.clip != same[0].clip and origins[grid.image] not in CHOSEN
+    ]
 
 
 def caption_origins(grids: Iterable[Captioned]) -> dict[Path, str | None]:

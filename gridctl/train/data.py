@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gridctl.errors import InputError, counted
+from gridctl.flux.length import text_limits
 from gridctl.geometry import Grid
-from gridctl.media.dataset import list_grids, read_caption
+from gridctl.media.captions import Captioned, find_faults, refuse_useless_captions
+from gridctl.media.dataset import caption_path, list_grids, read_caption
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts, load_grid, scale_cells, split
+from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
 
@@ -116,6 +119,22 @@ def read_dataset(
         validation=tuple(sample for sample, val in zip(samples, is_val, strict=True) if val),
         excluded=tuple(excluded),
     )
+
+
+def check_captions(datasets: Sequence[Dataset], profile: Profile) -> list[str]:
+    """What is wrong with the captions, one line for each fault.
+
+    Raises InputError for captions that are not worth training on.
+    """
+    layout = profile.caption.layout
+    samples = {s.image: s for d in datasets for s in (*d.train, *d.validation)}
+    grids = [
+        Captioned(image=sample.image, text="\n".join(sample.captions), facts=sample.facts)
+        for sample in samples.values()
+    ]
+    refuse_useless_captions(grids, layout=layout)
+    faults = find_faults(grids, layout=layout, limits=text_limits(profile))
+    return [f"{caption_path(image)}: {fault}" for image, fault in faults]
 
 
 def load_frames(image: Path, grid: Grid) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from gridctl.errors import InputError
+from gridctl.errors import InputError, counted
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.lock import run_lock
@@ -41,6 +41,7 @@ from gridctl.train.step import take_step
 from gridctl.train.validate import validate
 
 _FIRST_CHECKPOINT_SECONDS = 60  # a fault in saving shows at once, not after hours
+_FAULTS = 5  # of captions, shown at the start
 _EXPLODED = 10.0  # times the loss at the start
 _COMPARED = 5  # logged steps at the start and now
 
@@ -84,6 +85,12 @@ def train(
     if is_main:
         for dataset in dict.fromkeys(map(str, setup.datasets)):
             note(dataset)
+        for fault in setup.caption_faults[:_FAULTS]:
+            note(fault)
+        if (more := len(setup.caption_faults) - _FAULTS) > 0:
+            note(
+                f"{counted(more, 'caption')} more with a fault; gridctl caption --check lists them"
+            )
     with run_lock(setup.folder) if is_main else nullcontext():
         if is_main:
             if force:

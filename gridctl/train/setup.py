@@ -24,7 +24,7 @@ from gridctl.progress import Progress
 from gridctl.prompt import layout_template
 from gridctl.train.cache import Cache, encode_grids, encode_prompts
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint_facts
-from gridctl.train.data import Dataset, Sample, all_captions, read_dataset
+from gridctl.train.data import Dataset, Sample, all_captions, check_captions, read_dataset
 from gridctl.train.identity import Identity, identify
 from gridctl.train.stages import Stage, resolve_stages
 
@@ -42,6 +42,7 @@ class Setup:
     base: BaseModel
     stages: list[Stage]
     datasets: list[Dataset]  # one per stage
+    caption_faults: list[str]
     cache: Cache
     start: Path | None
     folder: Path
@@ -150,6 +151,7 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
     stages = resolve_stages(settings, profile.grid.to_grid())
     layout = layout_template(profile.caption.layout)
     datasets = [read_dataset(s.data, s.grid, layout=layout, progress=progress) for s in stages]
+    caption_faults = check_captions(datasets, profile)
     progress(0, 1, "finding the base model")
     base = open_base(profile)
     refuse_schnell(profile, base)
@@ -162,6 +164,7 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
         base=base,
         stages=stages,
         datasets=datasets,
+        caption_faults=caption_faults,
         cache=cache,
         start=start,
         folder=run_folder(profile),

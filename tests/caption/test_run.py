@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from gridctl.caption import caption
-from gridctl.caption.length import text_limits
 from gridctl.caption.question import Answers, Question, Reply
 from gridctl.errors import GridctlError, InputError, UsageError
+from gridctl.flux.length import text_limits
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid

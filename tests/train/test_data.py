@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ from PIL import Image
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid, split
-from gridctl.train.data import load_frames, read_dataset
+from gridctl.profile import Profile
+from gridctl.progress import silent
+from gridctl.train.data import check_captions, load_frames, read_dataset
+from gridctl.train.setup import set_up
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
 
@@ -145,3 +149,24 @@ def test_a_grid_from_elsewhere_is_taken_as_the_profile_says(tmp_path: Path) -> N
         load_frames(samples[0].image, Grid(rows=2, cols=5, cell=(16, 16)))
     with pytest.raises(UsageError, match="not enlarged"):
         load_frames(samples[0].image, Grid(rows=1, cols=3, cell=(32, 80)))
+
+
+def test_captions_that_say_nothing_stop_a_run_before_anything_is_loaded(
+    folder: Path, make_profile: Callable[..., Profile]
+) -> None:
+    for number in range(1, 5):
+        (folder / f"clip_000{number}.txt").write_text(f"IMG_471{number}")
+    profile = make_profile(train__data=folder, model__base="nobody/nothing")
+    with pytest.raises(InputError, match="4 captions of 4 grids do not say what the clip shows"):
+        set_up(profile, force=False, progress=silent)
+
+
+def test_faults_of_captions_are_listed(folder: Path, make_profile: Callable[..., Profile]) -> None:
+    profile = make_profile(train__data=folder)
+    data = read_dataset(folder, profile.grid.to_grid())
+    assert check_captions([data], profile) == []
+    path = folder / "clip_0001.txt"
+    path.write_text("9x9 grid of 81 video frames in reading order. a cat\n")
+    data = read_dataset(folder, profile.grid.to_grid())
+    (fault,) = check_captions([data, data], profile)
+    assert fault.startswith(f'{path}: says "9x9 grid of 81')

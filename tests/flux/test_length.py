@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from gridctl.caption.length import TextLimits, estimate_tokens, text_limits
 from gridctl.errors import GridctlError
+from gridctl.flux.length import TextLimits, estimate_tokens, text_limits
 from gridctl.profile import Profile, load_profile
 from gridctl.toyworld.weights import BASE_FOLDER
 
