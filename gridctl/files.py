@@ -101,23 +101,22 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Remove what killed processes left half-written below `folder`.
+    """Remove what killed processes left half-written in `folder`.
 
     That is what a dead process of this machine left, and what is older than a day: others may be
     writing to a shared disk. A folder that was being replaced gets its old state back.
     """
-    for parent, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            left = _TEMPORARY.fullmatch(name)
-            path = Path(parent, name)
-            if left is None or not _is_abandoned(path, left["owner"], int(left["pid"])):
-                continue
-            with suppress(OSError):  # another process sweeps too, or it belongs to another user
-                if left["kind"] == "old" and not Path(parent, left["name"]).exists():
-                    path.rename(Path(parent, left["name"]))
-                else:
-                    _remove(path)
-        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  # without a Path each
+    for name in names:
+        left = _TEMPORARY.fullmatch(name)
+        path = folder / name
+        if left is None or not _is_abandoned(path, left["owner"], int(left["pid"])):
+            continue
+        with suppress(OSError):  # another process sweeps too, or it belongs to another user
+            if left["kind"] == "old" and not (folder / left["name"]).exists():
+                path.rename(folder / left["name"])
+            else:
+                _remove(path)
 
 
 def _is_abandoned(path: Path, owner: str, pid: int) -> bool:

@@ -17,6 +17,7 @@ from gridctl.files import write_text
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
+from gridctl.media.kinds import is_hidden
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
 from gridctl.text import decode, encodable
 
@@ -32,10 +33,10 @@ def list_grids(folder: Path) -> list[Path]:
     grids: list[Path] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(
-            (name for name in folders if not name.startswith(".")),
+            (name for name in folders if not is_hidden(name)),
             key=lambda name: natural_key(Path(name)),
         )
-        here = [Path(parent, name) for name in names if not name.startswith(".")]
+        here = [Path(parent, name) for name in names if not is_hidden(name)]
         images = (path for path in here if path.suffix.lower() in GRID_SUFFIXES)
         grids.extend(sorted(images, key=natural_key))
     if not grids:

@@ -17,14 +17,11 @@ from PIL import Image, PngImagePlugin
 
 from gridctl.errors import InputError
 from gridctl.media.color import Rgb, UnknownBrightnessError, as_srgb
+from gridctl.media.kinds import is_hidden, kind_of
 
 Frames = npt.NDArray[np.uint8]  # (F, H, W, 3), RGB
 Picture = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
-IMAGE_SUFFIXES = frozenset({
-    ".avif", ".bmp", ".dib", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
-    ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
-})  # fmt: skip
 IMAGE_SEQUENCE_FPS = 24.0  # a folder of images has no frame rate
 
 # Pillow's own limit of 1 MB refuses pictures whose text holds the workflow that made them.
@@ -40,17 +37,18 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in `folder`, in natural order, without hidden files.
+    """The images directly in `folder`, in natural order, without hidden and system files.
 
     Raises InputError for a folder that cannot be read.
     """
     try:
-        names = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        files = [path for path in folder.iterdir() if not is_hidden(path.name)]
+        images = [path for path in files if kind_of(path) == "image"]
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read ({error.strerror}); check its permissions."
         ) from error
-    return sorted((p for p in names if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    return sorted(images, key=natural_key)
 
 
 def read_image(path: Path, background: Rgb = (0, 0, 0)) -> Image.Image:

@@ -7,7 +7,8 @@ from pathlib import Path
 from gridctl.errors import InputError
 from gridctl.media.animation import Animation
 from gridctl.media.clip import Clip, Tick, no_tick
-from gridctl.media.images import IMAGE_SUFFIXES, image_files, is_animated
+from gridctl.media.images import image_files, is_animated
+from gridctl.media.kinds import kind_of
 from gridctl.media.sequence import ImageSequence
 
 
@@ -38,7 +39,7 @@ def open_clip(
         ) from error
     if is_animated(source):
         return Animation(source, tick)
-    if source.suffix.lower() in IMAGE_SUFFIXES:
+    if kind_of(source) == "image":
         return ImageSequence([source], tick)
     from gridctl.media.video import Video  # FFmpeg's libraries take a moment to load
 

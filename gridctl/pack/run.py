@@ -18,7 +18,7 @@ from gridctl.media.grid_image import load_facts
 from gridctl.media.provenance import METADATA
 from gridctl.pack.clip import Packed, first_name, pack_clip
 from gridctl.pack.options import PackOptions
-from gridctl.pack.sources import SourceClip, find_clips
+from gridctl.pack.sources import Found, SourceClip, find_clips
 from gridctl.pack.workers import run_jobs
 from gridctl.profile import Profile
 from gridctl.progress import Progress
@@ -51,7 +51,8 @@ def pack(
     """
     profile = profile or Profile()
     options = PackOptions.of(profile)
-    clips = find_clips(sources, output, first_name=first_name(options), shard=shard)
+    found = find_clips(sources, output, first_name=first_name(options), shard=shard)
+    clips = found.clips
     cores = profile.pack.workers or num_cores()
     work = partial(
         pack_clip,
@@ -76,7 +77,7 @@ def pack(
         if not dry_run:
             for folder in folders:
                 sweep_temporaries(folder)
-    return _sum_up(clips, [outcomes[number] for number in range(len(clips))], write=not dry_run)
+    return _sum_up(found, [outcomes[number] for number in range(len(clips))], write=not dry_run)
 
 
 class _Report:
@@ -103,15 +104,13 @@ def _name(clip: SourceClip) -> str:
     return str(clip.path)
 
 
-def _sum_up(
-    clips: Sequence[SourceClip], outcomes: Sequence[Packed | str], *, write: bool
-) -> BatchResult:
+def _sum_up(found: Found, outcomes: Sequence[Packed | str], *, write: bool) -> BatchResult:
     written: list[Path] = []
     skipped: list[Path] = []
     failed: list[Failure] = []
-    notes: list[str] = []
+    notes: list[str] = [*found.notes]
     entries: dict[Path, dict[str, Any]] = {}
-    for clip, outcome in zip(clips, outcomes, strict=True):
+    for clip, outcome in zip(found.clips, outcomes, strict=True):
         if isinstance(outcome, str):
             failed.append(Failure(path=clip.path, reason=outcome))
             continue
@@ -120,7 +119,7 @@ def _sum_up(
         notes.extend(outcome.notes)
         entries.update(zip((*outcome.written, *outcome.skipped), outcome.metadata, strict=False))
     if write:
-        ours = {clip.origin for clip in clips}
+        ours = {clip.origin for clip in found.clips}
         for folder in sorted({path.parent for path in (*written, *skipped)}):
             try:
                 images = write_metadata(folder, entries)

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ from PIL import Image
 
 from gridctl.errors import UsageError
 from gridctl.pack.sources import find_clips
+from tests.media.clips import write
 
 
 def names(sources: list[Path], output: Path, **options: object) -> list[str]:
-    clips = find_clips(sources, output, first_name="{}.jpg", **options)  # type: ignore[arg-type]
+    clips = find_clips(sources, output, first_name="{}.jpg", **options).clips  # type: ignore[arg-type]
     return [(clip.folder / clip.name).relative_to(output).as_posix() for clip in clips]
 
 
@@ -96,3 +98,51 @@ def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a", target_is_directory=True)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
     assert names([tmp_path / "a"], tmp_path / "out") == ["b/vid"]
+
+
+def test_clips_are_known_by_content_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    for name in ("tape.m2t", "film", "b.ogg"):
+        clip = write(
+            tmp_path / "clip.mkv", np.zeros((4, 32, 32, 3), np.uint8), codec="mpeg2video", fps=25
+        )
+        folder.mkdir(exist_ok=True)
+        clip.rename(folder / name)
+    (folder / "film.txt").write_text("a film")
+    for name in ("script.pdf", "sound.ogg", "x/notes.xyz"):
+        touch(folder / name).write_text("no film")
+    touch(folder / "poster.jpg")
+    found = find_clips([folder], tmp_path / "out", first_name="{}.jpg")
+    assert [clip.path.name for clip in found.clips] == ["b.ogg", "film", "tape.m2t"]
+    assert found.notes == (
+        f"1 image beside videos left out, such as {folder / 'poster.jpg'}; to pack images, give "
+        "them a folder without videos",
+        f"3 files left out, such as {folder / 'script.pdf'}: neither videos nor images by name or "
+        "content",
+    )
+
+
+def test_folders_of_systems_are_no_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    touch(folder / "vid.mp4")
+    for system in ("@eaDir/vid.mp4", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".Trashes"):
+        touch(folder / system / "thumb.jpg")
+        touch(folder / system / "old.mp4")
+    touch(folder / "Thumbs.db")
+    found = find_clips([folder], tmp_path / "out", first_name="{}.jpg")
+    assert [clip.path.name for clip in found.clips] == ["vid.mp4"]
+    assert found.notes == ()
+
+
+def test_the_time_to_find_clips_grows_with_their_number_only(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"video_{number:06}_some_name.mp4").touch()
+        start = time.process_time()
+        assert len(find_clips([folder], tmp_path / "out", first_name="{}.jpg").clips) == count
+        return time.process_time() - start
+
+    seconds(10)
+    assert seconds(8000) < 8 * seconds(2000)  # 4 times, and 16 if it were quadratic

@@ -30,7 +30,9 @@ SAMPLES: dict[str, st.SearchStrategy[Any]] = {
     "grid.rows": st.integers(1, 9),
     "grid.cell": st.sampled_from(["64x64", "64x32", "256x256"]),
     "grid.order": st.sampled_from(["row-major", "serpentine"]),
-    "model.base": st.text(min_size=1).filter(lambda text: text.isprintable()),
+    "model.base": st.text(min_size=1).filter(
+        lambda text: text.isprintable() and not text.startswith("~")
+    ),
     "memory.device": st.sampled_from(["auto", "cpu", "cuda"]),
     "memory.encode_batch": st.integers(1, 99),
     "caption.subject": st.text(st.characters(exclude_categories=["Cs"])),
