@@ -29,6 +29,16 @@ def euler_step(latents: Tensor, velocity: Tensor, sigma: float, next_sigma: floa
     return latents + (next_sigma - sigma) * velocity
 
 
+def renoise(latents: Tensor, noise: Tensor, sigma: float, higher: float) -> Tensor:
+    """Latents at `sigma` → at a `higher` one, by fresh noise.
+
+    a z_s + sqrt(h^2 - a^2 s^2) e with a = (1 - h) / (1 - s): the image's share falls to 1 - h,
+    and the noise, independent of the old one, fills up to h.
+    """
+    share = (1 - higher) / (1 - sigma)
+    return share * latents + math.sqrt(higher**2 - (share * sigma) ** 2) * noise
+
+
 def guide(velocity: Tensor, empty: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598): on from the empty prompt's velocity."""
     return empty + scale * (velocity - empty)

@@ -1,12 +1,13 @@
 """A plan: what happens to each cell while a grid is drawn.
 
-Every task compiles to one: `generate` draws a cell from noise, `keep` holds a reference
-frame to the end, `init` starts from a frame and lets it change by a strength. All three are
-one number per frame, the sigma below which the frame is the model's own to change.
+Every task makes one. `generate` draws a cell from noise, `keep` leaves a reference frame as it
+is, `init` starts from a reference and lets it change by a strength. All three are one number
+per frame: the sigma below which the model may change it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gridctl.errors import UsageError
@@ -18,9 +19,9 @@ KEEP = 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`release[k]`: frame k follows its reference while sigma is above it, then is free.
+    """Frame k follows its reference while sigma is above `release[k]`.
 
-    1 is generate (no reference), 0 is keep, and between them lies init with that strength.
+    1 is generate (no reference), 0 is keep, and anything between is init with that strength.
     """
 
     grid: Grid
@@ -41,12 +42,28 @@ class Plan:
         """Draw every frame from noise: text to video."""
         return cls(grid=grid, release=(GENERATE,) * grid.num_frames)
 
+    @classmethod
+    def keep(cls, grid: Grid, frames: Collection[int]) -> Plan:
+        """Keep these frames and draw the others."""
+        release = (KEEP if frame in frames else GENERATE for frame in range(grid.num_frames))
+        return cls(grid=grid, release=tuple(release))
+
+    @classmethod
+    def init(cls, grid: Grid, strength: float) -> Plan:
+        """Start every frame from its reference."""
+        return cls(grid=grid, release=(strength,) * grid.num_frames)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The frames that stay as they are."""
+        return tuple(k for k, release in enumerate(self.release) if release == KEEP)
+
     @property
     def needs_reference(self) -> bool:
         return any(strength < GENERATE for strength in self.release)
 
     def __str__(self) -> str:
-        """The grid as it will lie in the image: frame number and action of each cell."""
+        """The frame number and action of each cell, as the cells lie in the image."""
         grid = self.grid
         rows = [
             "  ".join(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from gridctl.errors import UsageError
 from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.flow import add_noise, default_mu, euler_step, guide, schedule
+from gridctl.flux.flow import add_noise, default_mu, euler_step, guide, renoise, schedule
 from gridctl.flux.latents import join_cells, predict_velocity
-from gridctl.flux.plan import KEEP, Plan
+from gridctl.flux.plan import GENERATE, KEEP, Plan
 from gridctl.profile import GenerateSection
 
 OnStep = Callable[[int, int], None]
@@ -30,6 +29,11 @@ class Sampling:
     `stochastic_sampling`, so that what an earlier step got wrong need not stay. At or below
     `average_max_sigma` they add it to the mean, half and half, of that image and the last such
     mean, in which errors that come with one step's noise shrink.
+
+    `keep_clean` gives the transformer kept frames without noise, for adapters that were trained
+    so; else they are re-noised to each step's sigma. `resample` repeats each step that often:
+    it goes back up by fresh noise and down again, so that what is drawn meets the kept frames
+    (time travel, RePaint, arXiv 2201.09865).
     """
 
     sigmas: tuple[float, ...]
@@ -38,6 +42,13 @@ class Sampling:
     true_cfg_max_sigma: float = 1.0
     stochastic_min_sigma: float = 1.0
     average_max_sigma: float = 0.0
+    keep_clean: bool = False
+    resample: int = 1
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps `sample` takes and reports."""
+        return (len(self.sigmas) - 1) * self.resample
 
     @classmethod
     def from_profile(
@@ -52,6 +63,7 @@ class Sampling:
             true_cfg_max_sigma=settings.true_cfg_max_sigma,
             stochastic_min_sigma=settings.stochastic_min_sigma,
             average_max_sigma=settings.average_max_sigma,
+            resample=settings.resample,
         )
 
 
@@ -103,9 +115,9 @@ def sample(
 ) -> Tensor:
     """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
 
-    `reference` (1, C, H, W) holds the latents of known frames. Each follows its reference,
-    re-noised to the current sigma, until the plan releases it. `generator`, on the CPU, draws
-    the noise of stochastic steps.
+    `reference` (1, C, H, W) holds the latents of known frames, which follow it until the plan
+    releases them. A plan that releases none above some sigma starts there. `generator`, on the
+    CPU, draws the noise of stochastic and repeated steps.
 
     Raises UsageError if the plan needs a reference and has none.
     """
@@ -114,12 +126,17 @@ def sample(
     sampling = denoise.sampling
     known = noise if reference is None else reference
     release = _release_map(plan, noise)
-    latents = noise
+    is_clean = (release == KEEP) & sampling.keep_clean
     average: Tensor | None = None
-    steps = len(sampling.sigmas) - 1
-    for step, (sigma, next_sigma) in enumerate(pairwise(sampling.sigmas)):
+    start = max(plan.release)
+    sigmas = _sigmas_from(start, sampling.sigmas)
+    latents = noise if start >= GENERATE else add_noise(known, noise, start)
+    steps = (len(sigmas) - 1) * sampling.resample
+    for step in range(steps):
+        sigma, next_sigma = sigmas[step // sampling.resample : step // sampling.resample + 2]
         follows = release < sigma
-        latents = torch.where(follows, add_noise(known, noise, sigma), latents)
+        reference_now = torch.where(is_clean, known, add_noise(known, noise, sigma))
+        latents = torch.where(follows, reference_now, latents)
         predicted = denoise(latents, sigma)
         if sigma > sampling.stochastic_min_sigma:
             image = euler_step(latents, predicted, sigma, 0.0)
@@ -131,9 +148,19 @@ def sample(
             latents = add_noise(image, noise, next_sigma)
         else:
             latents = euler_step(latents, predicted, sigma, next_sigma)
+        if (step + 1) % sampling.resample:
+            fresh = torch.randn(noise.shape, generator=generator).to(noise)
+            latents = renoise(latents, fresh, next_sigma, sigma)
         if on_step:
             on_step(step + 1, steps)
     return torch.where(release == KEEP, known, latents)
+
+
+def _sigmas_from(start: float, sigmas: Sequence[float]) -> list[float]:
+    """`start` and the sigmas below it; all of them if some frame is drawn from noise."""
+    if start >= GENERATE:
+        return list(sigmas)
+    return [start, *(sigma for sigma in sigmas if sigma < start)]
 
 
 def _release_map(plan: Plan, like: Tensor) -> Tensor:

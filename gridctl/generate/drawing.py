@@ -24,7 +24,6 @@ class Request:
     `Grid` that the user set; a grid of the adapter that differs in them is refused. `fps`
     plays clips at another rate than the adapter's.
 
-    Raises UsageError for an empty prompt.
     """
 
     prompts: tuple[str, ...]
@@ -34,7 +33,8 @@ class Request:
     insist: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
 
-    def __post_init__(self) -> None:
+    def require_prompts(self) -> None:
+        """Raise UsageError if a prompt is empty."""
         if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
             raise UsageError("a prompt is empty; say what to draw.")
 
@@ -53,7 +53,8 @@ class Drawing:
     """What `draw` will do.
 
     `make` draws the frames (F, H, W, 3) of a shot with a loaded model, and `write` writes
-    them to its output.
+    them to its output. `reference` (F, H, W, 3) holds the frames that `plan` keeps or starts
+    from. `prompts` are further whole prompts that `make` needs. A shot is `num_grids` grids.
     """
 
     task: str
@@ -65,6 +66,11 @@ class Drawing:
     fps: float
     profile: Profile
     many: bool = False
+    reference: Frames | None = None
+    keep_clean: bool = False
+    prompts: tuple[str, ...] = ()
+    num_grids: int = 1
+    notes: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()  # words that the adapter's captions taught the base
 
     def __str__(self) -> str:

@@ -57,15 +57,26 @@ def render(
     if not drawing.shots:
         return
     report = progress or silent
-    total, done = len(drawing.shots) * drawing.profile.generate.steps, 0
+    settings = drawing.profile.generate
+    grids = len(drawing.shots) * drawing.num_grids
+    total, done = grids * settings.steps * settings.resample, 0
 
     def on_step() -> None:
         nonlocal done
         done += 1
         report(done, total, "sampling")
 
-    with open_studio(drawing, on_step) as studio:
+    prompts = [*(shot.prompt for shot in drawing.shots), *drawing.prompts]
+    with open_studio(
+        drawing.profile,
+        drawing.adapter,
+        prompts,
+        num_tokens=drawing.plan.grid.num_tokens,
+        keep_clean=drawing.keep_clean,
+        learned=drawing.learned,
+        on_step=on_step,
+    ) as studio:
         if notes is not None:
-            notes.extend(studio.notes)
+            notes.extend((*drawing.notes, *studio.notes))
         for shot in drawing.shots:
             yield shot, drawing.make(studio, shot)

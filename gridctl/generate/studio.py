@@ -1,4 +1,4 @@
-"""The studio: a base model with its adapter, loaded to draw the shots of one drawing.
+"""The studio: a base model with its adapter, loaded to draw grids.
 
 Its parts are loaded one after the other. The text encoders go before the transformer comes:
 FLUX.1's T5 takes 9.5 GB, and the transformer needs the memory.
@@ -6,22 +6,25 @@ FLUX.1's T5 takes 9.5 GB, and the transformer needs the memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gridctl.flux.adapter import apply_adapter
 from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.latents import decode_frames, split_cells
+from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
 from gridctl.flux.plan import Plan
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
-from gridctl.generate.drawing import Drawing
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
+from gridctl.geometry import Grid
 from gridctl.media.images import Frames
+from gridctl.profile import MemorySection, Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,53 +39,92 @@ class Studio:
     vae: Any
     prompts: dict[str, Conditioning]
     sampling: Sampling
-    decode_batch: int
+    memory: MemorySection
     on_step: Callable[[], None]
     notes: tuple[str, ...] = ()
 
-    def draw(self, plan: Plan, prompt: str, seed: int) -> Frames:
-        """Draw a grid: its frames (F, H, W, 3), in order."""
+    def draw(
+        self, plan: Plan, prompt: str, seed: int, *, reference: Frames | None = None
+    ) -> Frames:
+        """Draw a grid: its frames (F, H, W, 3), in order.
+
+        `reference` (F, H, W, 3) holds the frames that the plan keeps or starts from. Kept
+        frames come back unchanged.
+        """
         generator = torch.Generator().manual_seed(seed)
         noise = draw_noise(plan, self.base.latent_channels, generator).to(self.base.device)
-        denoise = Denoiser(
+        latents = sample(
+            self.denoiser(prompt),
+            plan,
+            noise=noise,
+            generator=generator,
+            reference=None if reference is None else self.encode(reference, plan.grid),
+            on_step=lambda *_: self.on_step(),
+        )
+        frames = self.decode(latents, plan.grid)
+        if reference is not None:
+            kept = list(plan.kept)
+            frames[kept] = reference[kept]
+        return frames
+
+    def denoiser(self, prompt: str) -> Denoiser:
+        """The model with one of its prompts."""
+        return Denoiser(
             transformer=self.transformer,
             prompt=self.prompts[prompt],
             empty=self.prompts[""],
             sampling=self.sampling,
         )
-        latents = sample(
-            denoise, plan, noise=noise, generator=generator, on_step=lambda *_: self.on_step()
-        )
-        return decode_frames(self.vae, split_cells(latents, plan.grid)[0], batch=self.decode_batch)
+
+    def encode(self, frames: Frames, grid: Grid) -> Tensor:
+        """Frames (F, H, W, 3) → the grid's latents (1, C, H, W), encoded as in training."""
+        latents = encode_frames(self.vae, frames, batch=self.memory.encode_batch)
+        return join_cells(latents, grid)[None].to(self.base.device)
+
+    def decode(self, latents: Tensor, grid: Grid) -> Frames:
+        """A grid's latents (1, C, H, W) → its frames (F, H, W, 3)."""
+        cells = split_cells(latents, grid)[0]
+        return decode_frames(self.vae, cells, batch=self.memory.decode_batch)
 
 
 @contextmanager
-def open_studio(drawing: Drawing, on_step: Callable[[], None]) -> Iterator[Studio]:
-    """Encode the prompts of a drawing, then load what draws them."""
-    profile = drawing.profile
+def open_studio(
+    profile: Profile,
+    adapter: Path | None,
+    prompts: Iterable[str],
+    *,
+    num_tokens: int,
+    keep_clean: bool,
+    learned: Collection[str],
+    on_step: Callable[[], None],
+) -> Iterator[Studio]:
+    """Encode prompts, then load what draws grids of `num_tokens`.
+
+    `learned` are words that the adapter's captions taught the base.
+    """
     base = open_base(profile)
-    texts = dict.fromkeys([*(shot.prompt for shot in drawing.shots), ""])
+    texts = dict.fromkeys([*prompts, ""])
     with base.text_encoders(profile.model.text_tokens) as encode, torch.inference_mode():
         notes = [
             note
             for text in texts
-            for note in remarks_on_prompt(encode, text, base.name, learned=drawing.learned)
+            for note in remarks_on_prompt(encode, text, base.name, learned=learned)
         ]
-        prompts = {text: encode([text]) for text in texts}
+        encoded = {text: encode([text]) for text in texts}
     del encode
     transformer = base.load_transformer()
     notes += remarks_on_settings(profile, has_guidance=not base.is_distilled)
-    if drawing.adapter:
-        apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
-    tokens = drawing.plan.grid.num_tokens
+    if adapter:
+        apply_adapter(transformer, adapter, scale=profile.model.adapter_scale)
+    sampling = Sampling.from_profile(profile.generate, base.scheduler_config, num_tokens)
     with base.vae() as vae:
         yield Studio(
             base=base,
             transformer=transformer,
             vae=vae,
-            prompts=prompts,
-            sampling=Sampling.from_profile(profile.generate, base.scheduler_config, tokens),
-            decode_batch=profile.memory.decode_batch,
+            prompts=encoded,
+            sampling=replace(sampling, keep_clean=keep_clean),
+            memory=profile.memory,
             on_step=on_step,
             notes=tuple(dict.fromkeys(notes)),
         )

@@ -25,6 +25,18 @@ def no_tick() -> None:
     """The tick of callers who need none."""
 
 
+def sample_indices(count: int, wanted: int) -> tuple[int, ...]:
+    """`wanted` of `count` frames, evenly spread, first and last included. All if there are fewer.
+
+    A single wanted frame is the first.
+    """
+    if wanted >= count:
+        return tuple(range(count))
+    steps = max(1, wanted - 1)
+    # Integers, rounding halves up, so that every machine picks the same frames.
+    return tuple((2 * i * (count - 1) + steps) // (2 * steps) for i in range(wanted))
+
+
 class WrongIndexError(Exception):
     """The decoder gives other frames than the packets announced; open with `decode=True`."""
 

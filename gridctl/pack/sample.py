@@ -10,7 +10,7 @@ import numpy as np
 
 from gridctl.errors import GridctlError, counted
 from gridctl.geometry import Grid
-from gridctl.media.clip import Ordinals, Seconds
+from gridctl.media.clip import Ordinals, Seconds, sample_indices
 from gridctl.pack.options import PackOptions
 
 
@@ -97,18 +97,6 @@ def frames_in_range(times_seconds: Seconds, options: PackOptions) -> Ordinals:
             + f"; its last one is at {times_seconds[-1]:.2f}. Use another --start or --end."
         )
     return np.arange(first, last, dtype=np.int64)
-
-
-def sample_indices(count: int, wanted: int) -> tuple[int, ...]:
-    """`wanted` of `count` frames, evenly spread, first and last included. All if there are fewer.
-
-    A single wanted frame is the first.
-    """
-    if wanted >= count:
-        return tuple(range(count))
-    steps = max(1, wanted - 1)
-    # Integers, rounding halves up, so that every machine picks the same frames.
-    return tuple((2 * i * (count - 1) + steps) // (2 * steps) for i in range(wanted))
 
 
 def resample(times_seconds: Seconds, chosen: Ordinals, rate: float, fps: float) -> Ordinals:

@@ -166,3 +166,60 @@ def test_a_dry_run_loads_no_torch(here: Path, adapter: Path) -> None:
     )
     assert end.returncode == 0, end.stderr
     assert "2x3 cells of 32x32" in end.stdout
+
+
+@pytest.fixture
+def first(here: Path) -> str:
+    Image.new("RGB", (40, 40), "white").save(here / "first.png")
+    return "first.png"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["i2v", "FIRST", PROMPT, "--last", "FIRST", "--at", "2=FIRST"],
+        ["interpolate", "FIRST", "FIRST", "--prompt", PROMPT],
+        ["interpolate", "FIRST", "FIRST", "--fit", "pad", "--background", "red"],
+        ["multiview", "FIRST", "a pink cube on white"],
+        ["multiview", "a pink cube on white"],
+    ],
+)
+def test_tasks_that_start_from_pictures(
+    gridctl: Cli,
+    adapter: Path,
+    first: str,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [argument.replace("FIRST", first) for argument in arguments]
+    model = ["--adapter", adapter, "--steps", 1]
+    assert gridctl("generate", *arguments, "-o", "out.webp", *model, "--dry-run") == 0
+    assert ("keep" in capsys.readouterr().out) == (first in arguments)
+    assert gridctl("generate", *arguments, "-o", "out.webp", *model) == 0
+    assert capsys.readouterr().out == "out.webp\n"
+    with Image.open("out.webp") as clip:
+        assert (clip.n_frames, clip.size) == (6, (32, 32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["i2v", "FIRST", PROMPT, "--at", "2"], "--at 2 is not N=FILE"),
+        (["i2v", "FIRST", PROMPT, "--at", "x=a.png"], "--at x=a.png is not N=FILE"),
+        (["i2v", "FIRST", PROMPT, "--at", "99=FIRST"], "frames are 0 to 5"),
+        (["multiview", "FIRST", "a pink", "cube"], "quotation marks"),
+    ],
+)
+def test_wrong_pictures_are_one_line(
+    gridctl: Cli,
+    adapter: Path,
+    first: str,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [argument.replace("FIRST", first) for argument in arguments]
+    assert gridctl("generate", *arguments, "--adapter", adapter, "--quiet") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert words in errors[0]

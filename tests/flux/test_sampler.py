@@ -234,6 +234,67 @@ def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
     assert torch.equal(without_fresh_noise, sample(denoiser(sigmas), plan, **same))
 
 
+def test_clean_frames_reach_the_transformer_without_noise(
+    base: Any, transformer: Any, prompt: Conditioning, denoiser: Any
+) -> None:
+    plan = Plan(grid=GRID, release=(0.0, 1.0, 0.6, 1.0, 0.0, 1.0))
+    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    known, fresh = split_cells(reference, GRID), split_cells(noise, GRID)
+    current, sigmas = fresh.clone(), sigmas_of(base)
+    with torch.inference_mode():
+        for sigma, after in pairwise(sigmas):
+            current[:, [0, 4]] = known[:, [0, 4]]
+            if sigma > 0.6:
+                current[:, 2] = (1 - sigma) * known[:, 2] + sigma * fresh[:, 2]
+            predicted = predict_velocity(
+                transformer,
+                join_cells(current, GRID),
+                sigma=torch.tensor([sigma]),
+                guidance=1.0,
+                prompt=prompt,
+            )
+            current = current - (sigma - after) * split_cells(predicted, GRID)
+        current[:, [0, 4]] = known[:, [0, 4]]
+    ours = sample(denoiser(sigmas, keep_clean=True), plan, noise=noise, reference=reference)
+    assert torch.allclose(ours, join_cells(current, GRID), atol=1e-5)
+
+
+def test_a_plan_that_starts_from_frames_begins_at_its_strength(denoiser: Any) -> None:
+    """The steps above it would only re-noise the reference."""
+    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
+    plan = Plan.init(GRID, 0.5)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    steps: list[int] = []
+    ours = sample(
+        denoiser([1.0, 0.8, 0.4, 0.0]),
+        plan,
+        noise=noise,
+        reference=reference,
+        on_step=lambda step, _: steps.append(step),
+    )
+    assert steps == [1, 2]
+    start = 0.5 * reference + 0.5 * noise
+    by_hand = sample(denoiser([0.5, 0.4, 0.0]), Plan.generate(GRID), noise=start)
+    assert torch.allclose(ours, by_hand)
+
+
+def test_a_repeated_step_goes_back_up_by_fresh_noise(denoiser: Any) -> None:
+    plan = Plan.generate(GRID)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    ours = sample(
+        denoiser([0.8, 0.4], resample=2),
+        plan,
+        noise=noise,
+        generator=torch.Generator().manual_seed(9),
+    )
+    once = sample(denoiser([0.8, 0.4]), plan, noise=noise)
+    fresh = torch.randn(noise.shape, generator=torch.Generator().manual_seed(9))
+    share = 0.2 / 0.6  # of the image at sigma 0.8 and at 0.4
+    again = share * once + (0.8**2 - (share * 0.4) ** 2) ** 0.5 * fresh
+    assert torch.allclose(ours, sample(denoiser([0.8, 0.4]), plan, noise=again), atol=1e-5)
+
+
 def test_steps_above_a_sigma_are_not_guided(denoiser: Any) -> None:
     plan = Plan.generate(GRID)
     noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridctl.geometry import Grid
+from gridctl.media.clip import sample_indices
 from gridctl.pack.options import PackOptions
-from gridctl.pack.sample import SampleError, Selection, sample_indices, select_windows
+from gridctl.pack.sample import SampleError, Selection, select_windows
 from tests.settings import pack_profile
 
 GRID = Grid(rows=2, cols=2, cell=(16, 16))

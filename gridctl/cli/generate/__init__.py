@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gridctl.cli.generate import image, t2v, vocabulary
+from gridctl.cli.generate import (  # noqa: F401  registers the commands
+    i2v,
+    image,
+    interpolate,
+    multiview,
+    t2v,
+    vocabulary,
+)
 from gridctl.cli.generate.call import generate_app
 
-__all__ = ["generate_app", "image", "t2v", "vocabulary"]
+__all__ = ["generate_app"]

@@ -121,7 +121,7 @@ SIZE = (
         metavar="WxH",
     ),
 )
-SAMPLING = (
+SAMPLING: tuple[Flag, ...] = (
     _sampling("steps", int, "Number of sampling steps.", default="20"),
     _sampling("seed", int, "Random seed; the n-th prompt uses seed + n - 1.", default="0"),
     _sampling(
@@ -135,4 +135,46 @@ SAMPLING = (
         "Classifier-free guidance scale for models that were not distilled (tiny: 1.5); 1 disables "
         "it. Other values double the time per step.",
     ),
+)
+FINE_SAMPLING = tuple(
+    Flag(key=f"generate.{key}", type=type, help=help, panel="Fine sampling")
+    for key, type, help in (
+        (
+            "true_cfg_max_sigma",
+            float,
+            "Largest noise level (0 to 1) at which --true-cfg-scale is used.",
+        ),
+        (
+            "stochastic_min_sigma",
+            float,
+            "Smallest noise level (0 to 1) at which a step adds fresh noise; 1 is never.",
+        ),
+        (
+            "average_max_sigma",
+            float,
+            "Largest noise level (0 to 1) at which successive predictions are averaged; 0 is off.",
+        ),
+        (
+            "resample",
+            int,
+            "How often each step is repeated so that drawn frames meet given ones; 1 is off.",
+        ),
+    )
+)
+FIT = tuple(
+    Flag(key=f"pack.{key}", type=str, help=help, panel="Input", metavar=metavar, default=default)
+    for key, help, metavar, default in (
+        (
+            "fit",
+            "How a picture meets the frame: crop fills it, pad adds bars, stretch distorts.",
+            None,
+            "crop",
+        ),
+        (
+            "background",
+            "Colour of bars and under transparent pixels; a name or #rrggbb.",
+            "COLOUR",
+            "black",
+        ),
+    )
 )

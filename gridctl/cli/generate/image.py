@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from gridctl.cli.generate.call import Call, task_command
-from gridctl.cli.generate.flags import BASE, SAMPLING, SIZE, PictureOutput, Prompt, Prompts
+from gridctl.cli.generate.flags import (
+    BASE,
+    FINE_SAMPLING,
+    SAMPLING,
+    SIZE,
+    PictureOutput,
+    Prompt,
+    Prompts,
+)
 
 
-@task_command(BASE, SIZE, SAMPLING)
+@task_command(BASE, SIZE, SAMPLING, FINE_SAMPLING)
 def image(
     call: Call,
     prompt: Prompt = None,

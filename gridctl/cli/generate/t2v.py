@@ -8,6 +8,7 @@ from gridctl.cli.generate.call import Call, task_command
 from gridctl.cli.generate.flags import (
     ADAPTER,
     BASE,
+    FINE_SAMPLING,
     GRID,
     SAMPLING,
     ClipOutput,
@@ -17,7 +18,7 @@ from gridctl.cli.generate.flags import (
 )
 
 
-@task_command(BASE, ADAPTER, GRID, SAMPLING)
+@task_command(BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING)
 def t2v(
     call: Call,
     prompt: Prompt = None,

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def prepare(request: Request) -> Drawing:
     """A picture of the profile's generate.size for each prompt.
 
-    Raises UsageError for an output of unknown format.
+    Raises UsageError for an empty prompt or an output of unknown format.
     """
+    request.require_prompts()
     if not request.many:
         check_picture_name(request.output)
     # Averaging makes clips steadier; single pictures lose shape by it (docs/lab/).

@@ -41,6 +41,12 @@ class GenerateSection(Section):
         description="Largest noise level (sigma, 0 to 1) at which the predictions of successive "
         "stochastic steps are averaged. It makes clips steadier. 0 is off.",
     )
+    resample: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1,
+        description="How often each sampling step is repeated to make drawn frames meet kept ones "
+        "(time travel). 1 is off; 2 doubles the time. For adapters that were not trained with "
+        "clean cells.",
+    )
     seed: Seed = Field(
         default=0, description="Random seed. The n-th of several prompts uses seed + n - 1."
     )

@@ -1,0 +1,99 @@
+"""References: the pictures and clips that a task starts from, fitted to the grid's cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gridctl.errors import InputError
+from gridctl.geometry import Grid
+from gridctl.media.clip import Ordinals, sample_indices
+from gridctl.media.dataset import read_caption
+from gridctl.media.fit import Fit, parse_color
+from gridctl.media.grid_image import GRID_SUFFIXES, load_facts, load_grid, scale_cells, split
+from gridctl.media.images import Frames, Picture
+from gridctl.media.open import open_clip
+from gridctl.profile import Profile
+from gridctl.prompt import layout_prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceClip:
+    """A clip to change: frames (F, H, W, 3), their rate, and what is known of its content."""
+
+    frames: Frames
+    fps: float
+    text: str | None
+
+
+def fit_for(profile: Profile, grid: Grid) -> Fit:
+    """How pictures meet a cell: as `pack` fits them."""
+    pack = profile.pack
+    return Fit(cell=grid.cell, mode=pack.fit, background=parse_color(pack.background))
+
+
+def read_picture(path: Path, fit: Fit) -> Picture:
+    """A picture as a cell (H, W, 3); of a clip, its first frame.
+
+    Raises InputError for a file that cannot be read.
+    """
+    return next(iter(open_clip(path).cells(np.zeros(1, np.int64), fit)))
+
+
+def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames:
+    """All frames of a grid (F, H, W, 3), black but for `pictures` by frame number."""
+    width, height = grid.cell
+    frames = np.zeros((grid.num_frames, height, width, 3), np.uint8)
+    for frame, path in pictures.items():
+        frames[frame] = read_picture(path, fit)
+    return frames
+
+
+def read_clip(path: Path, grid: Grid, fit: Fit, *, whole: bool = False) -> SourceClip:
+    """The frames of a clip: as many as the grid has cells, evenly spread, or the `whole` clip.
+
+    A grid image that gridctl made counts as its frames. Raises InputError for a clip that
+    cannot be read or has fewer frames than the grid.
+    """
+    source = _read_grid(path, fit) if path.suffix.lower() in GRID_SUFFIXES else None
+    source = source or _read_video(path, None if whole else grid.num_frames, fit)
+    count = len(source.frames)
+    if count < grid.num_frames:
+        raise InputError(
+            f"{path} has {count} frames, and the grid has {grid.num_frames} cells; use a longer "
+            "clip, or an adapter for a smaller grid."
+        )
+    if not whole and count > grid.num_frames:
+        chosen = source.frames[list(sample_indices(count, grid.num_frames))]
+        return SourceClip(frames=chosen, fps=source.fps * grid.num_frames / count, text=source.text)
+    return source
+
+
+def _read_grid(path: Path, fit: Fit) -> SourceClip | None:
+    """A grid image's real frames, each scaled by itself; None without facts."""
+    facts = load_facts(path)
+    if facts is None:
+        return None
+    image, _ = load_grid(path)
+    frames = split(image, facts.grid)[: facts.num_frames]
+    if facts.grid.cell != fit.cell:
+        frames = split(scale_cells(image, facts.grid, fit.cell), facts.grid)[: facts.num_frames]
+    caption = read_caption(path)
+    if caption is not None:
+        caption = caption.removeprefix(layout_prompt(facts.grid, fps=facts.fps)).strip()
+    return SourceClip(frames=frames, fps=facts.fps, text=caption or facts.text)
+
+
+def _read_video(path: Path, count: int | None, fit: Fit) -> SourceClip:
+    clip = open_clip(path)
+    total = len(clip.times_seconds)
+    chosen: Ordinals = np.arange(total, dtype=np.int64)
+    rate = clip.fps
+    if count is not None and total > count:
+        chosen = chosen[list(sample_indices(total, count))]
+        rate = clip.fps * count / total
+    frames = np.stack([np.ascontiguousarray(cell) for cell in clip.cells(chosen, fit)])
+    return SourceClip(frames=frames, fps=round(rate, 6), text=read_caption(path))
