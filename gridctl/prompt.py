@@ -1,8 +1,7 @@
-"""Layout prompts, and what a model is asked about a grid: the one place that words a grid.
+"""Layout prompts, and the questions that a vision-language model is asked about a grid.
 
-`caption` writes with it and `generate` asks with it, so an adapter is prompted by the
-sentence it was trained on. The layout comes first: CLIP keeps 77 tokens and must not
-lose it.
+`caption` and `generate` both build their text here, so an adapter is prompted with the
+sentence that it was trained on. The layout comes first because CLIP reads only 77 tokens.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from typing import Literal, get_args
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
+from gridctl.text import encodable
 
 LAYOUTS = {
     "video": "{rows}x{cols} grid of {frames} video frames in {order} order.",
     "turn": "{rows}x{cols} grid of {frames} views of one full turn in {order} order.",
     "time": "{rows}x{cols} grid of {frames} frames {interval} apart in {order} order.",
     "action": "{rows}x{cols} grid of {frames} steps of one action in {order} order.",
-    "free": "",  # the content alone words the picture
+    "free": "",  # the content alone
 }
 DEFAULT_LAYOUT = LAYOUTS["video"]
 LAYOUT_FIELDS = "{rows}, {cols}, {frames}, {order} and {interval}"
@@ -28,7 +28,7 @@ _ORDER_WORDS = {"row-major": "reading", "serpentine": "serpentine"}
 
 View = Literal["grid", "keyframes", "frames"]
 VIEWS = get_args(View)
-# What a model is asked for a caption: {shown} and {task} are the sentences below.
+# The question for a model; {shown} and {task} stand for the sentences below.
 DEFAULT_QUESTION = (
     "{shown} {task} {subject} Begin with the subject. Write one paragraph of at most 100 words in "
     "plain sentences, without lists or headings, and speak of the clip, not of images or a grid."
@@ -49,9 +49,9 @@ _TASK = "Describe what is seen, how it moves and changes, and the background."
 
 
 def layout_template(layout: str) -> str:
-    """A named layout's template, or `layout` itself, on one line, if it is a template already.
+    """The template of a named layout, or `layout` itself on one line if it is a template.
 
-    Raises UsageError for a name that is unknown or a template with unknown fields.
+    Raises UsageError for an unknown name, or for a template with unknown fields.
     """
     template = " ".join(LAYOUTS.get(layout, layout).split())  # trainers read a .txt's first line
     if layout not in LAYOUTS and "{" not in layout and " " not in layout:
@@ -69,7 +69,7 @@ def layout_prompt(grid: Grid, template: str = DEFAULT_LAYOUT, *, fps: float = 1.
 
 
 def layout_fields(grid: Grid, fps: float) -> dict[str, object]:
-    """What a template may name of a grid whose frames follow each other at `fps`."""
+    """The values that a template can name, for a grid whose frames are played at `fps`."""
     return {
         "rows": grid.rows,
         "cols": grid.cols,
@@ -80,7 +80,7 @@ def layout_fields(grid: Grid, fps: float) -> dict[str, object]:
 
 
 def fill_in(template: str, fields: Mapping[str, object], *, what: str) -> str:
-    """`template` with its fields filled in; UsageError, naming `what`, for one that is unknown."""
+    """`template` with its fields filled in; UsageError, naming `what`, for an unknown field."""
     try:
         return template.format_map(fields)
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
@@ -94,8 +94,12 @@ def fill_in(template: str, fields: Mapping[str, object], *, what: str) -> str:
 def grid_prompt(
     grid: Grid, content: str, template: str = DEFAULT_LAYOUT, *, fps: float = 1.0
 ) -> str:
-    """Layout prompt, then content: what a grid's caption is and what `generate` asks for."""
-    return f"{layout_prompt(grid, template, fps=fps)} {' '.join(content.split())}".strip()
+    """Layout prompt, then content on one line: a grid's caption, and the prompt of `generate`.
+
+    What UTF-8 cannot hold is dropped from the content, and it gets normal form C.
+    """
+    opening = layout_prompt(grid, template, fps=fps)
+    return f"{opening} {' '.join(encodable(content).split())}".strip()
 
 
 def question_prompt(
@@ -109,13 +113,13 @@ def question_prompt(
     layout: str = DEFAULT_LAYOUT,
     subject: str | None = None,
 ) -> str:
-    """What a model is asked about a grid of `frames` real frames, `shown` of them one by one.
+    """The question for a model about a grid of `frames` real frames, `shown` of them one by one.
 
-    `layout` is a layout's name or template: each of the named ones asks for something else.
-    Raises UsageError for a field of `template` that is unknown.
+    `layout` is a layout's name or template. Each named layout asks for something different.
+    Raises UsageError for an unknown field of `template`.
     """
     fields = layout_fields(grid, fps)
-    fields["frames"] = frames  # padding is no frame to speak of
+    fields["frames"] = frames  # without padding
     fields["shown_frames"] = shown
     fields["duration"] = _seconds(frames / fps)
     names = {sentence: name for name, sentence in LAYOUTS.items()}
@@ -130,14 +134,14 @@ def question_prompt(
 
 
 def check_question(template: str) -> str:
-    """`template` itself; UsageError if it has a field that `question_prompt` cannot fill in."""
+    """`template` itself; UsageError if it has a field that `question_prompt` does not know."""
     grid = Grid(rows=1, cols=1, cell=(16, 16))
     if not question_prompt(template, grid, fps=1.0, frames=1, shown=1, view="grid"):
-        raise UsageError("the prompt is empty; say what the model is to describe.")
+        raise UsageError("the prompt is empty; write what the model should describe.")
     return template
 
 
 def _seconds(interval: float) -> str:
-    """`0.5 seconds`, to two digits: more would be noise to a text encoder."""
+    """`0.5 seconds`, to two digits; more would only be noise to a text encoder."""
     number = f"{interval:.2g}" if interval < 10 else f"{interval:.0f}"
     return f"{number} second{'' if number == '1' else 's'}"

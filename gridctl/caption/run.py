@@ -26,6 +26,7 @@ from gridctl.media.words import says_nothing
 from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
+from gridctl.text import is_encodable
 
 PREVIEWS = 3  # captions that a dry run makes
 
@@ -190,6 +191,8 @@ class _Captioner:
             try:
                 if not image.exists():  # found out before a model is loaded
                     raise InputError(f"{image} does not exist; check the name.")
+                if not is_encodable(image.name):  # no metadata.jsonl can hold it
+                    raise InputError(f"{image} has a name that is not UTF-8; rename it.")
                 if not force and read_caption(image):
                     self.skipped.append(target)
                 else:

@@ -19,7 +19,7 @@ from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
 from gridctl.media.kinds import is_hidden
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
-from gridctl.text import decode, encodable
+from gridctl.text import decode, encodable, is_encodable
 
 
 def list_grids(folder: Path) -> list[Path]:
@@ -55,7 +55,7 @@ def read_caption(image: Path) -> str | None:
 
 
 def read_text(path: Path) -> str | None:
-    """The stripped text of a file, or None if it is absent or blank.
+    """The stripped text of a `.txt` (or `.TXT`) file, or None if it is absent or blank.
 
     Raises InputError for a file that is not UTF-8 or UTF-16 text.
     """
@@ -63,7 +63,8 @@ def read_text(path: Path) -> str | None:
         text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
         return encodable(text).strip() or None
     except FileNotFoundError:
-        return None
+        upper = path.with_suffix(path.suffix.upper())  # as some Windows programs write it
+        return None if upper == path else read_text(upper)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
     except OSError as error:
@@ -80,6 +81,7 @@ def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = N
     needs it reports it. The provenance of a caption is kept while its text is unchanged.
     """
     images = [path for path in image_files(folder) if path.suffix.lower() in GRID_SUFFIXES]
+    images = [path for path in images if is_encodable(path.name)]  # JSON holds no other name
     made = read_provenance(folder)
     lines = []
     for image in images:

@@ -12,6 +12,7 @@ from gridctl.errors import UsageError
 from gridctl.files import expand_home
 from gridctl.geometry import Grid, parse_size
 from gridctl.prompt import check_question, layout_template
+from gridctl.text import is_encodable
 
 MAX_SEED = 2**63 - 1  # what a TOML integer can say; torch takes up to 2**64 - 1
 
@@ -38,6 +39,12 @@ def _parse_sample(value: str) -> str:
     raise ValueError(
         f'"{value}" is not known; choose uniform, windows, scenes, or fps=8 (0.001 to 1000).'
     )
+
+
+def _parse_text(value: str) -> str:
+    if not is_encodable(value):
+        raise ValueError("it is not UTF-8 text; type it again.")
+    return value
 
 
 def _parse_layout(value: str) -> str:
@@ -74,5 +81,6 @@ LogitMean = Annotated[float, Field(ge=-100, le=100)]
 Fps = Annotated[float, Field(ge=0.001, le=1000)]
 Seconds = Annotated[float, Field(ge=0, le=1e7)]
 Sampling = Annotated[str, AfterValidator(_parse_sample)]
-Layout = Annotated[str, AfterValidator(_parse_layout)]
-Question = Annotated[str, AfterValidator(_parse_question)]
+Text = Annotated[str, AfterValidator(_parse_text)]
+Layout = Annotated[Text, AfterValidator(_parse_layout)]
+Question = Annotated[Text, AfterValidator(_parse_question)]

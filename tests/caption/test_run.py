@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,15 @@ def test_no_content_fails_that_grid_alone(tmp_path: Path) -> None:
     assert "--subject" in reasons["0001.jpg"]
     assert "no gridctl facts" in reasons["photo.png"]
     assert not (tmp_path / "0001.txt").exists()
+
+
+def test_a_name_that_is_not_utf_8_fails_that_grid_alone(tmp_path: Path) -> None:
+    make_grid(tmp_path / "vid1.jpg").rename(tmp_path / os.fsdecode(b"caf\xe9.jpg"))
+    make_grid(tmp_path / "vid2.jpg")
+    result = caption([tmp_path])
+    assert [path.name for path in result.written] == ["vid2.txt"]
+    assert "not UTF-8; rename it" in result.failed[0].reason
+    assert list(lines(tmp_path)) == ["vid2.jpg"]
 
 
 def test_captions_that_are_there_are_kept_and_reach_the_metadata(tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ def test_a_mapping_of_captions_that_are_there_lets_the_rest_be_done() -> None:
         (["--prompt", "{oops}"], "cannot be filled in"),
         (["--rate", "0"], "must be more than 0"),
         (["--mapping", "map.xlsx"], "is no mapping"),
+        (["--subject", os.fsdecode(b"a caf\xe9")], "not UTF-8"),
+        (["--layout", os.fsdecode(b"{rows} caf\xe9")], "not UTF-8"),
+        (["--prompt", os.fsdecode(b"a caf\xe9")], "not UTF-8"),
         (["--subject", "a video"], "does not say what a clip shows"),
     ],
 )

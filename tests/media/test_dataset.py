@@ -57,6 +57,13 @@ def test_captions_are_beside_their_image(tmp_path: Path) -> None:
     assert read_caption(image) == "ein Bär\nläuft"
 
 
+def test_an_upper_case_suffix_is_a_caption_too(tmp_path: Path) -> None:
+    (tmp_path / "vid1.TXT").write_text("a cat")
+    assert read_caption(tmp_path / "vid1.jpg") == "a cat"
+    (tmp_path / "vid1.txt").write_text("a dog")
+    assert read_caption(tmp_path / "vid1.jpg") == "a dog"
+
+
 def test_a_binary_caption_is_one_error_line(tmp_path: Path) -> None:
     (tmp_path / "vid1.txt").write_bytes(b"\x89PNG\xff\xd8")
     with pytest.raises(InputError, match=r"vid1\.txt is not UTF-8"):

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gridctl.profile.schema.section import Section
-from gridctl.profile.values import Count, FilePath, Layout, ModelName, Question, Seconds, Whole
+from gridctl.profile.values import (
+    Count,
+    FilePath,
+    Layout,
+    ModelName,
+    Question,
+    Seconds,
+    Text,
+    Whole,
+)
 from gridctl.prompt import DEFAULT_QUESTION, LAYOUT_FIELDS, LAYOUTS, View
 
 DEFAULT_VLM = "zai-org/GLM-4.1V-9B-Thinking"  # of the kind that the method's authors caption with
@@ -26,7 +35,7 @@ class CaptionSection(Section):
         description="Layout prompt, the sentence that describes the grid: "
         f"{', '.join(LAYOUTS)}, or a sentence with {LAYOUT_FIELDS}.",
     )
-    subject: str | None = Field(
+    subject: Text | None = Field(
         default=None,
         description="Content for clips that came without text. vlm and server get it as a hint.",
     )
