@@ -1,36 +1,44 @@
-"""A cursor in a video: goes to a key frame, decodes from there on, and checks what comes."""
+"""A cursor in a video: goes to a key frame, decodes from there on, and checks what comes.
+
+Seeking and checking are our own: PyAV has no index of frames, and decoders that have one
+(torchcodec, decord) bring CUDA or FFmpeg builds of their own and do not report damage.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
 
 import av
 import numpy as np
-import numpy.typing as npt
-from av.error import FFmpegError
-from av.packet import Packet as AnyPacket
 
 from gridctl.media.clip import Tick, WrongIndexError
+from gridctl.media.index import Index, Packet, Stamps
 
 _ONE_PACKET_A_FRAME = frozenset({"h264", "hevc"})
 
-Packet: TypeAlias = "AnyPacket[av.VideoStream]"
-Stamps: TypeAlias = npt.NDArray[np.int64]  # presentation timestamps, in the stream's time base
 
+class Leading:
+    """Recognizes pictures that are shown before the key frame that decoding started at.
 
-class Index(NamedTuple):
-    """The frames of a video in the order they are shown, and its key frames."""
+    They need pictures before that key frame (an open GOP). A decoder gives an error or a gray
+    picture for them, depending on its number of threads, so it must not get them.
+    """
 
-    stamps: Stamps
-    keys: Stamps  # of the key frames, rising
-    key_dts: Stamps  # their decoding timestamps, which demuxers seek by
+    def __init__(self, key: int | None) -> None:
+        self._key = key
+        self._over = False
+
+    def __call__(self, packet: Packet | None) -> bool:
+        if self._over or self._key is None or packet is None or packet.pts is None:
+            return False
+        self._over = packet.pts > self._key
+        return packet.pts < self._key
 
 
 class Cursor:
-    """A place in the packets of a video, and what its decoder has been given."""
+    """A place in the packets of a video, and the state of its decoder."""
 
     def __init__(
         self,
@@ -47,18 +55,18 @@ class Cursor:
         self._decoder = decoder
         self._packets = with_end(container.demux(stream))
         self._frames: deque[av.VideoFrame] = deque()
-        self._start = 0  # the timestamp of the key frame that decoding started at
-        self._settled = False  # whether frames after that one have come
-        self._reached = -1  # the last key frame that the decoder was given
-        self._due: list[int] = []  # a heap of the frames that the decoder owes
-        # Frames that nothing refers to and nobody wants need not be decoded. Who skips them
-        # cannot see whether all others come, so it is for codecs of one packet a frame.
+        self._start = 0  # stamp of the key frame that decoding started at
+        self._is_leading = Leading(0)
+        self._reached = -1  # number of the last key frame that the decoder was given
+        self._due: list[int] = []  # heap of the frames that the decoder still has to give
+        # Unwanted frames that no other frame refers to need not be decoded. That gives up the
+        # check that every frame comes, so it is for codecs with one packet per frame.
         self._wanted = wanted if stream.codec_context.name in _ONE_PACKET_A_FRAME else None
         if len(wanted) == len(index.stamps):
             self._wanted = None
 
     def jump(self, key: int) -> None:
-        """Go to this key frame unless its GOP is being decoded already."""
+        """Go to this key frame, unless its GOP is being decoded already."""
         if key <= self._reached:
             return
         packet, skipped = self._find(key)
@@ -69,7 +77,7 @@ class Cursor:
         self._decode(packet)
 
     def frames(self, tick: Tick) -> Iterator[av.VideoFrame]:
-        """Decode on from here; raises WrongIndexError where a frame is missing or too many."""
+        """Decode on from here. Raises WrongIndexError if a frame is missing or one too many."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()
@@ -83,7 +91,8 @@ class Cursor:
             except StopIteration:
                 return
             tick()
-            self._decode(packet)
+            if not self._is_leading(packet):
+                self._decode(packet)
 
     def _decode(self, packet: Packet | None) -> None:
         if packet is not None and packet.pts is not None:
@@ -96,24 +105,19 @@ class Cursor:
             elif not packet.is_discard and packet.pts >= self._start:
                 heapq.heappush(self._due, packet.pts)
         self.packets_decoded += 1
-        try:
-            decoded = self._decoder.decode(packet)
-        except FFmpegError:
-            if self._settled:
-                raise
-            return  # a picture that leads this key frame and needs one before it
-        self._settled = self._settled or any((f.pts or 0) > self._start for f in decoded)
-        self._frames.extend(decoded)
+        self._frames.extend(self._decoder.decode(packet))
 
     def _find(self, key: int) -> tuple[Packet, bool]:
-        """The packet of a key frame, and whether packets before it were left out."""
+        """The packet of a key frame, and whether packets before it were skipped."""
         self._start = stamp = int(self._index.keys[key])
-        self._settled = False
         if key == self._reached + 1:  # it is the next one: read on
             packet, skipped = self._read_to(stamp)
             if packet is not None:
+                if skipped or not self.packets_decoded:
+                    self._is_leading = Leading(stamp)
                 return packet, skipped
-        for back in (0, 1, 8, key):  # a seek may land late; then it starts from further ahead
+        self._is_leading = Leading(stamp)
+        for back in (0, 1, 8, key):  # a seek may land too late, so try from further back
             at = int(self._index.key_dts[max(0, key - back)])
             self._container.seek(at, stream=self._stream)
             self._packets = with_end(self._container.demux(self._stream))
@@ -135,7 +139,7 @@ class Cursor:
 
 
 def with_end(packets: Iterator[Packet]) -> Iterator[Packet | None]:
-    """The packets that hold something, then None, on which a decoder gives what it kept."""
+    """The packets that are not empty, then None, which makes a decoder give its last frames."""
     for packet in packets:
         if packet.size:
             yield packet

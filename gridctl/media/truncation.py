@@ -14,11 +14,15 @@ from typing import BinaryIO
 
 _MISSING_SECONDS = 0.5  # an FLV file whose last tag comes earlier than this before its end is cut
 
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_MXF_KEY = b"\x06\x0e\x2b\x34"
+
 
 def is_cut_off(path: Path) -> bool | None:
     """Whether the end of a file is missing. None if its format does not say.
 
-    Knows GIF, PNG, RIFF (WebP, AVI), MP4 and its relatives, Matroska and WebM, FLV, and Ogg.
+    Knows GIF, PNG, RIFF (WebP, AVI), MP4 and its relatives, Matroska and WebM, FLV, Ogg, ASF
+    (WMV) and MXF.
     Raises OSError for an unreadable file.
     """
     with path.open("rb") as file:
@@ -37,7 +41,7 @@ def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool | None] | None:
         return _boxes
     starts = {
         b"GIF8": _gif, b"RIFF": _riff, b"\x89PNG": _png, b"\x1aE\xdf\xa3": _matroska,
-        b"OggS": _ogg, b"FLV\x01": _flv,
+        b"OggS": _ogg, b"FLV\x01": _flv, b"0&\xb2u": _asf, _MXF_KEY: _mxf,
     }  # fmt: skip
     return starts.get(head[:4])
 
@@ -105,7 +109,7 @@ def _boxes(file: BinaryIO, size: int) -> bool:
     while at + 8 <= size:
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
-        if not kind.replace(b"\xa9", b"c").isalnum() and kind != b"\0\0\0\0":
+        if not kind.replace(b"\xa9", b"c").isalnum():
             return False  # not a box: something else was appended
         if length == 1:
             length = struct.unpack(">Q", file.read(8))[0]
@@ -171,3 +175,26 @@ def _ogg(file: BinaryIO, size: int) -> bool | None:
     if start + at + length > size or len(end) < at + 27 + segments:
         return True
     return False if end[at + 5] & 4 else None  # 4: the last page of its stream
+
+
+def _asf(file: BinaryIO, size: int) -> bool | None:
+    head = file.read(65_536)
+    at = head.find(_ASF_FILE_PROPERTIES)
+    if at < 0:
+        return None
+    promised, flags = struct.unpack("<Q40xI", head[at + 40 : at + 92])
+    return None if flags & 1 else bool(promised > size)  # 1: a broadcast, of unknown size
+
+
+def _mxf(file: BinaryIO, size: int) -> bool | None:
+    """A chain of key, length and value (SMPTE ST 377)."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(25)
+        if head[:4] != _MXF_KEY:
+            return False  # something else was appended
+        width = head[16] - 0x80 if head[16] > 0x80 else 0
+        length = int.from_bytes(head[17 : 17 + width], "big") if width else head[16]
+        at += 17 + width + length
+    return True if at > size else None  # a cut between two of them does not show

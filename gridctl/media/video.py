@@ -1,13 +1,12 @@
-"""A video file as a clip (PyAV): an index of its frames first, then only the GOPs it needs.
+"""A video file as a clip (PyAV): index its frames first, then decode only the GOPs it needs.
 
 The index comes from the packets, without decoding. Where frames are wanted, decoding starts
-at the last key frame before them, so it costs at most a GOP for each. What comes out is held
-against the index; a file whose packets and frames disagree is indexed again by decoding it.
+at the last key frame before them, so each costs at most a GOP. The decoder's frames are
+checked against the index. A file whose packets and frames disagree is decoded as a whole.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -21,39 +20,58 @@ from av.stream import Disposition
 from gridctl.errors import InputError
 from gridctl.media.clip import Ordinals, Seconds, Tick, WrongIndexError
 from gridctl.media.convert import Converter
-from gridctl.media.cursor import Cursor, Index, Packet, Stamps, with_end
+from gridctl.media.cursor import Cursor, Leading, with_end
 from gridctl.media.fit import Fit
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
+from gridctl.media.index import scan_packets
+from gridctl.media.timeline import LONGEST_SECONDS, make_timeline
+from gridctl.media.truncation import is_cut_off
 
-# Codecs whose key frames need nothing that came before: decoding may start there. Others
-# (GIF-like ones that build on all earlier frames, rare ones) are decoded from the start.
+# Codecs whose key frames depend on nothing before them, so decoding may start there. Others
+# (those that build on all earlier frames, and rare ones) are decoded from the start.
 _STARTS_AT_KEYS = frozenset({
     "av1", "dnxhd", "ffv1", "h263", "h264", "hevc", "jpeg2000", "mjpeg", "mpeg1video",
     "mpeg2video", "mpeg4", "png", "prores", "rawvideo", "theora", "vc1", "vp8", "vp9", "wmv3",
 })  # fmt: skip
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave transparency out
-_MAX_PIXELS = 178_956_970  # of a frame: the limit that Pillow has for images
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore transparency
+_MAX_PIXELS = 178_956_970  # of a frame: Pillow's limit for images
+# Transport and program streams, whose time stamps may break off. A gap that is longer is a
+# break; ffmpeg takes the same limit.
+_BREAKING_FORMATS = frozenset({"mpegts", "mpeg"})
+_BREAK_SECONDS = 10.0
 
 
 class Video:
-    """A video file; its best video stream counts, and neither sound nor cover art."""
+    """A video file. Reads its largest video stream; sound and cover art are ignored."""
 
     def __init__(self, path: Path, *, decode: bool, threads: int, tick: Tick) -> None:
         self.packets_decoded = 0
-        """How many packets `cells` has decoded so far; seeking keeps this small."""
+        """How many packets `cells` has decoded so far. Seeking keeps this small."""
         self._path = path
         self._threads = threads
         self._tick = tick
         self._hdr: str | None = None
         with self._open() as (container, stream):
-            self.fps = float(stream.average_rate or stream.guessed_rate or IMAGE_SEQUENCE_FPS)
-            self._base = stream.time_base or Fraction(1, 90_000)
+            rate = float(stream.average_rate or stream.guessed_rate or IMAGE_SEQUENCE_FPS)
             self._can_start_at_keys = stream.codec_context.name in _STARTS_AT_KEYS
-            index = self._index_packets(container, stream)
-            self._index = None if decode else index
-        stamps = self._index_frames() if self._index is None else self._index.stamps
-        self.times_seconds: Seconds = (stamps - stamps[:1]) * float(self._base)
-        self.duration_seconds = float(self.times_seconds[-1]) + 1 / self.fps
+            scan = scan_packets(path, container, stream, tick)
+            base = float(stream.time_base or Fraction(1, 90_000))
+            breaks = container.format.name in _BREAKING_FORMATS
+        self._has_keys = scan.has_keys
+        self._index = None if decode else scan.index
+        stamps: list[int | None] = (
+            self._decoded_stamps() if self._index is None else self._index.stamps.tolist()
+        )
+        timeline = make_timeline(
+            [None if stamp is None else stamp * base for stamp in stamps],
+            nominal_step=1 / rate,
+            longest_seconds=_BREAK_SECONDS if breaks else LONGEST_SECONDS,
+        )
+        self._timeline_notes = timeline.notes
+        self.times_seconds: Seconds = timeline.times_seconds
+        last = min(scan.last_seconds or timeline.step_seconds, timeline.longest_seconds)
+        self.duration_seconds = float(self.times_seconds[-1]) + last
+        self.fps = len(stamps) / self.duration_seconds if timeline.notes else rate
 
     def cells(self, frames: Ordinals, fit: Fit) -> Iterator[Picture]:
         converter: Converter | None = None
@@ -65,96 +83,20 @@ class Video:
 
     def notes(self) -> Sequence[str]:
         if not self._hdr:
-            return ()
-        return (f"is HDR ({self._hdr}) and was tone-mapped to SDR",)
+            return self._timeline_notes
+        return (*self._timeline_notes, f"is HDR ({self._hdr}) and was tone-mapped to SDR")
 
-    # ------------------------------------------------------------ the index
-
-    def _index_packets(
-        self, container: av.container.InputContainer, stream: av.VideoStream
-    ) -> Index | None:
-        """The index, without decoding; None if the packets do not tell."""
-        stamps, keys, key_dts = array("q"), array("q"), array("q")
-        complete = True
-        delays: set[int] = set()  # from decoding to showing; constant if they are not really told
-        timed = True
-        seconds_told = _duration(container, stream)
-        for packet in self._sound_packets(container, stream):
-            self._tick()
-            if not packet.size or not (keys or packet.is_keyframe):
-                continue  # the end, a repeated frame of AVI, or what no key frame came before
-            if packet.pts is None:
-                timed = False
-                continue
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-                key_dts.append(packet.pts if packet.dts is None else packet.dts)
-            if not packet.is_discard:  # an edit list may skip frames that others need
-                stamps.append(packet.pts)
-            complete = not packet.is_corrupt
-            if len(delays) < 2:
-                delays.add(packet.pts - (packet.dts or 0))
-        if not complete:
-            raise InputError(
-                f"{self._path} is cut off in its last frame; download or export it again."
-            )
-        if not timed or not stamps or (stream.codec_context.has_b_frames and len(delays) < 2):
-            return None  # AVI, say, tells when frames are decoded and not when they are shown
-        seconds = max(stamps) * float(self._base)
-        if seconds_told - seconds > max(1.0, 0.05 * seconds_told):
-            raise InputError(
-                f"{self._path} should last {seconds_told:.1f} seconds and ends after "
-                f"{seconds:.1f}; it is cut off, so download or export it again."
-            )
-        index = Index(*(np.array(a, np.int64) for a in (stamps, keys, key_dts)))
-        ordered = np.sort(index.stamps)
-        if not len(keys) or (np.diff(ordered) <= 0).any() or (np.diff(index.keys) <= 0).any():
-            return None
-        # Pictures that lead the first key frame need one that is not there.
-        return index._replace(stamps=ordered[ordered >= index.keys[0]])
-
-    def _sound_packets(
-        self, container: av.container.InputContainer, stream: av.VideoStream
-    ) -> Iterator[Packet]:
-        """All packets; an InputError if FFmpeg left some out.
-
-        Where a Matroska file is damaged it goes on at the next cluster, seconds later, and says
-        so in its log alone.
-        """
-        if "matroska" not in container.format.name:
-            yield from container.demux(stream)
-            return
-        before = av.logging.get_level(), av.logging.get_skip_repeated()
-        av.logging.set_level(av.logging.ERROR)
-        av.logging.set_skip_repeated(False)  # or a second file's fault is taken for the first's
-        try:
-            with av.logging.Capture() as lines:
-                yield from container.demux(stream)
-        finally:
-            av.logging.set_level(before[0])
-            av.logging.set_skip_repeated(before[1])
-        if faults := [text.strip() for _, source, text in lines if "matroska" in source]:
-            raise InputError(
-                f"{self._path} is damaged ({faults[0].rstrip('.')}); download or export it again."
-            )
-
-    def _index_frames(self) -> Stamps:
+    def _decoded_stamps(self) -> list[int | None]:
         """The timestamps of all frames that decoding gives, in the order it gives them."""
-        stamps = array("q")
-        step = max(1, round(1 / (self.fps * self._base)))
-        for frame, _ in self._decode_all():
-            last = stamps[-1] if stamps else -step
-            stamps.append(last + step if frame.pts is None else max(frame.pts, last + 1))
+        stamps = [frame.pts for frame, _ in self._decode_all()]
         if not stamps:
             raise InputError(
                 f"{self._path} has no frame that can be decoded; replace it or leave it out."
             )
-        return np.array(stamps, np.int64)
-
-    # ------------------------------------------------------------ frames
+        return stamps
 
     def _counted(self, frames: Ordinals) -> Iterator[tuple[av.VideoFrame, float]]:
-        """The frames with these numbers, by decoding all that come before."""
+        """The frames with these numbers, by decoding all frames before them."""
         wanted = map(int, frames)
         following = next(wanted, None)
         for number, decoded in enumerate(self._decode_all()):
@@ -167,28 +109,34 @@ class Video:
             raise InputError(f"{self._path} changed while it was read; run the command again.")
 
     def _decode_all(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        shown = False
-        seconds = 0.0
+        """All frames, from the first key frame on."""
+        shown = 0
+        started, is_leading = not self._has_keys, None
         with self._open() as (container, stream):
             decoder, aspect = self._decoder(stream), _pixel_aspect(stream)
             for packet in with_end(container.demux(stream)):
                 self._tick()
+                if packet is not None and not started:
+                    if not packet.is_keyframe:
+                        continue  # nothing to decode it from
+                    started, is_leading = True, Leading(packet.pts)
+                if is_leading and is_leading(packet):
+                    continue
                 try:
                     decoded = decoder.decode(packet)
                 except FFmpegError as error:
                     if not shown:
-                        continue  # it starts in the middle: nothing to decode from yet
+                        continue  # the first key frame may be damaged, or not really one
                     raise InputError(
-                        f"{self._path} is damaged {seconds:.1f} seconds in ({error.strerror}); "
-                        "download or export it again, or leave the rest out with --end."
+                        f"{self._path} is damaged after {shown} frames ({error.strerror}); "
+                        "download or export it again, or leave out the rest with --end."
                     ) from error
                 for frame in decoded:
-                    shown = True
-                    seconds += 1 / self.fps
+                    shown += 1
                     yield frame, aspect
 
     def _indexed(self, frames: Ordinals) -> Iterator[tuple[av.VideoFrame, float]]:
-        """The frames with these numbers, each decoded from the last key frame before it on."""
+        """The frames with these numbers, each decoded from the last key frame before it."""
         assert self._index
         stamps, keys, _ = self._index
         wanted = stamps[frames]
@@ -208,7 +156,7 @@ class Video:
                             raise WrongIndexError
                     else:
                         raise WrongIndexError
-                except FFmpegError as error:  # decoding all of it will tell whether it is damaged
+                except FFmpegError as error:  # decoding all of it finds out what is damaged
                     raise WrongIndexError from error
                 finally:
                     self.packets_decoded = cursor.packets_decoded
@@ -223,16 +171,16 @@ class Video:
             decoder = created
         decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"
         decoder.thread_count = self._threads
-        # Damage is told, not painted over; and a header cannot ask for any amount of memory.
+        # Damage is reported, never hidden. And a header must not claim any amount of memory.
         decoder.options = {"err_detect": "explode", "max_pixels": str(_MAX_PIXELS)}
         return decoder
 
     @contextmanager
     def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-        """Open the video; what FFmpeg cannot do with it, here or in the block, is an InputError."""
+        """Open the video. What FFmpeg cannot read, here or in the block, is an InputError."""
         try:
-            # "file:" keeps FFmpeg from taking a name with a colon or a dash for a protocol, and
-            # the whitelist a playlist from reaching out for other files.
+            # "file:" keeps FFmpeg from reading a name with a colon or a dash as a protocol. The
+            # whitelist keeps playlists from opening other files.
             with av.open(
                 f"file:{self._path}",
                 metadata_errors="replace",
@@ -241,38 +189,27 @@ class Video:
                 yield container, _best_stream(container, self._path)
         except (FFmpegError, OSError, ValueError) as error:
             fact = getattr(error, "strerror", None) or error
+            with suppress(OSError):
+                fact = "it is cut off" if is_cut_off(self._path) else fact
             raise InputError(
                 f"{self._path} cannot be read as a video ({fact}); replace it or leave it out."
             ) from error
 
 
-def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """The seconds of video that a Matroska file promises, which can be cut off unnoticed; 0 else.
-
-    Other formats find out by themselves, or cannot know.
-    """
-    hours, minutes, seconds = 0.0, 0.0, 0.0
-    if "matroska" in container.format.name:
-        with suppress(ValueError):
-            told = stream.metadata.get("DURATION", "0:0:0")
-            hours, minutes, seconds = (float(part) for part in told.split(":"))
-    return hours * 3600 + minutes * 60 + seconds
-
-
 def _best_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The largest picture's stream, as ffmpeg chooses; cover art is none."""
+    """The stream with the largest picture, as ffmpeg chooses. Cover art does not count."""
     films = [
         stream
         for stream in container.streams.video
         if stream.codec_context is not None  # a codec that FFmpeg does not know
         and not stream.disposition & Disposition.attached_pic
     ]
-    if not films or container.format.name == "tty":  # FFmpeg's way to "play" a text file
+    if not films or container.format.name == "tty":  # how FFmpeg "plays" a text file
         raise InputError(f"{path} has no video stream; leave it out.")
     return max(films, key=lambda film: film.codec_context.width * film.codec_context.height)
 
 
 def _pixel_aspect(stream: av.VideoStream) -> float:
-    """Width over height of a pixel; 1 where nothing, or nothing sane, is said."""
+    """Width of a pixel divided by its height; 1 if the file does not say, or says nonsense."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / 16 <= aspect <= 16 else 1.0

@@ -159,7 +159,7 @@ def _select(clip: Clip, source: SourceClip, options: PackOptions) -> Selection:
     try:
         if options.mode == "scenes":
             cuts = find_cuts(clip, frames_in_range(clip.times_seconds, options))
-        return select_windows(clip.times_seconds, clip.fps, options, cuts)
+        return select_windows(clip.times_seconds, clip.duration_seconds, clip.fps, options, cuts)
     except SampleError as error:
         raise InputError(f"{source.path} {error}") from error
 

@@ -34,27 +34,33 @@ class Selection:
 
 
 def select_windows(
-    times_seconds: Seconds, rate: float, options: PackOptions, cuts: Sequence[int] = ()
+    times_seconds: Seconds,
+    duration_seconds: float,
+    rate: float,
+    options: PackOptions,
+    cuts: Sequence[int] = (),
 ) -> Selection:
     """The grids of a clip whose frames are shown at `times_seconds`, at a nominal `rate`.
 
-    `cuts` are the frames that begin a new scene. Raises SampleError for a clip that gives no
-    grid, or that leaves frames over where the tail is an error.
+    `duration_seconds` is when the last frame ends. `cuts` are the frames that begin a new scene.
+    Raises SampleError for a clip that gives no grid, or that leaves frames over where the tail
+    is an error.
     """
     settings = options.settings
     chosen = frames_in_range(times_seconds, options)
+    end = _end(times_seconds, duration_seconds, chosen, options)
     size = options.grid.num_frames
     if options.mode == "uniform":
         picks = chosen[list(sample_indices(len(chosen), size))]
         if len(picks) < size and settings.tail != "pad":
             raise too_short(len(chosen), options.grid)
-        fps = _rate(times_seconds[picks], len(chosen), rate)
+        fps = _rate(times_seconds[picks], end, rate)
         return Selection(windows=(picks,), shared=(0,), count=len(chosen), dropped=0, fps=fps)
     if options.fps is not None:
-        fps, chosen = options.fps, resample(times_seconds, chosen, rate, options.fps)
+        fps, chosen = options.fps, resample(times_seconds, chosen, end, options.fps)
         scenes = [chosen]
     else:
-        fps = _rate(times_seconds[chosen], len(chosen), rate)
+        fps = _rate(times_seconds[chosen], end, rate)
         scenes = np.split(chosen, np.searchsorted(chosen, np.asarray(cuts, np.int64)))
     windows: list[Ordinals] = []
     shared: list[int] = []
@@ -99,10 +105,13 @@ def frames_in_range(times_seconds: Seconds, options: PackOptions) -> Ordinals:
     return np.arange(first, last, dtype=np.int64)
 
 
-def resample(times_seconds: Seconds, chosen: Ordinals, rate: float, fps: float) -> Ordinals:
-    """The frame that is on the screen at each tick of a clock with `fps` ticks a second."""
+def resample(times_seconds: Seconds, chosen: Ordinals, end: float, fps: float) -> Ordinals:
+    """The frame that is on the screen at each tick of a clock with `fps` ticks a second.
+
+    `end` is when the last of the `chosen` frames ends, in seconds.
+    """
     shown = times_seconds[chosen]
-    duration = shown[-1] - shown[0] + 1 / rate  # the last frame is shown as long as any other
+    duration = end - shown[0]
     ticks = shown[0] + np.arange(max(1, math.ceil(duration * fps - 1e-6))) / fps
     on_screen: Ordinals = chosen[np.searchsorted(shown, ticks + 1e-6, side="right") - 1]
     return on_screen
@@ -142,10 +151,17 @@ def _largest_grid(count: int, grid: Grid) -> tuple[int, int]:
     )
 
 
-def _rate(times: Seconds, count: int, fallback: float) -> float:
-    """Frames per second at which the frames at `times` last as long as all `count` did."""
-    span = float(times[-1] - times[0])  # from the first frame's start to the last one's
-    if count < 2 or len(times) < 2 or span <= 0:
+def _end(
+    times_seconds: Seconds, duration_seconds: float, chosen: Ordinals, options: PackOptions
+) -> float:
+    """When the last of the `chosen` frames ends: at the next frame, or at --end if it is sooner."""
+    following = int(chosen[-1]) + 1
+    end = float(times_seconds[following]) if following < len(times_seconds) else duration_seconds
+    return min(end, options.settings.end or math.inf)
+
+
+def _rate(times: Seconds, end: float, fallback: float) -> float:
+    """Frames per second at which the frames at `times` last until `end`."""
+    if len(times) < 2:
         return fallback
-    duration = span * count / (count - 1)
-    return round(len(times) / duration, 6)
+    return round(len(times) / (end - float(times[0])), 6)

@@ -21,7 +21,7 @@ def options(grid: Grid = GRID, **keys: object) -> PackOptions:
 def selected(
     count: int, fps: float = 10.0, cuts: tuple[int, ...] = (), **keys: object
 ) -> Selection:
-    return select_windows(np.arange(count) / fps, fps, options(**keys), cuts)
+    return select_windows(np.arange(count) / fps, count / fps, fps, options(**keys), cuts)
 
 
 def windows(selection: Selection) -> list[list[int]]:
@@ -45,7 +45,7 @@ def test_uniform_plays_as_long_as_its_clip() -> None:
     assert windows(made) == [[0, 4, 8, 12]]
     assert 4 / made.fps == pytest.approx(1.3)
     single = options(Grid(rows=1, cols=1, cell=(16, 16)))
-    assert windows(select_windows(np.arange(5.0), 1.0, single)) == [[0]]
+    assert windows(select_windows(np.arange(5.0), 5.0, 1.0, single)) == [[0]]
 
 
 def test_windows_fill_grid_after_grid_and_count_what_is_left() -> None:
@@ -108,7 +108,19 @@ def test_fps_shows_what_is_on_the_screen_at_each_tick() -> None:
     assert windows(selected(3, fps=2, sample="fps=4")) == [[0, 0, 1, 1]]  # slower than asked for
     times = np.array([0, 0.1, 0.2, 3.0, 3.1])  # a screen that stood still
     clock = options(sample="fps=1")
-    assert windows(select_windows(times, 10.0, clock)) == [[0, 2, 2, 3]]
+    assert windows(select_windows(times, 3.2, 10.0, clock)) == [[0, 2, 2, 3]]
+
+
+def test_the_last_frame_may_be_held() -> None:
+    times, rate = np.array([0.0, 0.5, 1.0, 1.5]), 2.0
+    held = options(sample="fps=1", tail="pad")
+    assert windows(select_windows(times, 6.5, rate, held)) == [[0, 2, 3, 3], [3, 3, 3]]
+    until = options(sample="fps=1", tail="pad", end=3.0)
+    assert windows(select_windows(times, 6.5, rate, until)) == [[0, 2, 3]]
+    assert select_windows(times, 6.5, rate, options()).fps == pytest.approx(4 / 6.5)
+    assert select_windows(times, 6.5, rate, options(end=1.75)).fps == pytest.approx(4 / 1.75)
+    part = options(sample="windows", end=1.0, tail="pad")
+    assert select_windows(times, 6.5, rate, part).fps == 2.0
 
 
 def test_scenes_are_not_crossed() -> None:
