@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from gridctl.cli.shell import Shell
 from gridctl.errors import GridctlError, PartialError, counted
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 _MANY = 20  # notes to print; more are only counted
 
 
-def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
-    """Print what was written. Raise if something failed.
+def report(
+    shell: Shell, result: BatchResult, *, verb: str, data: Mapping[str, Any] | None = None
+) -> None:
+    """Print what was written, with `data` added to the JSON. Raise if something failed.
 
     The failure of a single input is raised as it is. Of many failures each gets a line on
     stderr, then PartialError is raised (exit code 3), or GridctlError (1) if nothing is done.
@@ -27,6 +30,7 @@ def report(shell: Shell, result: BatchResult, *, verb: str) -> None:
             "skipped": [str(path) for path in result.skipped],
             "failed": [{"path": str(f.path), "reason": f.reason} for f in result.failed],
             "notes": list(result.notes),
+            **(data or {}),
         },
     )
     for note in result.notes[:_MANY]:

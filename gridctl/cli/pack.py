@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -195,7 +196,12 @@ def pack(
             dry_run=dry_run,
             progress=progress,
         )
-    report(shell, result, verb="packed")
+    if result.summary:
+        shell.note(f"{result.summary}.")
+        if warning := result.summary.warning():
+            shell.note(f"Warning: {warning}.")
+    data = {"summary": asdict(result.summary) if result.summary else None}
+    report(shell, result, verb="packed", data=data)
 
 
 def _from_stdin(sources: list[Path]) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -29,6 +30,8 @@ class Fit:
     cell: tuple[int, int]
     mode: FitMode = "crop"
     background: Rgb = (0, 0, 0)
+    on_crop: Callable[[float], None] | None = field(default=None, compare=False, repr=False)
+    """Called with the share of a frame's area that is cut off, for each size of frame."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(FitMode):
@@ -38,7 +41,7 @@ class Fit:
 
     def turned(self) -> Fit:
         """The same fit for frames that are rotated by 90 degrees after scaling."""
-        return Fit(cell=self.cell[::-1], mode=self.mode, background=self.background)
+        return replace(self, cell=self.cell[::-1])
 
     def visible(self, size: tuple[int, int], pixel_aspect: float = 1.0) -> tuple[int, int]:
         """(width, height) of the part of a frame of `size` that the cell shows, in its middle."""
@@ -47,8 +50,12 @@ class Fit:
             return size
         aspect = self.cell[0] / self.cell[1] / pixel_aspect  # the cell's, in the frame's pixels
         if width > height * aspect:
-            return max(1, round(height * aspect)), height
-        return width, max(1, round(width / aspect))
+            shown = max(1, round(height * aspect)), height
+        else:
+            shown = width, max(1, round(width / aspect))
+        if self.on_crop:
+            self.on_crop(1 - shown[0] * shown[1] / (width * height))
+        return shown
 
     def inner(self, size: tuple[int, int], pixel_aspect: float = 1.0) -> tuple[int, int]:
         """(width, height) that this part is scaled to: the cell, or less with bars around it."""
@@ -78,6 +85,7 @@ class Fit:
         # When shrinking, Hamming looks as good as Lanczos in less than half the time.
         method = Image.Resampling.HAMMING if shrinks else Image.Resampling.LANCZOS
         if self.mode == "crop":
+            self.visible(image.size)  # reports what is cut off
             return np.asarray(ImageOps.fit(image, inner, method=method))
         return self.place(np.asarray(image.resize(inner, method)))
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gridctl.pack.options import PackOptions
 from gridctl.pack.sample import SampleError, Selection, frames_in_range, select_windows
 from gridctl.pack.scenes import find_cuts
 from gridctl.pack.sources import SourceClip, sidecar
+from gridctl.pack.summary import SUGGESTED_FPS, ClipSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Packed:
     written: tuple[Path, ...] = ()
     skipped: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    summary: ClipSummary | None = None
     metadata: tuple[dict[str, Any], ...] = ()
     """The entry in metadata.jsonl of each written, then of each skipped grid."""
 
@@ -58,7 +60,13 @@ def pack_clip(
     done = [] if force else finished(source, options, made_from)
     if done:
         entries = [metadata_entry(path, facts) for path, facts in done]
-        return Packed(skipped=tuple(path for path, _ in done), metadata=tuple(entries))
+        return Packed(
+            skipped=tuple(path for path, _ in done),
+            metadata=tuple(entries),
+            summary=_summary_of_facts([facts for _, facts in done], options),
+        )
+    cropped: list[float] = []
+    fit = replace(options.fit(), on_crop=cropped.append)
     for decode in (False, True):
         try:
             clip = open_clip(source.path, decode=decode, threads=threads, tick=tick)
@@ -68,7 +76,7 @@ def pack_clip(
             entries = []
             if not dry_run:
                 facts = _facts(clip, selection, source, options, text, made_from)
-                images = compose_windows(clip, selection.windows, options.grid, options.fit())
+                images = compose_windows(clip, selection.windows, options.grid, fit)
                 quality = options.settings.quality
                 for path, image, known in zip(names, images, facts, strict=True):
                     save_grid(image, path, known, quality=quality, force=True, durable=False)
@@ -84,7 +92,12 @@ def pack_clip(
             f"{source.path} has {selection.dropped} of {selection.count} frames left over that "
             "fill no grid; they are left out (--tail pad keeps them)"
         )
-    return Packed(written=tuple(names), notes=tuple(notes), metadata=tuple(entries))
+    return Packed(
+        written=tuple(names),
+        notes=tuple(notes),
+        metadata=tuple(entries),
+        summary=_summary(clip, selection, options, max(cropped, default=None)),
+    )
 
 
 def target(source: SourceClip, options: PackOptions, number: int) -> Path:
@@ -186,6 +199,35 @@ def _facts(
             shared=shared,
             made_from=made_from,
         )
+
+
+def _summary(
+    clip: Clip, selection: Selection, options: PackOptions, cropped: float | None
+) -> ClipSummary:
+    end = min(clip.duration_seconds, options.settings.end or clip.duration_seconds)
+    return ClipSummary(
+        grids=len(selection.windows),
+        fps=selection.fps,
+        seconds_per_grid=len(selection.windows[0]) / selection.fps,
+        cropped=cropped,
+        grids_at_suggested_fps=_grids_at(SUGGESTED_FPS, end - options.settings.start, options),
+    )
+
+
+def _summary_of_facts(grids: Sequence[Facts], options: PackOptions) -> ClipSummary:
+    first, last = grids[0], grids[-1]
+    end = last.times_seconds[-1] + 1 / last.fps
+    return ClipSummary(
+        grids=len(grids),
+        fps=first.fps,
+        seconds_per_grid=first.num_frames / first.fps,
+        cropped=None,
+        grids_at_suggested_fps=_grids_at(SUGGESTED_FPS, end - first.times_seconds[0], options),
+    )
+
+
+def _grids_at(fps: float, seconds: float, options: PackOptions) -> int:
+    return int(seconds * fps) // options.grid.num_frames
 
 
 def compose_windows(

@@ -12,13 +12,14 @@ from typing import Any
 from gridctl.errors import GridctlError, InputError, counted
 from gridctl.files import refuse_unwritable, sweep_temporaries
 from gridctl.machine.cores import num_cores
-from gridctl.media.batch import BatchResult, Failure
+from gridctl.media.batch import Failure
 from gridctl.media.dataset import write_metadata
 from gridctl.media.grid_image import load_facts
 from gridctl.media.provenance import METADATA
 from gridctl.pack.clip import Packed, first_name, pack_clip
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sources import Found, SourceClip, find_clips
+from gridctl.pack.summary import PackResult, Summary
 from gridctl.pack.workers import run_jobs
 from gridctl.profile import Profile
 from gridctl.progress import Progress
@@ -33,7 +34,7 @@ def pack(
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> BatchResult:
+) -> PackResult:
     """Write the grid images of each clip in `sources` to the dataset folder `output`.
 
     A source is a video, an animation, an image, a folder of frames, or a folder of any of
@@ -104,7 +105,7 @@ def _name(clip: SourceClip) -> str:
     return str(clip.path)
 
 
-def _sum_up(found: Found, outcomes: Sequence[Packed | str], *, write: bool) -> BatchResult:
+def _sum_up(found: Found, outcomes: Sequence[Packed | str], *, write: bool) -> PackResult:
     written: list[Path] = []
     skipped: list[Path] = []
     failed: list[Failure] = []
@@ -131,8 +132,13 @@ def _sum_up(found: Found, outcomes: Sequence[Packed | str], *, write: bool) -> B
                     f"{folder} also holds {counted(len(stale), 'grid')} of these sources made with "
                     f"other options, such as {stale[0].name}; remove them if you do not want both"
                 )
-    return BatchResult(
-        written=tuple(written), skipped=tuple(skipped), failed=tuple(failed), notes=tuple(notes)
+    summaries = [o.summary for o in outcomes if isinstance(o, Packed) and o.summary is not None]
+    return PackResult(
+        written=tuple(written),
+        skipped=tuple(skipped),
+        failed=tuple(failed),
+        notes=tuple(notes),
+        summary=Summary.of(summaries),
     )
 
 

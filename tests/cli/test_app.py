@@ -137,6 +137,7 @@ def test_json_is_all_there_is_on_stdout() -> None:
     assert result["written"] == ["vidgrid/good.jpg"]
     assert [failure["path"] for failure in result["failed"]] == ["bad.mp4"]
     again = json.loads(run("pack", "good.mp4", *SMALL, "--json").stdout)
+    assert again.pop("summary")["grids"] == 1
     assert again == {"written": [], "skipped": ["vidgrid/good.jpg"], "failed": [], "notes": []}
 
 
