@@ -9,9 +9,11 @@ import functools
 import inspect
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -20,6 +22,8 @@ from typer.models import OptionInfo, ParameterInfo
 
 from gridctl.files import expand_home
 from gridctl.progress import Progress, silent
+
+LINE_SECONDS = 30.0  # between lines of progress in a log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +53,12 @@ class Shell:
                 print(line)
 
     @contextmanager
-    def progress(self, label: str, *, resumes: str | None = None) -> Iterator[Progress]:
+    def progress(
+        self, label: str, *, resumes: str | None = None, lines: bool = False
+    ) -> Iterator[Progress]:
         """Yield a callback (done, total, text) that draws a bar on a terminal.
 
+        Where there is none, `lines` prints a line now and then: for commands that take hours.
         `resumes` names what is counted by a command that continues when it is run again. If it
         is stopped, a note says so.
         """
@@ -63,7 +70,7 @@ class Shell:
             show(done, total, text)
 
         try:
-            with self._bar(label) as show:
+            with self._bar(label, lines=lines) as show:
                 yield watch
         except (KeyboardInterrupt, SystemExit):
             if resumes:
@@ -74,9 +81,9 @@ class Shell:
             raise
 
     @contextmanager
-    def _bar(self, label: str) -> Iterator[Progress]:
+    def _bar(self, label: str, *, lines: bool) -> Iterator[Progress]:
         if self.quiet or not sys.stderr.isatty():
-            yield silent
+            yield progress_lines(label) if lines and not self.quiet else silent
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -94,6 +101,28 @@ class Shell:
             yield lambda done, total, text: bar.update(
                 task, completed=done, total=total, text=text, refresh=True
             )
+
+
+def progress_lines(label: str, *, seconds: float = LINE_SECONDS) -> Progress:
+    """A progress callback that prints a line at most every `seconds`, with the time left."""
+    last = began = time.monotonic()
+    phase, first = "", 0
+
+    def show(done: int, total: int, text: str) -> None:
+        nonlocal last, began, phase, first
+        now, kind = time.monotonic(), text.partition(" ")[0]
+        if kind != phase:  # another phase counts from its own start
+            began, phase, first = now, kind, done
+        if now - last < seconds:
+            return
+        last = now
+        left = ""
+        if done > first:
+            remaining = timedelta(seconds=round((now - began) / (done - first) * (total - done)))
+            left = f", {remaining} left"
+        print(f"{label}: {done}/{total} {text}{left}", file=sys.stderr)
+
+    return show
 
 
 def with_shell(command: Callable[..., None]) -> Callable[..., None]:

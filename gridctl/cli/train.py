@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from gridctl.cli import complete
 from gridctl.cli.shell import Shell
+from gridctl.errors import UsageError
 
-_FILES, _TRAINING, _RUN = "Input and output", "Training", "Run"
+_files = partial(typer.Option, rich_help_panel="Input and output")
+_training = partial(typer.Option, rich_help_panel="Training")
+_run = partial(typer.Option, rich_help_panel="Run")
 
 
 def train(
@@ -17,70 +22,79 @@ def train(
     profile: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PROFILE]", help="Profile: a file or a shipped name.", show_default=False
+            metavar="[PROFILE]",
+            help="Profile: a file or a shipped name.",
+            show_default=False,
+            autocompletion=complete.profiles,
         ),
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Option(help="Dataset folder, as pack and caption make it.", rich_help_panel=_FILES),
+        Path | None, _files(help="Dataset folder, as pack and caption make it.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="Adapter file to write.",
-            show_default="adapter.safetensors",
-            rich_help_panel=_FILES,
-        ),
+        _files("-o", "--output", help="Adapter to write.", show_default="adapter.safetensors"),
     ] = None,
     base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID|FOLDER", help="Base model.", show_default="tiny", rich_help_panel=_FILES
-        ),
+        str | None, _files(metavar="ID|FOLDER", help="Base model.", show_default="tiny")
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(
+        _files(
             metavar="ADAPTER",
             help="Start from an existing adapter of the same rank.",
             show_default="none",
-            rich_help_panel=_FILES,
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Number of optimizer steps.", rich_help_panel=_TRAINING)
+        int | None, _training(help="Number of optimizer steps.", show_default="tiny: 600")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Grids per forward pass.", rich_help_panel=_TRAINING)
+        int | None, _training(help="Grids per forward pass.", show_default="tiny: 16")
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Learning rate after the warm-up.", rich_help_panel=_TRAINING),
+        _training(help="Learning rate after the warm-up.", show_default="tiny: 0.002"),
     ] = None,
     rank: Annotated[
         int | None,
-        typer.Option(
-            help="LoRA rank: adapter capacity. Memory grows with it.", rich_help_panel=_TRAINING
+        _training(
+            help="LoRA rank: capacity of the adapter. Memory grows with it.",
+            show_default="tiny: 32",
         ),
     ] = None,
     temporal_weight: Annotated[
         float | None,
-        typer.Option(
+        _training(
             help="Weight of the temporal loss (the paper's alpha). 0 disables it.",
-            rich_help_panel=_TRAINING,
+            show_default="tiny: 0.1",
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Random seed.", rich_help_panel=_TRAINING)
-    ] = None,
-    force: Annotated[
+    seed: Annotated[int | None, _training(help="Random seed.", show_default="tiny: 0")] = None,
+    prepare_only: Annotated[
         bool,
-        typer.Option("--force", help="Start over and overwrite the adapter.", rich_help_panel=_RUN),
+        _run(
+            "--prepare-only",
+            help="Check the data, encode all grids and captions into the cache, and stop.",
+        ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        _run(
+            metavar="I/N",
+            help="With --prepare-only: encode the I-th of N shares, for machines with one cache.",
+        ),
+    ] = None,
+    export: Annotated[
+        str | None,
+        _run(
+            metavar="STEP|last",
+            help="Write the adapter of a checkpoint of the run, and stop. Also while it runs.",
+        ),
+    ] = None,
+    force: Annotated[bool, _run("--force", help="Start over and overwrite the adapter.")] = False,
 ) -> None:
-    """Train an adapter on captioned grids. Run again, it resumes where it stopped.
+    """Train an adapter on captioned grids. The same command resumes a run that stopped.
 
     Checkpoints and metrics.jsonl are in a folder beside the adapter (adapter.run). Settings
     without a flag come from the profile.
@@ -89,6 +103,8 @@ def train(
     """
     from gridctl.profile import resolve_profile
 
+    if shard is not None and not prepare_only:
+        raise UsageError("--shard is a share of --prepare-only; give both.")
     loaded = resolve_profile(
         profile,
         fallback="tiny",
@@ -106,13 +122,22 @@ def train(
         },
     )
     shell.note(loaded.choice)
+    if prepare_only:
+        _prepare(shell, loaded.profile, shard)
+    elif export is not None:
+        _export(shell, loaded.profile, export, force=force)
+    else:
+        _train(shell, loaded.profile, force=force)
+
+
+def _train(shell: Shell, profile: Any, *, force: bool) -> None:
     from gridctl.train import train as run  # torch: not before the profile is known to be right
 
     try:
-        with shell.progress("train") as progress:
-            result = run(loaded.profile, force=force, progress=progress, note=shell.note)
+        with shell.progress("train", lines=True) as progress:
+            result = run(profile, force=force, progress=progress, note=shell.note)
     except KeyboardInterrupt as stop:
-        shell.note(str(stop) or "stopped; the same command continues from what is done")
+        shell.note(str(stop) or "stopped before the first step; the same command continues")
         raise
     if result.resumed_at == result.steps:
         shell.note("the run was finished already; --force starts over")
@@ -128,3 +153,32 @@ def train(
             "loss": result.loss,
         },
     )
+
+
+def _prepare(shell: Shell, profile: Any, shard: str | None) -> None:
+    from gridctl.train import prepare
+
+    with shell.progress("prepare", lines=True) as progress:
+        result = prepare(profile, shard=_shard(shard), progress=progress, note=shell.note)
+    shell.results(
+        [f"{result.encoded} encoded"], {"encoded": result.encoded, "datasets": result.datasets}
+    )
+
+
+def _export(shell: Shell, profile: Any, step: str, *, force: bool) -> None:
+    if step != "last" and not step.isdecimal():
+        raise UsageError(f"--export {step} is no step; write a number such as 250, or last.")
+    from gridctl.train import export_checkpoint
+
+    path = export_checkpoint(profile, None if step == "last" else int(step), force=force)
+    shell.results([path], {"adapter": path})
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """`2/8` → (1, 8)."""
+    if text is None:
+        return 0, 1
+    first, _, count = text.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise UsageError(f"shard {text!r} is unknown; write 1/8 for the first of eight.")
+    return int(first) - 1, int(count)

@@ -30,6 +30,8 @@ TARGETS = (
 )
 _NAME = "default"  # the only adapter name that diffusers' helpers look at
 _HEADER = "gridctl"
+_SCALE = "scale"  # alpha / rank, in the header of a checkpoint, whose weights lack it
+_AVERAGE = "ema."  # begins the names of the moving average's weights in a checkpoint
 _VERSION = 1
 
 
@@ -140,9 +142,8 @@ def start_lora(transformer: Any, path: Path, *, scale: float) -> None:
     Raises UsageError if its layers are others.
     """
     import torch
-    from safetensors.torch import load_file
 
-    stored = load_file(path)
+    stored = load_adapter(path)
     parameters = {_exported_name(n): p for n, p in lora_tensors(transformer).items()}
     if {n: t.shape for n, t in stored.items()} != {n: p.shape for n, p in parameters.items()}:
         raise UsageError(
@@ -152,6 +153,38 @@ def start_lora(transformer: Any, path: Path, *, scale: float) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(stored[name].float() / (scale if ".lora_B." in name else 1.0))
+
+
+def load_adapter(path: Path) -> dict[str, Tensor]:
+    """The weights in an adapter file, or those that a checkpoint of training would export.
+
+    Raises InputError if they are not all finite numbers: such a file draws black or noise.
+    """
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        if _SCALE in header:
+            tensors = _of_checkpoint(file, float(header[_SCALE]))
+        else:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise InputError(
+            f"{path} holds weights that are not finite numbers, so its training failed; take an "
+            "earlier checkpoint, or train with a lower train.learning_rate."
+        )
+    return tensors
+
+
+def _of_checkpoint(file: Any, scale: float) -> dict[str, Tensor]:
+    """The moving average's weights, if there is one. The optimizer's state is not read."""
+    stored = [name for name in file.keys() if ".lora_" in name and not name.startswith("optim")]  # noqa: SIM118
+    average = [name for name in stored if name.startswith(_AVERAGE)]
+    tensors = {name.removeprefix(_AVERAGE): file.get_tensor(name) for name in average or stored}
+    return exported_tensors(tensors, scale=scale)
+
+
+def checkpoint_facts(facts: AdapterFacts, *, scale: float) -> dict[str, str]:
+    """The header with which a checkpoint of `lora_tensors` can be read as an adapter."""
+    return {**facts.to_header(), _SCALE: str(scale)}
 
 
 def save_adapter(
@@ -167,14 +200,32 @@ def save_adapter(
 
     `scale` is alpha / rank.
     """
+    exported = exported_tensors(tensors, scale=scale)
+    write_adapter(path, exported, facts, dtype=dtype, force=force)
+
+
+def write_adapter(
+    path: Path,
+    exported: Mapping[str, Tensor],
+    facts: AdapterFacts,
+    *,
+    dtype: torch.dtype | None = None,
+    force: bool = False,
+) -> None:
+    """Write weights that have the names and the scale of a file, in `dtype` (theirs if None)."""
     from safetensors.torch import save_file
 
-    exported = {}
-    for name, tensor in tensors.items():
-        folded = tensor.detach().float() * (scale if ".lora_B." in name else 1.0)
-        exported[_exported_name(name)] = folded.to("cpu", dtype or folded.dtype).contiguous()
+    stored = {n: t.to("cpu", dtype or t.dtype).contiguous() for n, t in exported.items()}
     with atomic_file(path, force=force) as temporary:
-        save_file(exported, temporary, metadata=facts.to_header())
+        save_file(stored, temporary, metadata=facts.to_header())
+
+
+def exported_tensors(tensors: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
+    """`lora_tensors` by the names of a file, in float32, with alpha / rank folded in."""
+    return {
+        _exported_name(name): tensor.detach().float() * (scale if ".lora_B." in name else 1.0)
+        for name, tensor in tensors.items()
+    }
 
 
 def _exported_name(name: str) -> str:
@@ -188,10 +239,9 @@ def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> None:
     Raises UsageError if it was made for a transformer of another shape, or holds none.
     """
     from diffusers import FluxPipeline
-    from safetensors.torch import load_file
 
     try:
-        state, alphas = FluxPipeline.lora_state_dict(load_file(path), return_alphas=True)
+        state, alphas = FluxPipeline.lora_state_dict(load_adapter(path), return_alphas=True)
         FluxPipeline.load_lora_into_transformer(
             state, network_alphas=alphas, transformer=transformer, adapter_name=_NAME
         )

@@ -29,5 +29,12 @@ def local_base(name: str, revision: str | None = None) -> Path | None:
 
 
 def local_adapter(name: str) -> Path:
-    """The file of an adapter: the built-in one's by its name, else `name` as a path."""
-    return ADAPTER_FILE if name == BUILT_IN_ADAPTER else Path(name).expanduser()
+    """The file of an adapter: the built-in one's by its name, else `name` as a path.
+
+    A run folder of training (`adapter.run`) stands for its newest checkpoint.
+    """
+    if name == BUILT_IN_ADAPTER:
+        return ADAPTER_FILE
+    path = Path(name).expanduser()
+    checkpoints = path.glob("step-*.safetensors")  # none in a file
+    return max(checkpoints, key=lambda file: (len(file.name), file.name), default=path)

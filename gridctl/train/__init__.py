@@ -1,5 +1,7 @@
 """`train`: captioned grids → a LoRA adapter."""
 
-from gridctl.train.run import TrainResult, train
+from gridctl.train.prepare import prepare
+from gridctl.train.run import Stopped, TrainResult, train
+from gridctl.train.state import NotFiniteError, export_checkpoint
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["NotFiniteError", "Stopped", "TrainResult", "export_checkpoint", "prepare", "train"]

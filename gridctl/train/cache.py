@@ -61,19 +61,17 @@ class Cache:
         entry = _read(self._prompt_path(caption))
         return Conditioning(embeds=entry["embeds"][None], pooled=entry["pooled"][None])
 
-    def missing_grids(self, samples: Mapping[Grid, Sequence[Sample]]) -> dict[Path, _Grid]:
-        """Entry → what it is made of, for each grid image that is not encoded yet."""
-        every = {
+    def grids(self, samples: Mapping[Grid, Sequence[Sample]]) -> dict[Path, _Grid]:
+        """Entry → what it is made of, for each grid image."""
+        return {
             self._latents_path(sample, grid): _Grid(image=sample.image, grid=grid)
             for grid, some in samples.items()
             for sample in some
         }
-        return {path: wanted for path, wanted in every.items() if not _is_there(path)}
 
-    def missing_prompts(self, captions: Iterable[str]) -> dict[Path, str]:
-        """Entry → caption, for each caption that is not encoded yet."""
-        every = {self._prompt_path(caption): caption for caption in captions}
-        return {path: caption for path, caption in every.items() if not _is_there(path)}
+    def prompts(self, captions: Iterable[str]) -> dict[Path, str]:
+        """Entry → caption, for each caption."""
+        return {self._prompt_path(caption): caption for caption in captions}
 
     def _latents_path(self, sample: Sample, grid: Grid) -> Path:
         width, height = grid.cell
@@ -99,32 +97,37 @@ class _Grid:
         return load_frames(self.image, self.grid)
 
 
+def missing(entries: Mapping[Path, _T]) -> dict[Path, _T]:
+    """Those that are not in the cache yet; an empty file is what a loss of power may leave."""
+    return {path: wanted for path, wanted in entries.items() if not _is_there(path)}
+
+
 def encode_grids(
-    base: BaseModel, missing: Mapping[Path, _Grid], *, batch: int, progress: Progress
+    base: BaseModel, entries: Mapping[Path, _Grid], *, batch: int, progress: Progress
 ) -> None:
-    """Compute the entries of `missing_grids`; the VAE gets full batches of `batch` frames.
+    """Encode grids; the VAE gets full batches of `batch` frames.
 
     Images are read and entries written by threads while the VAE works.
     """
-    if not missing:
+    if not entries:
         return
     done = 0
     by_grid: dict[Grid, list[tuple[Path, _Grid]]] = {}
-    for path, wanted in missing.items():
+    for path, wanted in entries.items():
         by_grid.setdefault(wanted.grid, []).append((path, wanted))
-    progress(0, len(missing), "loading the VAE")
+    progress(0, len(entries), "loading the VAE")
     with base.vae() as vae, ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
-        for grid, entries in by_grid.items():
+        for grid, same in by_grid.items():
             together = batch // math.gcd(batch, grid.num_frames)  # so that they fill batches
             writes: list[Future[None]] = []
-            for some in _read_ahead(readers, _chunks(entries, together)):
+            for some in _read_ahead(readers, _chunks(same, together)):
                 frames = np.concatenate([pixels for _, pixels in some])
                 latents = encode_frames(vae, frames, batch=batch).cpu()
                 for (path, _), own in zip(some, latents.split(grid.num_frames), strict=True):
                     tensors = {"latents": join_cells(own, grid)}
                     writes.append(writer.submit(_save, path, tensors))
                 done += len(some)
-                progress(done, len(missing), "encoding grids")
+                progress(done, len(entries), "encoding grids")
                 while len(writes) > together:
                     writes.pop(0).result()
             for write in writes:
@@ -152,20 +155,20 @@ def _read_ahead(
 
 
 def encode_prompts(
-    base: BaseModel, missing: Mapping[Path, str], *, text_tokens: int | None, progress: Progress
+    base: BaseModel, entries: Mapping[Path, str], *, text_tokens: int | None, progress: Progress
 ) -> None:
-    """Compute the entries of `missing_prompts`."""
-    if not missing:
+    """Encode captions."""
+    if not entries:
         return
-    progress(0, len(missing), "loading the text encoders")
+    progress(0, len(entries), "loading the text encoders")
     with base.text_encoders(text_tokens) as encode, torch.inference_mode():
         done = 0
-        for some in _chunks(list(missing.items()), _PROMPTS_AT_ONCE):
+        for some in _chunks(list(entries.items()), _PROMPTS_AT_ONCE):
             encoded = encode([caption for _, caption in some])
             for index, (path, _) in enumerate(some):
                 _save(path, {"embeds": encoded.embeds[index], "pooled": encoded.pooled[index]})
             done += len(some)
-            progress(done, len(missing), "encoding captions")
+            progress(done, len(entries), "encoding captions")
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -175,7 +178,6 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether an entry is there; an empty file is what a loss of power may leave."""
     try:
         return path.stat().st_size > 0
     except OSError:

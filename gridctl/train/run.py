@@ -42,8 +42,9 @@ from gridctl.train.validate import validate
 
 _FIRST_CHECKPOINT_SECONDS = 60  # a fault in saving shows at once, not after hours
 _FAULTS = 5  # of captions, shown at the start
-_EXPLODED = 10.0  # times the loss at the start
-_COMPARED = 5  # logged steps at the start and now
+_EXPLODED = 3.0  # times the loss at the start, and above _USELESS
+_USELESS = 1.0  # noise has unit variance, so predicting no velocity at all costs more
+_COMPARED = 5  # logged steps whose mean is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +180,11 @@ class _Explosion:
         if not all(math.isfinite(entry[key]) for key in ("loss", "grad_norm")):
             return f"the loss or its gradient is not a finite number at step {step}"
         self._losses.append(loss)
-        if len(self._losses) < 2 * _COMPARED:
+        if len(self._losses) <= _COMPARED:
             return None
-        first = statistics.fmean(self._losses[:_COMPARED])
+        first = self._losses[0]
         last = statistics.fmean(self._losses[-_COMPARED:])
-        if last <= _EXPLODED * first:
+        if last <= max(_USELESS, _EXPLODED * first):
             return None
         return f"the loss exploded from {first:.3g} to {last:.3g} by step {step}"
 

@@ -22,7 +22,7 @@ from gridctl.machine.models import local_adapter
 from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
 from gridctl.prompt import layout_template
-from gridctl.train.cache import Cache, encode_grids, encode_prompts
+from gridctl.train.cache import Cache, encode_grids, encode_prompts, missing
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint_facts
 from gridctl.train.data import Dataset, Sample, all_captions, check_captions, read_dataset
 from gridctl.train.identity import Identity, identify
@@ -186,8 +186,9 @@ def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] = (0,
     # Validation is on the last stage's grid.
     samples.setdefault(setup.stages[-1].grid, []).extend(setup.validation)
     index, count = shard
-    grids = dict(list(setup.cache.missing_grids(samples).items())[index::count])
-    prompts = dict(list(setup.cache.missing_prompts(setup.captions).items())[index::count])
+    # Shares are of everything, not of what is missing, which other shards change.
+    grids = missing(dict(list(setup.cache.grids(samples).items())[index::count]))
+    prompts = missing(dict(list(setup.cache.prompts(setup.captions).items())[index::count]))
     memory, tokens = setup.profile.memory, setup.profile.model.text_tokens
     encode_grids(setup.base, grids, batch=memory.encode_batch, progress=progress)
     encode_prompts(setup.base, prompts, text_tokens=tokens, progress=progress)

@@ -8,9 +8,17 @@ import torch
 from torch import Tensor
 
 from gridctl.errors import GridctlError, InputError
-from gridctl.flux.adapter import lora_tensors, save_adapter
+from gridctl.flux.adapter import (
+    checkpoint_facts,
+    load_adapter,
+    lora_tensors,
+    read_adapter_facts,
+    save_adapter,
+    write_adapter,
+)
 from gridctl.flux.latents import unwrap
 from gridctl.machine.devices import torch_dtype
+from gridctl.profile import Profile
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -20,7 +28,7 @@ from gridctl.train.checkpoint import (
 )
 from gridctl.train.identity import RUN_FILE
 from gridctl.train.metrics import METRICS_FILE, keep_metrics
-from gridctl.train.setup import Run, lora_scale
+from gridctl.train.setup import Run, lora_scale, run_folder
 
 
 class NotFiniteError(GridctlError):
@@ -80,9 +88,8 @@ def save_run(run: Run, step: int) -> Path:
         **optimizer_tensors(run.optimizer),
     }
     facts = {
-        **run.setup.facts(step).to_header(),
+        **checkpoint_facts(run.setup.facts(step), scale=lora_scale(run.profile.train)),
         "fingerprint": run.setup.identity.fingerprint,
-        "scale": str(lora_scale(run.profile.train)),
     }
     keep = run.profile.train.keep_checkpoints
     return write_checkpoint(run.setup.folder, step, tensors, facts=facts, keep=keep)
@@ -105,3 +112,28 @@ def export_run(run: Run) -> None:
         dtype=torch_dtype(settings.save_dtype),
         force=True,
     )
+
+
+def export_checkpoint(profile: Profile, step: int | None, *, force: bool = False) -> Path:
+    """Write the adapter of a checkpoint, the newest if `step` is None, beside the run's own.
+
+    It is named after its step: `adapter-000250.safetensors`. Nothing is loaded but the weights,
+    and the run may be at work. Raises InputError if there is no such checkpoint.
+    """
+    folder = run_folder(profile)
+    saved = {int(path.stem.removeprefix("step-")): path for path in list_checkpoints(folder)}
+    if not saved:
+        raise InputError(f"{folder} holds no checkpoint; train first, or check -o.")
+    step = max(saved) if step is None else step
+    if step not in saved:
+        steps = ", ".join(map(str, saved))
+        raise InputError(f"{folder} has no checkpoint of step {step}; it has {steps}.")
+    facts = read_adapter_facts(saved[step])
+    if facts is None:
+        raise InputError(
+            f"{saved[step]} is of an older version, which cannot be exported; resume the run."
+        )
+    path = folder.with_name(f"{folder.stem}-{step:06d}.safetensors")
+    dtype = torch_dtype(profile.train.save_dtype)
+    write_adapter(path, load_adapter(saved[step]), facts, dtype=dtype, force=force)
+    return path

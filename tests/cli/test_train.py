@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gridctl.flux.adapter import read_adapter_facts
+from gridctl.profile import load_profile
 
 Cli = Callable[..., int]
 GRID = '[grid]\nrows = 2\ncols = 3\ncell = "32x32"\n'
@@ -130,3 +131,65 @@ def test_nothing_but_our_own_lines_reaches_the_user(dataset: Path, here: Path) -
     assert end.stdout == "adapter.safetensors\n"
     told = end.stderr.splitlines()
     assert [line.split()[0] for line in told] == ["Profile", "4", "loss"], end.stderr
+
+
+def test_a_checkpoint_is_exported_and_drawn_with(
+    gridctl: Cli, dataset: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = here / "mine.toml"
+    profile.write_text(f"{profile.read_text()}checkpoint_every = 1\n[generate]\nsteps = 1\n")
+    assert gridctl("train", "mine.toml", "--data", dataset) == 0
+    capsys.readouterr()
+    assert gridctl("train", "mine.toml", "--export", "1") == 0
+    assert capsys.readouterr().out == "adapter-000001.safetensors\n"
+    assert gridctl("train", "mine.toml", "--export", "last", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"adapter": "adapter-000002.safetensors"}
+    assert gridctl("train", "mine.toml", "--export", "new") == 2
+    assert gridctl("train", "mine.toml", "--export", "3") == 1
+    drawn = {}
+    for adapter in (
+        "adapter.run",
+        "adapter.run/step-000002.safetensors",
+        "adapter-000002.safetensors",
+        "adapter.run/step-000001.safetensors",
+    ):
+        out = here / "frames" / str(len(drawn))
+        call = ["generate", "t2v", "a red circle", "--adapter", adapter, "-o", out]
+        assert gridctl(*call, "--profile", "mine.toml", "--quiet") == 0
+        drawn[adapter] = [frame.read_bytes() for frame in sorted(out.glob("*.png"))]
+    newest, last, exported, first = drawn.values()
+    assert newest == last
+    assert len(newest) == len(exported) == 6  # exported in 16 bits: nearly the same
+    assert newest != first
+
+
+def test_the_cache_is_filled_in_shares(
+    gridctl: Cli,
+    dataset: Path,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRIDCTL_CACHE", str(here / "cache"))
+    call = ["train", "mine.toml", "--data", dataset, "--prepare-only"]
+    for shard, encoded in (("1/2", 4), ("2/2", 4), ("2/2", 0)):
+        assert gridctl(*call, "--shard", shard) == 0
+        output = capsys.readouterr()
+        assert output.out == f"{encoded} encoded\n"
+        assert "4 grids to train on" in output.err
+    assert not (here / "adapter.run").exists()
+    assert gridctl("train", "mine.toml", "--data", dataset, "--shard", "1/2") == 2
+    assert gridctl(*call, "--shard", "3/2") == 2
+
+
+def test_the_defaults_in_the_help_are_those_of_tiny(
+    gridctl: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert gridctl("train", "--help") == 0
+    page = capsys.readouterr().out
+    values = load_profile("tiny").profile.train
+    keys = ("steps", "batch_size", "learning_rate", "rank", "temporal_weight", "seed")
+    for key in keys:
+        line = next(line for line in page.splitlines() if f"--{key.replace('_', '-')} " in line)
+        assert f"[default: tiny: {getattr(values, key)}]" in line

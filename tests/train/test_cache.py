@@ -83,6 +83,7 @@ def test_the_second_time_nothing_is_computed_or_loaded(fill: Fill) -> None:
 def test_shards_fill_the_cache_together(fill: Fill) -> None:
     assert fill(shard=(0, 3)) == made(grids=2, captions=2)
     assert fill(shard=(1, 3)) == made(grids=1, captions=1)
+    assert fill(shard=(0, 3)) == []
     assert fill() == made(grids=1, captions=1)
 
 

@@ -1,0 +1,45 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridctl.errors import InputError
+from gridctl.train.lock import run_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gridctl.train.lock import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path: Path, how: int) -> None:
+    folder = tmp_path / "a.run"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(InputError, match=f"in use by another run .process {first.pid} on ") as e,
+            run_lock(folder),
+        ):
+            raise AssertionError("two runs at once")
+        assert "\n" not in str(e.value)
+        first.send_signal(how)
+    with run_lock(folder):  # a crash leaves no lock behind
+        assert f'"pid": {os.getpid()}' in (folder / ".lock").read_text()
+
+
+def test_a_lock_can_be_taken_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with run_lock(tmp_path):
+            pass
+    with run_lock(tmp_path), pytest.raises(InputError), run_lock(tmp_path):
+        raise AssertionError("two runs at once")
