@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gridctl.errors import InputError
+from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.clip import Ordinals, sample_indices
 from gridctl.media.dataset import read_caption
@@ -52,12 +52,18 @@ def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames
     return frames
 
 
-def read_clip(path: Path, grid: Grid, fit: Fit, *, whole: bool = False) -> SourceClip:
-    """The frames of a clip: as many as the grid has cells, evenly spread, or the `whole` clip.
+def read_clip(path: Path, grid: Grid, fit: Fit, *, sample: str) -> SourceClip:
+    """The frames of a clip: as many as the grid has cells, evenly spread, or all of them.
 
-    A grid image that gridctl made counts as its frames. Raises InputError for a clip that
-    cannot be read or has fewer frames than the grid.
+    `sample` is uniform or windows, as `pack` takes it. A grid image that gridctl made counts as
+    its frames. Raises InputError for a clip that cannot be read or has fewer frames than the
+    grid, UsageError for another `sample`.
     """
+    if sample not in ("uniform", "windows"):
+        raise UsageError(
+            f"sample {sample} is for packing; generating takes uniform, or windows for all frames."
+        )
+    whole = sample == "windows"
     source = _read_grid(path, fit) if path.suffix.lower() in GRID_SUFFIXES else None
     source = source or _read_video(path, None if whole else grid.num_frames, fit)
     count = len(source.frames)

@@ -18,13 +18,14 @@ from torch import Tensor
 from gridctl.flux.adapter import apply_adapter
 from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.conditioning import Conditioning
+from gridctl.flux.edit import flow_edit
 from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
 from gridctl.flux.plan import Plan
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
-from gridctl.profile import MemorySection, Profile
+from gridctl.profile import GenerateSection, MemorySection, Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Studio:
     vae: Any
     prompts: dict[str, Conditioning]
     sampling: Sampling
+    settings: GenerateSection
     memory: MemorySection
     on_step: Callable[[], None]
     notes: tuple[str, ...] = ()
@@ -67,13 +69,51 @@ class Studio:
             frames[kept] = reference[kept]
         return frames
 
-    def denoiser(self, prompt: str) -> Denoiser:
+    def edit(
+        self, frames: Frames, grid: Grid, texts: tuple[str, str], seed: int, *, finished: Frames
+    ) -> Frames:
+        """Change a grid's frames (F, H, W, 3) from what the first prompt says to the second.
+
+        `finished` are the first of the edited frames, if they are known already. They stay.
+        """
+        fixed = None
+        if len(finished):
+            cells = split_cells(self.encode(frames, grid), grid).clone()
+            cells[:, : len(finished)] = encode_frames(
+                self.vae, finished, batch=self.memory.encode_batch
+            )
+            cells[:, len(finished) :] = torch.nan
+            fixed = join_cells(cells, grid)
+        settings = self.settings
+        latents = flow_edit(
+            self.encode(frames, grid),
+            source=self._guided(texts[0], settings.edit_source_guidance),
+            target=self._guided(texts[1], settings.edit_guidance),
+            strength=settings.edit_strength,
+            generator=torch.Generator().manual_seed(seed),
+            fixed=fixed,
+            on_step=lambda *_: self.on_step(),
+        )
+        edited = self.decode(latents, grid)
+        edited[: len(finished)] = finished
+        return edited
+
+    def _guided(self, prompt: str, scale: float) -> Denoiser:
+        """The model with a prompt, at another scale of the guidance that it uses."""
+        sampling = self.sampling
+        if sampling.true_cfg_scale == 1:
+            return self.denoiser(prompt, replace(sampling, guidance=scale))
+        return self.denoiser(
+            prompt, replace(sampling, true_cfg_scale=scale, true_cfg_max_sigma=1.0)
+        )
+
+    def denoiser(self, prompt: str, sampling: Sampling | None = None) -> Denoiser:
         """The model with one of its prompts."""
         return Denoiser(
             transformer=self.transformer,
             prompt=self.prompts[prompt],
             empty=self.prompts[""],
-            sampling=self.sampling,
+            sampling=sampling or self.sampling,
         )
 
     def encode(self, frames: Frames, grid: Grid) -> Tensor:
@@ -124,6 +164,7 @@ def open_studio(
             vae=vae,
             prompts=encoded,
             sampling=replace(sampling, keep_clean=keep_clean),
+            settings=profile.generate,
             memory=profile.memory,
             on_step=on_step,
             notes=tuple(dict.fromkeys(notes)),

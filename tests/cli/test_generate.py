@@ -182,6 +182,8 @@ def first(here: Path) -> str:
         ["interpolate", "FIRST", "FIRST", "--fit", "pad", "--background", "red"],
         ["multiview", "FIRST", "a pink cube on white"],
         ["multiview", "a pink cube on white"],
+        ["edit", "CLIP", PROMPT, "--source-prompt", PROMPT, "--strength", "0.5"],
+        ["restore", "CLIP", "--sample", "windows", "--strength", "0.4"],
     ],
 )
 def test_tasks_that_start_from_pictures(
@@ -191,7 +193,10 @@ def test_tasks_that_start_from_pictures(
     arguments: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = [argument.replace("FIRST", first) for argument in arguments]
+    frames = [Image.new("RGB", (40, 40), (40 * k, 0, 0)) for k in range(6)]
+    frames[0].save("clip.gif", save_all=True, append_images=frames[1:])
+    names = {"FIRST": first, "CLIP": "clip.gif"}
+    arguments = [names.get(argument, argument.replace("FIRST", first)) for argument in arguments]
     model = ["--adapter", adapter, "--steps", 1]
     assert gridctl("generate", *arguments, "-o", "out.webp", *model, "--dry-run") == 0
     assert ("keep" in capsys.readouterr().out) == (first in arguments)

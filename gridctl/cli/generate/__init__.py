@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from gridctl.cli.generate import (  # noqa: F401  registers the commands
+    edit,
     i2v,
     image,
     interpolate,
     multiview,
+    restore,
     t2v,
     vocabulary,
 )

@@ -28,6 +28,13 @@ ClipOutput = Annotated[
         rich_help_panel="Output",
     ),
 ]
+ClipInput = Annotated[
+    Path,
+    typer.Argument(
+        help="Video, animation, folder of frames, or grid image that gridctl made.",
+        show_default=False,
+    ),
+]
 PictureOutput = Annotated[
     Path,
     typer.Option(
@@ -57,11 +64,12 @@ class Flag:
     panel: str
     metavar: str | None = None
     default: str | bool = False  # what the help says
+    parameter: str | None = None
 
     @property
     def name(self) -> str:
-        """The flag's parameter: the key without its section."""
-        return self.key.partition(".")[2]
+        """The flag's parameter: the key without its section, unless it has its own name."""
+        return self.parameter or self.key.partition(".")[2]
 
     @property
     def annotation(self) -> Any:
@@ -177,4 +185,34 @@ FIT = tuple(
             "black",
         ),
     )
+)
+SAMPLE = (
+    Flag(
+        key="pack.sample",
+        type=str,
+        help="uniform takes one grid of frames, spread over the clip; windows takes all frames, "
+        "grid after grid.",
+        panel="Input",
+        default="uniform",
+    ),
+)
+EDIT = (
+    _sampling(
+        "edit_strength",
+        float,
+        "Share of the steps that are run; less keeps more of the clip.",
+        default="0.9",
+        parameter="strength",
+    ),
+    _sampling("edit_guidance", float, "Guidance of the prompt; more changes more."),
+    _sampling("edit_source_guidance", float, "Guidance of --source-prompt."),
+)
+RESTORE = (
+    _sampling(
+        "restore_strength",
+        float,
+        "Noise level (0 to 1) to draw from; more removes more noise, and more detail.",
+        default="0.3",
+        parameter="strength",
+    ),
 )

@@ -47,6 +47,24 @@ class GenerateSection(Section):
         "(time travel). 1 is off; 2 doubles the time. For adapters that were not trained with "
         "clean cells.",
     )
+    edit_strength: Fraction = Field(
+        default=0.9,
+        description="Share of the sampling steps that `generate edit` runs, the last ones. Less "
+        "keeps more of the clip.",
+    )
+    edit_guidance: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=5.5,
+        description="Guidance of the new prompt in `generate edit`: in place of true_cfg_scale "
+        "if that is set, else of guidance. More changes more.",
+    )
+    edit_source_guidance: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1.5, description="The same for the prompt that says what the clip shows."
+    )
+    restore_strength: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.3,
+        description="Noise level (sigma) from which `generate restore` draws a clip again. More "
+        "removes more noise, and more detail.",
+    )
     seed: Seed = Field(
         default=0, description="Random seed. The n-th of several prompts uses seed + n - 1."
     )

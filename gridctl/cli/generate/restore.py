@@ -1,0 +1,46 @@
+"""`gridctl generate restore`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gridctl.cli.generate.call import Call, task_command
+from gridctl.cli.generate.flags import (
+    ADAPTER,
+    BASE,
+    FINE_SAMPLING,
+    FIT,
+    GRID,
+    RESTORE,
+    SAMPLE,
+    SAMPLING,
+    ClipInput,
+    ClipOutput,
+    Fps,
+)
+
+
+@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, RESTORE, SAMPLING, FINE_SAMPLING)
+def restore(
+    call: Call,
+    clip: ClipInput,
+    output: ClipOutput = Path("out.mp4"),
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="What the clip shows.", show_default="its caption", rich_help_panel="Input"
+        ),
+    ] = "",
+    fps: Fps = None,
+) -> None:
+    """Draw a clip again from a little noise: less flicker and noise, the same content.
+
+    Example: gridctl generate restore clip.mp4 -o out.mp4
+    """
+    from gridctl.generate.tasks.restore import prepare
+
+    call.run(partial(prepare, clip=clip), prompt=prompt, prompts=None, output=output, fps=fps)

@@ -1,0 +1,61 @@
+"""Editing: a clip changed to what a prompt says, its motion and everything else kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridctl.flux.plan import Plan
+from gridctl.generate.canvas import find_canvas
+from gridctl.generate.clips import clip_drawing
+from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.references import fit_for, read_clip
+from gridctl.generate.windows import map_windows, window_starts
+
+if TYPE_CHECKING:
+    from gridctl.generate.studio import Studio
+    from gridctl.media.images import Frames
+
+
+def prepare(request: Request, *, clip: Path, source_prompt: str | None = None) -> Drawing:
+    """Clips edited by FlowEdit, with the profile's edit_strength and edit_guidance.
+
+    What the clip shows is said by `source_prompt`, else by the text that came with it. The
+    profile's pack.sample says which frames are edited: uniform spreads a grid's over the clip,
+    windows takes all.
+
+    Raises UsageError for an empty prompt, InputError for a clip that cannot be read.
+    """
+    request.require_prompts()
+    canvas = find_canvas(request.profile, request.insist)
+    fit = fit_for(request.profile, canvas.grid)
+    source = read_clip(clip, canvas.grid, fit, sample=request.profile.pack.sample)
+    said = source.text if source_prompt is None else source_prompt
+    source_text = canvas.prompt(said or "")
+
+    def make(studio: Studio, shot: Shot) -> Frames:
+        def draw(frames: Frames, finished: Frames) -> Frames:
+            texts = (source_text, shot.prompt)
+            return studio.edit(frames, canvas.grid, texts, shot.seed, finished=finished)
+
+        return map_windows(source.frames, canvas.grid.num_frames, draw)
+
+    strength = request.profile.generate.edit_strength
+    drawing = clip_drawing("edit", request, canvas, Plan.init(canvas.grid, strength), make=make)
+    notes = (
+        ()
+        if said
+        else (
+            f"nothing says what {clip} shows, so more than the asked may change; say it with "
+            "--source-prompt.",
+        )
+    )
+    return replace(
+        drawing,
+        reference=source.frames,
+        fps=request.fps or source.fps,
+        prompts=(source_text,),
+        num_grids=len(window_starts(len(source.frames), canvas.grid.num_frames)),
+        notes=notes,
+    )

@@ -1,0 +1,115 @@
+"""Tasks that change a clip: edit and restore."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.errors import InputError, UsageError
+from gridctl.generate import Request, draw
+from gridctl.generate.tasks import edit, restore
+from gridctl.media.write import write_clip
+from gridctl.toyworld.render import render_clip
+from gridctl.toyworld.scene import Scene
+
+Make = Callable[..., Any]
+SCENE = Scene(
+    kind="shape", shape="circle", color="red", background="black", motion="moving right",
+    size=0.2, x=0.2, y=0.5, speed=0.5,
+)  # fmt: skip
+RED, BLUE = (f"a {color} circle moving right on a black background" for color in ("red", "blue"))
+
+
+@pytest.fixture
+def profile(make_profile: Make, adapter: Path) -> Any:
+    return make_profile(model__adapter=str(adapter), generate__steps=2, pack__sample="windows")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Ten frames, losslessly: two windows of the grid's six."""
+    write_clip(render_clip(SCENE, 10, (32, 32)), tmp_path / "clip.webp", fps=5)
+    return tmp_path / "clip.webp"
+
+
+def frames_of(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def request(profile: Any, folder: Path, prompt: str = "") -> Request:
+    return Request(prompts=(prompt,), output=folder / "out", profile=profile)
+
+
+def test_a_whole_clip_is_edited_window_by_window(profile: Any, clip: Path, tmp_path: Path) -> None:
+    drawing = edit.prepare(request(profile, tmp_path, BLUE), clip=clip, source_prompt=RED)
+    assert (len(drawing.reference), drawing.fps, drawing.num_grids) == (10, 5.0, 3)
+    assert draw(drawing).notes == ()
+    frames = frames_of(tmp_path / "out")
+    assert frames.shape == (10, 32, 32, 3)
+    assert not np.array_equal(frames, drawing.reference)
+
+
+def test_an_edit_to_the_same_prompt_is_the_round_trip_of_the_vae(
+    profile: Any, clip: Path, base: Any, tmp_path: Path
+) -> None:
+    from gridctl.flux.latents import decode_frames, encode_frames
+
+    same = profile.generate.model_copy(update={"edit_guidance": 1.0, "edit_source_guidance": 1.0})
+    profile = profile.model_copy(
+        update={"generate": same, "pack": profile.pack.model_copy(update={"sample": "uniform"})}
+    )
+    drawing = edit.prepare(request(profile, tmp_path, RED), clip=clip, source_prompt=RED)
+    draw(drawing)
+    with base.vae() as vae:
+        wanted = decode_frames(vae, encode_frames(vae, drawing.reference, batch=8), batch=8)
+    assert wanted.shape == (6, 32, 32, 3)
+    assert np.abs(frames_of(tmp_path / "out").astype(int) - wanted).max() <= 2
+
+
+def test_the_source_prompt_is_what_came_with_the_clip(
+    profile: Any, clip: Path, tmp_path: Path
+) -> None:
+    unknown = edit.prepare(request(profile, tmp_path, BLUE), clip=clip)
+    assert "--source-prompt" in unknown.notes[0]
+    clip.with_suffix(".txt").write_text(RED)
+    known = edit.prepare(request(profile, tmp_path, BLUE), clip=clip)
+    assert known.notes == ()
+    assert known.prompts == (f"2x3 grid of 6 video frames in reading order. {RED}",)
+
+
+def test_a_grid_image_is_a_clip_with_its_own_words(
+    profile: Any, dataset: Path, tmp_path: Path
+) -> None:
+    grid = sorted(dataset.glob("*.png"))[0]
+    drawing = restore.prepare(request(profile, tmp_path), clip=grid)
+    assert drawing.reference.shape == (6, 32, 32, 3)
+    caption = grid.with_suffix(".txt").read_text().strip()
+    assert drawing.shots[0].prompt == caption
+
+
+def test_restoring_draws_a_little(profile: Any, clip: Path, tmp_path: Path) -> None:
+    result = restore.prepare(request(profile, tmp_path, RED), clip=clip)
+    draw(result)
+    frames = frames_of(tmp_path / "out").astype(int)
+    assert frames.shape == (10, 32, 32, 3)
+    near = np.abs(frames - result.reference).mean()
+    assert 0 < near < 30
+
+
+@pytest.mark.parametrize("sample", ["scenes", "fps=8"])
+def test_other_ways_to_sample_are_for_packing(
+    profile: Any, clip: Path, tmp_path: Path, sample: str
+) -> None:
+    pack = profile.pack.model_copy(update={"sample": sample})
+    profile = profile.model_copy(update={"pack": pack})
+    with pytest.raises(UsageError, match="is for packing"):
+        restore.prepare(request(profile, tmp_path), clip=clip)
+
+
+def test_a_clip_that_fills_no_grid_is_refused(profile: Any, tmp_path: Path) -> None:
+    write_clip(render_clip(SCENE, 3, (32, 32)), tmp_path / "short.webp", fps=5)
+    with pytest.raises(InputError, match=r"short.webp has 3 frames, and the grid has 6 cells"):
+        restore.prepare(request(profile, tmp_path), clip=tmp_path / "short.webp")
