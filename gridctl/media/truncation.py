@@ -49,29 +49,29 @@ def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool | None] | None:
 def _gif(file: BinaryIO, size: int) -> bool:
     """Some encoders leave out the trailer, so a file is whole if it ends after an image."""
     data = file.read()
-    at = 13 + _color_table(data[10])
+    at = 13 + gif_color_table(data[10])
     dangling = True  # whether an image is to come
     while at < size:
         kind = data[at]
         if kind == 0x3B:  # the trailer; padding may follow
             return False
         if kind == 0x2C:
-            at = _after_blocks(data, at + 11 + _color_table(data[at + 9]))
+            at = after_gif_blocks(data, at + 11 + gif_color_table(data[at + 9]))
             dangling = False
         elif kind == 0x21:
             dangling = dangling or data[at + 1] == 0xF9  # it announces an image
-            at = _after_blocks(data, at + 2)
+            at = after_gif_blocks(data, at + 2)
         else:  # padding between blocks
             at += 1
     return dangling or at > size
 
 
-def _color_table(flags: int) -> int:
+def gif_color_table(flags: int) -> int:
     """Bytes of a GIF's color table."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _after_blocks(data: bytes, at: int) -> int:
+def after_gif_blocks(data: bytes, at: int) -> int:
     """The place after a GIF's data blocks, each with its length ahead; a 0 ends them."""
     while length := data[at]:
         at += length + 1

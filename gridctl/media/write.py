@@ -1,4 +1,4 @@
-"""Writing a clip: MP4, WebM, animated GIF, WebP or APNG, or a folder of frames, by the name."""
+"""Write a clip: MP4, WebM, animated GIF, WebP or APNG, or a folder of frames, by its name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
+from gridctl.media.held_frames import split_gif, split_webp
 from gridctl.media.images import Frames, Picture
 
 ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
 
-_BT709 = 1  # ITU-T H.273's number for the primaries, the transfer and the matrix alike
-# The encoders of each container that play widely, the default first, and their near-lossless
-# quality: each counts in its own way.
+_BT709 = 1  # code point of ITU-T H.273 for primaries, transfer and matrix
+# Encoders that play widely, for each container, the default first. With each comes the quality
+# (on the encoder's own scale) that is near-lossless.
 _CODECS = {
     "mp4": {"h264": ("libx264", 12), "hevc": ("libx265", 14), "av1": ("libsvtav1", 16)},
     "webm": {"vp9": ("libvpx-vp9", 16), "av1": ("libsvtav1", 16)},
@@ -39,10 +40,10 @@ _OPTIONS = {
 
 
 def clip_format(path: Path | str, default: ClipFormat | None = None) -> ClipFormat:
-    """What a clip at `path` is written as: by its suffix, or frames for a folder.
+    """The format of a clip at `path`: by its suffix, or frames for a folder.
 
-    `default` says which frames a folder holds. Raises UsageError for any other suffix. Ask
-    before long work, not after it.
+    `default` says whether a folder holds PNG or JPEG frames. Raises UsageError for an unknown
+    suffix. Call it before long work, not after it.
     """
     suffix = Path(path).suffix.lower()
     if not suffix or os.fspath(path).endswith("/"):
@@ -57,7 +58,7 @@ def clip_format(path: Path | str, default: ClipFormat | None = None) -> ClipForm
 
 
 def check_codec(kind: ClipFormat, codec: str | None, crf: int | None) -> tuple[str, int]:
-    """(encoder, its quality) of a video; UsageError for what its container does not hold."""
+    """(encoder, quality) of a video. Raises UsageError for what the container does not take."""
     if kind not in _CODECS:
         if codec is not None or crf is not None:
             raise UsageError(f"{kind} takes no codec and no crf; they are for mp4 and webm.")
@@ -85,15 +86,15 @@ def write_clip(
     crf: int | None = None,
     force: bool = False,
 ) -> None:
-    """Write frames, each (H, W, 3) uint8, played at `fps`; the file is whole or absent.
+    """Write frames, each (H, W, 3) uint8, to be played at `fps`. The file is whole or absent.
 
-    MP4 is by default H.264 yuv420p that plays everywhere, near-lossless; an odd side repeats
-    its last pixel. WebP, APNG and PNG frames are lossless. A generator of frames is read one
-    at a time, so a long clip needs no more memory than a short one (but for GIF and APNG).
-    `format` is taken from the name if it is None; it chooses PNG or JPEG for a folder.
+    By default MP4 is H.264 yuv420p, which plays everywhere, and near-lossless. An odd side
+    repeats its last pixel. WebP, APNG and PNG frames are lossless. Videos and folders read a
+    generator of frames one at a time, so a long clip needs no more memory than a short one.
+    `format` overrides the suffix, and chooses PNG or JPEG for a folder.
 
-    Raises UsageError for an unknown suffix, codec or rate, InputError if `path` exists without
-    `force` or cannot be written.
+    Raises UsageError for an unknown suffix, codec or frame rate. Raises InputError if `path`
+    exists and `force` is not given, or if it cannot be written.
     """
     kind = clip_format(path, format)
     check_fps(fps)
@@ -112,13 +113,13 @@ def write_clip(
 
 
 def check_fps(fps: float) -> None:
-    """Raise UsageError for a rate that a file cannot have."""
+    """Raise UsageError for an impossible frame rate."""
     if not 0.001 <= fps <= 1000:
-        raise UsageError(f"fps is {fps}; it is a number from 0.001 to 1000.")
+        raise UsageError(f"fps is {fps}; it must be a number from 0.001 to 1000.")
 
 
 def refuse_to_lose(folder: Path) -> None:
-    """Raise InputError for a folder with more than frames in it: it would be replaced whole."""
+    """Raise InputError for a folder with other files than frames, which would be lost."""
     others = [p for p in folder.glob("*") if not re.fullmatch(r"frame_\d+\.(png|jpg)", p.name)]
     if folder.is_dir() and others:
         raise InputError(
@@ -133,7 +134,7 @@ def _write_video(
     options = {"movflags": "+faststart"} if kind == "mp4" else {}  # plays while it downloads
     pictures = iter(frames)
     first = _even(next(pictures))
-    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes to stderr by itself; errors only
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints to stderr; errors only
     with av.open(f"file:{path}", "w", format=kind, options=options) as container:
         try:
             stream = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(10_010))
@@ -147,7 +148,7 @@ def _write_video(
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(quality), **_OPTIONS[encoder]}
         if encoder == "libx265":
-            stream.codec_context.codec_tag = "hvc1"  # what Apple's players ask for
+            stream.codec_context.codec_tag = "hvc1"  # Apple's players need it
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
@@ -160,7 +161,7 @@ def _write_video(
 
 
 def _even(picture: Picture) -> Picture:
-    """The picture with even sides: 4:2:0 colour has one sample for 2x2 pixels."""
+    """The picture with even sides. 4:2:0 video has one color sample for 2x2 pixels."""
     height, width = picture.shape[:2]
     if width % 2 or height % 2:
         return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -168,18 +169,30 @@ def _even(picture: Picture) -> Picture:
 
 
 def _write_animation(frames: Iterable[Picture], path: Path, fps: float, kind: str) -> None:
-    # GIF counts in hundredths of a second, the others in thousandths. Round the times, not
-    # the steps, so that no drift builds up. Browsers play steps below two hundredths at a
-    # tenth of a second.
-    unit, least = (10, 2) if kind == "gif" else (1, 1)
+    # Round the times, not the steps, so that no error adds up. Browsers play shorter steps than
+    # these at a tenth of a second.
+    unit, least = (10, 2) if kind == "gif" else (1, 11)  # milliseconds
     pictures = [Image.fromarray(picture) for picture in frames]
     ends = [round((index + 1) * 1000 / unit / fps) for index in range(len(pictures))]
     starts = [0, *ends[:-1]]
-    steps = [max(least, end - start) * unit for start, end in zip(starts, ends, strict=True)]
-    exact: dict[str, Any] = {"lossless": True, "exact": True} if kind == "webp" else {}
+    steps = [max(least, end - start) for start, end in zip(starts, ends, strict=True)]
+    formats: dict[str, dict[str, Any]] = {
+        "gif": {},
+        "webp": {"lossless": True, "exact": True},
+        # Frames that differ in this are not merged when they are equal. Without transparency it
+        # changes nothing else.
+        "apng": {"blend": [index % 2 for index in range(len(pictures))]},
+    }
     first, *others = pictures
     name = {"gif": "GIF", "webp": "WEBP", "apng": "PNG"}[kind]
-    first.save(path, name, save_all=True, append_images=others, duration=steps, loop=0, **exact)
+    delays = [step * unit for step in steps]
+    first.save(
+        path, name, save_all=True, append_images=others, duration=delays, loop=0, **formats[kind]
+    )
+    if others and kind == "gif":
+        path.write_bytes(split_gif(path.read_bytes(), steps))
+    if others and kind == "webp":
+        path.write_bytes(split_webp(path.read_bytes(), steps, first.size))
 
 
 def _write_frames(frames: Iterable[Picture], folder: Path, suffix: str) -> None:
@@ -189,11 +202,11 @@ def _write_frames(frames: Iterable[Picture], folder: Path, suffix: str) -> None:
         quality: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"} if suffix == "jpg" else {}
         Image.fromarray(picture).save(written[-1], **quality)
     digits = len(str(len(written)))
-    if digits > 4:  # only now is it known how many there are
+    if digits > 4:  # only now their number is known
         for number, path in enumerate(written, start=1):
             path.rename(folder / f"frame_{number:0{digits}}.{suffix}")
 
 
 def clip_suffix(kind: ClipFormat) -> str:
-    """What the name of a clip of this format ends with; nothing for a folder of frames."""
+    """The suffix of this format, or nothing for a folder of frames."""
     return "" if kind in ("frames", "jpg") else f".{kind}"
