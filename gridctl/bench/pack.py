@@ -1,4 +1,4 @@
-"""How long packing takes, beside decoding alone, an ffmpeg loop, and PNG frames with OpenCV."""
+"""How long packing takes, next to decoding alone, an ffmpeg loop, and PNG frames with OpenCV."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from gridctl.bench.names import NamesRow, bench_names
 from gridctl.errors import GridctlError
 from gridctl.geometry import Grid
 from gridctl.media.images import Picture
@@ -27,12 +28,12 @@ from gridctl.progress import Progress
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
 CLIP_SIZE = (1280, 720)  # (width, height)
 CLIP_FPS = 24
-GOP_SECONDS = 5  # of the long clip
+GOP_SECONDS = 5  # time between key frames of the long clip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One piece of work: the median of its wall times, gridctl's over it, and the aim."""
+    """One way to do the work: median wall time, gridctl's time over it, and the target for that."""
 
     work: str
     seconds: float
@@ -42,7 +43,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """The most memory that packing a clip took, in any of its processes."""
+    """Peak memory of packing a clip, in the process that took the most."""
 
     clip_seconds: float
     megabytes: float
@@ -50,12 +51,13 @@ class Peak:
 
 @dataclass(frozen=True, kw_only=True)
 class PackBench:
-    """What was measured, on what, and what could not be."""
+    """What was measured, on which clips, and notes on what was not."""
 
     about: str
     windows: tuple[Measurement, ...]
     uniform: tuple[Measurement, ...]
     memory: tuple[Peak, ...]
+    names: tuple[NamesRow, ...]
     notes: tuple[str, ...]
 
 
@@ -65,18 +67,19 @@ def bench_pack(
     frames: int = 390,
     minutes: float = 40,
     repeats: int = 5,
+    names: int = 100_000,
     progress: Progress | None = None,
 ) -> PackBench:
     """Pack 720p H.264 clips that are made here, and one of many `minutes`, `repeats` times.
 
-    gridctl runs as the command that a user would give. The contestants take turns, so that a
-    busy moment of the machine hits them all.
+    gridctl runs as the command that a user would run. The contestants take turns, so that a busy
+    moment of the machine affects all of them. `names` is how many clips are listed.
     """
     notes = []
     ffmpeg = shutil.which("ffmpeg")
     opencv = importlib.util.find_spec("cv2")
     if not ffmpeg:
-        notes.append("ffmpeg is not installed, so PyAV decodes in its place: apt install ffmpeg.")
+        notes.append("ffmpeg is not installed, so PyAV decodes instead: apt install ffmpeg.")
     elif not opencv:
         notes.append("OpenCV is not installed, so it was not measured: "
                      "pip install opencv-python-headless.")  # fmt: skip
@@ -99,7 +102,7 @@ def bench_pack(
             "decoding alone": (lambda: _decode([long]), 0.15),
         }
         first = _measure(windows, repeats, progress)
-        if ffmpeg and opencv:  # it takes minutes, and noise is small beside its distance
+        if ffmpeg and opencv:  # one run: it takes minutes, and the gap is far larger than noise
             taken = take_turns(
                 {"PNG frames": lambda: _opencv(sources, folder / "cv2")}, 1, progress
             )["PNG frames"]
@@ -120,6 +123,7 @@ def bench_pack(
         windows=first,
         uniform=second,
         memory=memory,
+        names=bench_names(clips=names, progress=progress),
         notes=tuple(notes),
     )
 
@@ -156,7 +160,7 @@ def take_turns(
 
 
 def make_clips(folder: Path, *, clips: int, frames: int) -> list[Path]:
-    """Write H.264 clips of a drifting, textured picture; real work for a decoder."""
+    """Write H.264 clips of a drifting, textured picture, which is real work for a decoder."""
     paths = []
     for number in range(clips):
         path = folder / f"clip{number}.mp4"
@@ -166,7 +170,7 @@ def make_clips(folder: Path, *, clips: int, frames: int) -> list[Path]:
 
 
 def make_long_clip(path: Path, *, minutes: float) -> Path:
-    """Write a clip of that length: 20 seconds at most are encoded, the rest repeats its packets."""
+    """Write a clip of that length. At most 20 seconds are encoded, and their packets repeat."""
     frames = round(minutes * 60 * CLIP_FPS)
     gop = GOP_SECONDS * CLIP_FPS
     unit = min(frames, 4 * gop)
@@ -219,7 +223,7 @@ def _pack(sources: Sequence[Path], output: Path, *flags: str) -> None:
     done = subprocess.run(
         [*command, *flags, "--", *map(str, sources)], capture_output=True, text=True
     )
-    if done.returncode:  # a benchmark of work that was not done would be a lie
+    if done.returncode:  # never time work that was not done
         raise GridctlError(f"gridctl pack failed: {done.stderr.strip()}")
 
 
@@ -246,7 +250,7 @@ def _ffmpeg(sources: Sequence[Path], output: Path) -> None:
 
 
 def _opencv(sources: Sequence[Path], output: Path) -> None:
-    """What is commonly done: ffmpeg writes PNG frames, OpenCV reads, scales and tiles them."""
+    """The usual script: ffmpeg writes PNG frames, OpenCV reads, scales and tiles them."""
     import cv2  # the benchmark says so where it is not installed
 
     width, height = GRID.cell
@@ -295,7 +299,7 @@ print(max(resource.getrusage(who).ru_maxrss
 
 def _peak(clip: Path, output: Path) -> Peak:
     arguments = [str(clip), str(output), str(GRID.rows), str(GRID.cols), str(GRID.cell[0])]
-    # A process starts with the peak of the one that called exec; a shell's is small.
+    # A process inherits the peak of the process that called exec, and a shell's is small.
     command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", _PEAK, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     with av.open(str(clip)) as container:

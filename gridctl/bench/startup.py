@@ -1,4 +1,4 @@
-"""How long `gridctl --help` takes, beside a Typer app of six commands that do nothing."""
+"""How long `gridctl --help` takes, next to a Typer app with six commands that do nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app()
 
 @dataclass(frozen=True, kw_only=True)
 class StartupBench:
-    """Median seconds of a help page, gridctl's and the bare app's, and their ratio."""
+    """Median seconds to print a help page, for gridctl and for the bare app."""
 
     arguments: str
     gridctl_seconds: float
@@ -45,13 +45,14 @@ class StartupBench:
 
     @property
     def ratio(self) -> float:
+        """gridctl's time over the bare app's."""
         return self.gridctl_seconds / self.bare_seconds
 
 
 def bench_startup(
     *, repeats: int = 11, progress: Progress | None = None
 ) -> tuple[StartupBench, ...]:
-    """Measure `--help` and `pack --help`, each `repeats` times, taking turns."""
+    """Time `--help` and `pack --help`, each `repeats` times, in turns."""
     with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as folder:
         script = Path(folder) / "bare.py"
         script.write_text(BARE_APP, encoding="utf-8")

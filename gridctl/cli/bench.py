@@ -20,9 +20,14 @@ bench_app = typer.Typer(
 @with_shell
 def pack(
     shell: Shell,
-    clips: Annotated[int, typer.Option(min=1, help="720p clips to make and pack.")] = 8,
-    frames: Annotated[int, typer.Option(min=24, help="Frames of each clip.")] = 390,
-    minutes: Annotated[float, typer.Option(min=0.05, help="Of the long clip.")] = 40.0,
+    clips: Annotated[int, typer.Option(min=1, help="Number of 720p clips to make and pack.")] = 8,
+    frames: Annotated[int, typer.Option(min=24, help="Number of frames in each clip.")] = 390,
+    minutes: Annotated[
+        float, typer.Option(min=0.05, help="Length of the long clip, in minutes.")
+    ] = 40.0,
+    names: Annotated[
+        int, typer.Option(min=10, help="Empty files to list, to see whether time grows linearly.")
+    ] = 100_000,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Rounds; the median counts.", show_default="5")
     ] = None,
@@ -30,9 +35,9 @@ def pack(
         str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
     ] = None,
 ) -> None:
-    """Time packing beside decoding alone, an ffmpeg loop, and PNG frames tiled with OpenCV.
+    """Time packing next to decoding alone, an ffmpeg loop, and PNG frames tiled with OpenCV.
 
-    ffmpeg and OpenCV are used by this benchmark only, if they are there.
+    Only this benchmark uses ffmpeg and OpenCV, if they are installed.
     """
     from dataclasses import asdict
 
@@ -47,6 +52,7 @@ def pack(
             frames=frames,
             minutes=minutes,
             repeats=loaded.profile.bench.repeats,
+            names=names,
             progress=progress,
         )
     for note in result.notes:
@@ -59,6 +65,8 @@ def pack(
             lines.append(f"{row.work:<34}{row.seconds:>10.3f}{row.ratio:>17.2f}{aim:>8}")
     lines.append("peak memory, by length of the clip")
     lines.extend(f"{p.clip_seconds:>10.1f} s{p.megabytes:>10.1f} MB" for p in result.memory)
+    lines.append(f"{f'{names:,} clips':<20}{'seconds':>10}{'per clip, over a tenth':>26}")
+    lines.extend(f"{row.work:<20}{row.seconds:>10.2f}{row.growth:>26.2f}" for row in result.names)
     shell.results(lines, asdict(result))
 
 

@@ -1,0 +1,91 @@
+"""How long pack takes to list clips, choose frames and write metadata, for ever more clips."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gridctl.media.dataset import write_metadata
+from gridctl.media.facts import Facts
+from gridctl.pack.options import PackOptions
+from gridctl.pack.sample import select_windows
+from gridctl.pack.sources import find_clips
+from gridctl.profile import Profile
+from gridctl.progress import Progress, silent
+
+CLIP_FRAMES = 240
+CLIP_FPS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamesRow:
+    """One part of the work, for a tenth of the clips and for all of them."""
+
+    work: str
+    clips: int
+    seconds_for_a_tenth: float
+    seconds: float
+
+    @property
+    def growth(self) -> float:
+        """Time per clip with all clips, over time per clip with a tenth. 1 is linear."""
+        return self.seconds / (10 * max(self.seconds_for_a_tenth, 1e-9))
+
+
+def bench_names(*, clips: int, progress: Progress | None = None) -> tuple[NamesRow, ...]:
+    """Time the parts of pack that look at all clips at once. The clips are empty files."""
+    progress = progress or silent
+    with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
+        rows = []
+        for number, (work, measure) in enumerate(
+            (("list clips", _list), ("choose frames", _choose), ("write metadata", _metadata))
+        ):
+            progress(number, 3, work)
+            tenth, whole = (measure(Path(name), count) for count in (clips // 10, clips))
+            rows.append(NamesRow(work=work, clips=clips, seconds_for_a_tenth=tenth, seconds=whole))
+    return tuple(rows)
+
+
+def _list(folder: Path, count: int) -> float:
+    source = _touch(folder / f"clips-{count}", "video_{:06}_some_name.mp4", count)
+    return _seconds(lambda: find_clips([source], folder / "out", first_name="{}.jpg"))
+
+
+def _choose(folder: Path, count: int) -> float:
+    options = PackOptions.of(Profile())
+    times = np.arange(CLIP_FRAMES) / CLIP_FPS
+
+    def choose() -> None:
+        for _ in range(count):
+            select_windows(times, CLIP_FRAMES / CLIP_FPS, float(CLIP_FPS), options)
+
+    return _seconds(choose)
+
+
+def _metadata(folder: Path, count: int) -> float:
+    grids = _touch(folder / f"grids-{count}", "video_{:06}_some_name.jpg", count)
+    grid = Profile().grid.to_grid()
+    times = tuple(float(k) for k in range(grid.num_frames))
+    facts = Facts(
+        grid=grid, source="clip.mp4", times_seconds=times, fps=1.0, num_frames=grid.num_frames
+    ).to_json()
+    known = {path: {"file_name": path.name, "text": None, **facts} for path in grids.iterdir()}
+    return _seconds(lambda: write_metadata(grids, known))
+
+
+def _touch(folder: Path, name: str, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / name.format(number)).touch()
+    return folder
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
