@@ -15,7 +15,7 @@ import gridctl
 PACKAGE = Path(gridctl.__file__).parent
 
 FOUNDATION = {"errors", "progress", "geometry", "files", "text", "prompt", "profile", "machine"}
-VERBS = {"pack", "unpack", "caption", "train", "generate"}
+VERBS = {"pack", "unpack", "caption", "train", "generate", "adapter"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
     "errors": set(),

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gridctl import __version__
+from gridctl.cli.adapter import adapter_app
 from gridctl.cli.bench import bench_app
 from gridctl.cli.caption import caption
 from gridctl.cli.generate import generate_app
@@ -47,5 +48,6 @@ for _verb in (pack, caption, train):
     app.command(_verb.__name__)(with_shell(_verb))
 app.add_typer(generate_app, name="generate")
 app.command("unpack")(with_shell(unpack))
+app.add_typer(adapter_app, name="adapter")
 app.add_typer(bench_app, name="bench")
 app.add_typer(profile_app, name="profile")

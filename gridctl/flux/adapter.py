@@ -17,7 +17,10 @@ from safetensors import SafetensorError, safe_open
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
+from gridctl.flux.lora_file import LoraFile, parse_lora
 from gridctl.geometry import Grid
+from gridctl.profile import BUILT_IN
+from gridctl.prompt import layout_prompt
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +44,7 @@ class AdapterFacts:
 
     `keep` names the patterns of clean cells it was trained with; without any, it was only
     trained to draw every frame. `words` are the words of its captions that the built-in base did
-    not know before.
+    not know before, `clips` is the number of grids it was trained on.
     """
 
     grid: Grid
@@ -52,6 +55,7 @@ class AdapterFacts:
     profile: str
     keep: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    clips: int | None = None
 
     def to_header(self) -> dict[str, str]:
         """safetensors metadata: strings by name."""
@@ -65,9 +69,28 @@ class AdapterFacts:
             "profile": self.profile,
             **({"keep": list(self.keep)} if self.keep else {}),
             **({"words": list(self.words)} if self.words else {}),
+            **({} if self.clips is None else {"clips": self.clips}),
         }
-        # A single entry: safetensors writes several in any order, and equal runs equal files.
         return {_HEADER: json.dumps(facts, ensure_ascii=True)}
+
+    @property
+    def layout_prompt(self) -> str:
+        """The sentence that its captions began with; empty without a layout."""
+        return layout_prompt(self.grid, self.layout, fps=self.fps)
+
+    def to_modelspec(self, title: str) -> dict[str, str]:
+        """Entries of the Stability AI model metadata specification 1.0.1."""
+        width, height = self.grid.image_size
+        architecture = {BUILT_IN: "gridctl-tiny"}.get(self.base, "flux-1-dev")
+        return {
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": f"{architecture}/lora",
+            "modelspec.implementation": "diffusers",
+            "modelspec.title": title,
+            "modelspec.resolution": f"{width}x{height}",
+            "modelspec.description": f"Draws clips as grids: {self.grid}, {self.fps:g} fps.",
+            "modelspec.usage_hint": f"Begin prompts with: {self.layout_prompt}",
+        }
 
 
 def read_adapter_facts(path: Path) -> AdapterFacts | None:
@@ -89,6 +112,7 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
             profile=facts["profile"],
             keep=tuple(facts.get("keep", ())),
             words=tuple(facts.get("words", ())),
+            clips=facts.get("clips"),
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, InputError) as error:
         raise InputError(
@@ -174,6 +198,18 @@ def load_adapter(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_lora(path: Path) -> LoraFile:
+    """The LoRA in a file of any naming that `parse_lora` knows, or in a checkpoint of training.
+
+    Raises InputError if the file cannot be read or holds numbers that are not finite, and what
+    `parse_lora` raises.
+    """
+    read_adapter_facts(path)  # refuses what is no safetensors file
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    return parse_lora(load_adapter(path), metadata, path)
+
+
 def _of_checkpoint(file: Any, scale: float) -> dict[str, Tensor]:
     """The moving average's weights, if there is one. The optimizer's state is not read."""
     stored = [name for name in file.keys() if ".lora_" in name and not name.startswith("optim")]  # noqa: SIM118
@@ -196,9 +232,9 @@ def save_adapter(
     dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> None:
-    """Write `lora_tensors` for diffusers and ComfyUI, in `dtype` (float32 if None).
+    """Write `lora_tensors` with diffusers' names, in `dtype` (float32 if None).
 
-    `scale` is alpha / rank.
+    `scale` is alpha / rank. The header also has modelspec's entries, which other tools show.
     """
     exported = exported_tensors(tensors, scale=scale)
     write_adapter(path, exported, facts, dtype=dtype, force=force)
@@ -213,11 +249,9 @@ def write_adapter(
     force: bool = False,
 ) -> None:
     """Write weights that have the names and the scale of a file, in `dtype` (theirs if None)."""
-    from safetensors.torch import save_file
-
     stored = {n: t.to("cpu", dtype or t.dtype).contiguous() for n, t in exported.items()}
     with atomic_file(path, force=force) as temporary:
-        save_file(stored, temporary, metadata=facts.to_header())
+        write_tensors(temporary, stored, {**facts.to_header(), **facts.to_modelspec(path.stem)})
 
 
 def exported_tensors(tensors: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
@@ -228,31 +262,79 @@ def exported_tensors(tensors: Mapping[str, Tensor], *, scale: float) -> dict[str
     }
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whose bytes depend on its content alone.
+
+    safetensors writes metadata in any order; here it is sorted.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, metadata=dict(metadata))
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
+
+
 def _exported_name(name: str) -> str:
     """What diffusers calls a parameter of `lora_tensors` in a file."""
     return f"transformer.{name.replace(f'.{_NAME}.', '.')}"
 
 
-def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> None:
-    """Load any FLUX LoRA that diffusers reads into `transformer`, at `scale`.
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """How much of a LoRA file acts on the transformer; `unused` names the other tensors."""
 
-    Raises UsageError if it was made for a transformer of another shape, or holds none.
+    total: int
+    unused: tuple[str, ...]
+
+    @property
+    def loaded(self) -> int:
+        return self.total - len(self.unused)
+
+    def __str__(self) -> str:
+        left = ""
+        if self.unused:
+            shown = ", ".join(self.unused[:3])
+            left = f"; not used: {shown}" + (", ..." if len(self.unused) > 3 else "")
+        return f"loaded {self.loaded} of {self.total} tensors{left}"
+
+
+def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> Applied:
+    """Put a FLUX LoRA of any naming that `read_lora` knows on `transformer`, at `scale`.
+
+    Raises UsageError if it was made for a transformer of another shape, or what `read_lora`
+    raises.
     """
-    from diffusers import FluxPipeline
-
-    try:
-        state, alphas = FluxPipeline.lora_state_dict(load_adapter(path), return_alphas=True)
-        FluxPipeline.load_lora_into_transformer(
-            state, network_alphas=alphas, transformer=transformer, adapter_name=_NAME
-        )
-    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+    lora = read_lora(path)
+    layers = {
+        name: (layer.out_features, layer.in_features)  # a quantised weight has another shape
+        for name, layer in transformer.named_modules()
+        if hasattr(layer, "in_features")
+    }
+    fitting = {name: pair for name, pair in lora.pairs.items() if name in layers}
+    for name, pair in fitting.items():
+        rows, columns = layers[name]
+        if (pair.up.shape[0], pair.down.shape[1]) != (rows, columns):
+            raise UsageError(
+                f"{path} does not fit the base model ({name} is {columns} -> {rows} there and "
+                f"{pair.down.shape[1]} -> {pair.up.shape[0]} in the file); use the base it was "
+                "trained on."
+            )
+    if not fitting:
         raise UsageError(
-            f"{path} does not fit the base model ({reason}); use the base it was trained on."
-        ) from error
-    if _NAME not in getattr(transformer, "peft_config", {}):  # diffusers takes it without a word
-        raise UsageError(
-            f"{path} does not fit the base model (no LoRA of FLUX's transformer is in it); name "
-            "an adapter that gridctl train has written, or another FLUX LoRA."
+            f"{path} does not fit the base model (which has no {next(iter(lora.pairs))}); use the "
+            "base it was trained on."
         )
+    state = {
+        f"{name}.lora_{side}.weight": matrix
+        for name, pair in fitting.items()
+        for side, matrix in (("A", pair.down), ("B", pair.up))
+    }
+    transformer.load_lora_adapter(state, prefix=None, adapter_name=_NAME)
     transformer.set_adapters(_NAME, weights=scale)
+    return Applied(total=len(lora.names), unused=lora.unused(fitting))

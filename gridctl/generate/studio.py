@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridctl.flux.adapter import apply_adapter
+from gridctl.flux.adapter import apply_adapter, read_adapter_facts
 from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.edit import flow_edit
@@ -155,7 +155,9 @@ def open_studio(
     transformer = base.load_transformer()
     notes += remarks_on_settings(profile, has_guidance=not base.is_distilled)
     if adapter:
-        apply_adapter(transformer, adapter, scale=profile.model.adapter_scale)
+        applied = apply_adapter(transformer, adapter, scale=profile.model.adapter_scale)
+        if applied.unused or read_adapter_facts(adapter) is None:
+            notes.append(f"{adapter}: {applied}")
     sampling = Sampling.from_profile(profile.generate, base.scheduler_config, num_tokens)
     with base.vae() as vae:
         yield Studio(

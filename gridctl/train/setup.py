@@ -90,6 +90,7 @@ class Setup:
             profile=profile_toml(profile, keep_folders=False),
             keep=profile.train.keep_patterns if profile.train.keep else (),
             words=self._new_words(),
+            clips=len({sample.digest for sample in samples}),
         )
 
     def _new_words(self) -> tuple[str, ...]:

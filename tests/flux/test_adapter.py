@@ -167,8 +167,19 @@ def test_facts_come_back(tmp_path: Path) -> None:
     save_adapter(path, {"x.lora_A.default.weight": torch.zeros(1)}, FACTS, scale=1.0)
     assert read_adapter_facts(path) == FACTS
     with safe_open(path, framework="pt") as file:
-        assert file.metadata().keys() == {"gridctl"}  # more than one come in any order
-        assert file.metadata()["gridctl"].isascii()
+        metadata = file.metadata()
+    assert metadata["gridctl"].isascii()
+    assert metadata["modelspec.sai_model_spec"] == "1.0.1"
+
+
+def test_equal_adapters_are_equal_files(tmp_path: Path) -> None:
+    """safetensors alone would write the header's entries in any order."""
+    contents = set()
+    for number in range(8):
+        path = tmp_path / str(number) / "a.safetensors"
+        save_adapter(path, {"x.lora_A.default.weight": torch.zeros(1)}, FACTS, scale=1.0)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
 
 
 def test_an_adapter_is_not_overwritten_unasked(tmp_path: Path) -> None:
@@ -216,7 +227,7 @@ def test_an_adapter_for_another_shape_is_refused(base: Any, tmp_path: Path) -> N
 def test_a_file_without_lora_layers_is_refused(base: Any, tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
     save_file({"weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(UsageError, match="does not fit the base model"):
+    with pytest.raises(UsageError, match="holds no LoRA"):
         apply_adapter(base.load_transformer(), path)
 
 
