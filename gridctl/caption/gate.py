@@ -1,4 +1,4 @@
-"""When a request may go out: at the rate that was asked for, and not while the server rests."""
+"""When the next request may be sent: within the rate limit, and not during a server's pause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BACKOFF_SECONDS = 60.0
 
 
 class Gate:
-    """Lets requests through, from any number of threads."""
+    """Lets requests pass in turn, from any number of threads."""
 
     def __init__(self, rate_per_minute: float | None = None) -> None:
         self._spacing = 60 / rate_per_minute if rate_per_minute else 0.0
@@ -21,7 +21,7 @@ class Gate:
         self._closed_until = 0.0
 
     def close(self, seconds: float) -> None:
-        """Let nobody through for `seconds`: the server said when to come back."""
+        """Let no request pass for `seconds`, the pause that the server asked for."""
         with self._lock:
             self._closed_until = max(self._closed_until, time.monotonic() + seconds)
 
@@ -38,13 +38,13 @@ class Gate:
 
 
 def backoff_seconds(attempt: int, first_seconds: float) -> float:
-    """How long to wait before try number `attempt` + 2: doubling, and not all at one moment."""
+    """Seconds to wait after try `attempt` (from 0): doubling each time, with some randomness."""
     longest: float = min(MAX_BACKOFF_SECONDS, first_seconds * 2**attempt)
     return longest * random.uniform(0.5, 1.0)
 
 
 def retry_after_seconds(header: str | None) -> float | None:
-    """Retry-After, a number of seconds or a date (RFC 9110, 10.2.3); None if it says nothing."""
+    """The pause in a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None if neither."""
     if not header:
         return None
     try:

@@ -73,10 +73,10 @@ def refusal(
     code: int, said: str, *, url: str, model: str, key: str | None, rest: float | None = None
 ) -> Exception:
     """What to raise for an error with an HTTP status code, in the status or in the body."""
-    told = f"{code}: {said}"
+    reason = f"{code}: {said}"
     if code == 402 or (400 <= code < 500 and _UNPAID.search(said)):
         return FinalError(
-            f"{url} wants payment ({told}); add credit, then run it again: existing captions are "
+            f"{url} wants payment ({reason}); add credit, then run it again: existing captions are "
             "kept."
         )
     if code in _BUSY or code >= 500:
@@ -84,10 +84,10 @@ def refusal(
     if _MODERATED.search(said):
         return GridctlError(f"the server refuses to describe it ({said}); try another prompt.")
     if code in (401, 403):
-        return wrong_key(url, key, told)
+        return wrong_key(url, key, reason)
     if code in _NO_SUCH:
         return FinalError(
-            f"{url} has no such model or address ({told}); check --server and --model {model}."
+            f"{url} has no such model or address ({reason}); check --server and --model {model}."
         )
     if _NO_PICTURES.search(said):
         remedy = f"check that {model} sees pictures, or try another --view."
@@ -95,13 +95,13 @@ def refusal(
         remedy = "lower caption.image_side."
     else:
         remedy = "check caption.request, caption.image_side and --view."
-    return RequestError(f"{url} refuses the request ({told}); {remedy}")
+    return RequestError(f"{url} refuses the request ({reason}); {remedy}")
 
 
-def wrong_key(url: str, key: str | None, told: str) -> FinalError:
+def wrong_key(url: str, key: str | None, reason: str) -> FinalError:
     """The error for a server that wants another key."""
     return FinalError(
-        f"{url} refuses {'the key' if key else 'to answer without a key'} ({told}); "
+        f"{url} refuses {'the key' if key else 'to answer without a key'} ({reason}); "
         "put the right one into the environment (caption.key_variable)."
     )
 

@@ -215,8 +215,8 @@ def only_model(url: str, *, key: str | None = None) -> str:
             address, headers=_headers(key), timeout=CONNECT_SECONDS, auth=_no_netrc
         )
         if response.status_code in (401, 403):
-            told = f"{response.status_code}: {error_text(response, key)}"
-            raise wrong_key(url, key, told)
+            reason = f"{response.status_code}: {error_text(response, key)}"
+            raise wrong_key(url, key, reason)
         response.raise_for_status()
         names = [str(model["id"]) for model in response.json()["data"]]
     except (requests.HTTPError, requests.JSONDecodeError, LookupError, TypeError) as error:

@@ -167,7 +167,7 @@ def test_a_refusal_is_an_error(answer: str) -> None:
         clean_answer(answer)
 
 
-def test_an_answer_that_ran_out_of_tokens_ends_with_its_last_whole_sentence() -> None:
+def test_an_answer_at_the_token_limit_ends_with_its_last_whole_sentence() -> None:
     assert clean_answer(f"{DOG} Then it", finished=False) == DOG
     assert clean_answer(DOG, finished=False) == DOG
     assert clean_answer("A brown dog runs", finished=False) == "A brown dog runs"
@@ -185,7 +185,7 @@ def test_a_long_text_is_cut_after_a_sentence_else_after_a_word() -> None:
 
 
 @given(st.text(st.sampled_from("ab.!? 。\n"), max_size=60), st.integers(0, 60))
-def test_a_cut_is_a_beginning_that_fits_and_loses_no_letter(text: str, length: int) -> None:
+def test_a_cut_text_is_a_beginning_that_fits(text: str, length: int) -> None:
     line = " ".join(text.split())
     assert "".join(sentences(line)) == line
     kept = cut(line, lambda part: len(part) <= length)

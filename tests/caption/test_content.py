@@ -48,7 +48,7 @@ def test_a_mapping_keeps_its_names_and_texts(tmp_path: Path, name: str) -> None:
     assert read_mapping(path) == {"vid1": "a ball, red", "clips/b.mp4": "two\nlines"}
 
 
-def test_a_sign_that_breaks_lines_elsewhere_breaks_none_of_csv(tmp_path: Path) -> None:
+def test_a_unicode_line_separator_is_no_line_end_in_csv(tmp_path: Path) -> None:
     path = tmp_path / "map.csv"
     path.write_text("file_name,text\nvid1,a\u2028b\nvid2,c\n", encoding="utf-8")
     assert read_mapping(path) == {"vid1": "a\u2028b", "vid2": "c"}
@@ -69,7 +69,7 @@ def test_a_sign_that_breaks_lines_elsewhere_breaks_none_of_csv(tmp_path: Path) -
         ("a.toml", "x = 3", "x: it needs a name and a text"),
     ],
 )
-def test_a_wrong_mapping_is_told_with_its_line(
+def test_a_wrong_mapping_is_an_error_with_its_line(
     tmp_path: Path, name: str, text: str, reason: str
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -79,7 +79,7 @@ def test_a_wrong_mapping_is_told_with_its_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_no_mapping(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.csv, \.jsonl or \.toml"):
         read_mapping(tmp_path / "map.xlsx")
     with pytest.raises(InputError, match="cannot be read"):
@@ -123,14 +123,14 @@ def test_mapping_then_text_then_subject_then_name() -> None:
         ContentSource().content(image, facts(source="0001.mp4"))
 
 
-def test_a_model_is_told_what_was_said_of_the_grid_and_not_its_file_name() -> None:
+def test_a_model_gets_the_mapping_or_the_subject_but_not_the_file_name() -> None:
     image = Path("vid1.jpg")
     assert ContentSource(subject=" a cat ").known_subject(image, facts(text="text")) == "a cat"
     assert ContentSource(mapping={"vid1": "b"}, subject="a").known_subject(image, facts()) == "b"
     assert ContentSource().known_subject(image, facts(text="text")) is None
 
 
-def test_a_dataset_s_own_metadata_is_a_mapping(tmp_path: Path) -> None:
+def test_the_metadata_of_a_dataset_is_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "metadata.jsonl"
     path.write_text(json.dumps({"file_name": "vid1.jpg", "text": "a", "rows": 1}) + "\n")
     assert read_mapping(path) == {"vid1.jpg": "a"}
@@ -160,7 +160,7 @@ def test_keys_that_differ_in_case_only_name_what_they_spell() -> None:
     assert source.mapped(Path("vid1.jpg"), facts(source="a.mp4")) == "small"
 
 
-def test_a_key_of_another_folder_is_not_this_clip_s() -> None:
+def test_a_key_of_another_folder_does_not_match() -> None:
     source = ContentSource(mapping={"val/a.mp4": "validation"})
     assert source.mapped(Path("vid1.jpg"), facts(source="train/a.mp4")) is None
 

@@ -36,7 +36,7 @@ def turns(gate: Gate, clock: Clock, count: int) -> list[float]:
     return times
 
 
-def test_without_a_rate_nobody_waits(clock: Clock) -> None:
+def test_without_a_rate_no_request_waits(clock: Clock) -> None:
     assert turns(Gate(), clock, 3) == [0, 0, 0]
 
 
@@ -47,14 +47,14 @@ def test_requests_keep_the_rate(clock: Clock) -> None:
     assert turns(gate, clock, 2) == [64, 66]
 
 
-def test_a_closed_gate_holds_everybody(clock: Clock) -> None:
+def test_a_closed_gate_stops_every_request(clock: Clock) -> None:
     gate = Gate(rate_per_minute=60)
     gate.close(10)
     gate.close(3)
     assert turns(gate, clock, 2) == [10, 10]
 
 
-def test_a_stop_ends_the_waiting() -> None:
+def test_stopping_ends_the_wait() -> None:
     gate, stop = Gate(), threading.Event()
     gate.close(3600)
     stop.set()

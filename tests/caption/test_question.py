@@ -86,7 +86,7 @@ def jpeg(image: Path) -> Path:
     return image.with_suffix(".jpg")
 
 
-def test_a_jpeg_of_the_right_size_goes_as_it_is_but_for_the_facts(jpeg: Path) -> None:
+def test_a_jpeg_of_the_right_size_is_sent_unchanged_without_the_facts(jpeg: Path) -> None:
     (file,) = question(jpeg).encoded()
     assert b"secret" in jpeg.read_bytes()
     assert b"secret" not in file
@@ -98,7 +98,7 @@ def test_a_jpeg_of_the_right_size_goes_as_it_is_but_for_the_facts(jpeg: Path) ->
         assert sent.size == (96, 32)
 
 
-def test_a_jpeg_that_was_cut_off_is_told_and_not_sent(jpeg: Path) -> None:
+def test_a_jpeg_that_is_cut_off_is_an_error_and_not_sent(jpeg: Path) -> None:
     whole = jpeg.read_bytes()
     assert without_facts(whole) is not None
     for length in range(0, len(whole) - 2, 7):
@@ -108,19 +108,19 @@ def test_a_jpeg_that_was_cut_off_is_told_and_not_sent(jpeg: Path) -> None:
         question(jpeg).encoded()
 
 
-def test_an_image_that_was_scaled_since_is_told(jpeg: Path) -> None:
+def test_an_image_that_was_scaled_is_an_error(jpeg: Path) -> None:
     with Image.open(jpeg) as picture:
         picture.resize((96, 32)).save(jpeg, exif=picture.getexif())
     with pytest.raises(InputError, match="scaled or cropped"):
         question(jpeg).encoded()
 
 
-def test_the_question_tells_the_real_frames(image: Path) -> None:
+def test_the_question_counts_real_frames_only(image: Path) -> None:
     text = question(image, view="frames").text
     assert "all 5 frames of one clip, in order, 0.5 seconds apart" in text
 
 
-def test_a_broken_image_is_told(tmp_path: Path) -> None:
+def test_a_broken_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "vid1.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"vid1\.jpg"):
         question(tmp_path / "vid1.jpg").pictures()

@@ -104,7 +104,7 @@ def test_a_name_that_is_not_utf_8_fails_that_grid_alone(tmp_path: Path) -> None:
     assert list(lines(tmp_path)) == ["vid2.jpg"]
 
 
-def test_captions_that_are_there_are_kept_and_reach_the_metadata(tmp_path: Path) -> None:
+def test_existing_captions_are_kept_and_reach_the_metadata(tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     image.with_suffix(".txt").write_text("by hand", encoding="utf-8")
     result = caption([tmp_path])
@@ -125,9 +125,7 @@ def test_layouts(captioning: Captioning, tmp_path: Path) -> None:
         caption([image], captioning(layout="spin"), force=True)
 
 
-def test_a_caption_is_one_line_whatever_its_parts_are(
-    captioning: Captioning, tmp_path: Path
-) -> None:
+def test_a_caption_is_one_line(captioning: Captioning, tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     caption([image], captioning(layout="{rows} by\n{cols}:", mapping={"vid1": "a\r\nfox"}))
     assert written(image) == "1 by 2: a fox\n"
@@ -172,7 +170,7 @@ def test_a_folder_without_grids_is_an_error(tmp_path: Path) -> None:
 OPENING = "1x2 grid of 2 video frames in reading order."
 
 
-def test_a_model_s_answer_is_cleaned_and_an_error_is_that_grid_s_alone(tmp_path: Path) -> None:
+def test_answers_are_cleaned_and_an_error_fails_one_grid(tmp_path: Path) -> None:
     for name in ("vid1", "vid2", "vid3", "vid4", "vid10"):
         make_grid(tmp_path / f"{name}.jpg")
     script: dict[str, Reply | GridctlError] = {
@@ -193,7 +191,7 @@ def test_a_model_s_answer_is_cleaned_and_an_error_is_that_grid_s_alone(tmp_path:
         assert not failure.path.with_suffix(".txt").exists()
 
 
-def test_each_caption_records_who_made_it_until_it_is_edited(
+def test_each_caption_records_its_model_until_it_is_edited(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     images = [make_grid(tmp_path / f"vid{k}.jpg") for k in (1, 2, 3)]
@@ -214,7 +212,7 @@ def test_each_caption_records_who_made_it_until_it_is_edited(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_run_that_stops_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_run_keeps_its_captions_and_resumes(tmp_path: Path) -> None:
     for k in (1, 2, 3):
         make_grid(tmp_path / f"vid{k}.jpg")
     with pytest.raises(GridctlError, match="gone"):
@@ -228,7 +226,7 @@ def test_a_run_that_stops_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
     assert lines(tmp_path)["vid1.jpg"]["caption_backend"] == "scripted"
 
 
-def test_a_killed_run_still_knows_who_made_its_captions(tmp_path: Path) -> None:
+def test_a_killed_run_keeps_the_record_of_its_captions(tmp_path: Path) -> None:
     from gridctl.media.provenance import note_provenance
 
     image = make_grid(tmp_path / "vid1.jpg")
@@ -253,7 +251,7 @@ def test_a_dry_run_shows_some_and_writes_none(tmp_path: Path) -> None:
     assert [failure.path.name for failure in result.failed] == ["vid1.jpg"]
 
 
-def test_a_mapping_says_what_is_in_which_grid(captioning: Captioning, tmp_path: Path) -> None:
+def test_a_mapping_gives_the_content_of_each_grid(captioning: Captioning, tmp_path: Path) -> None:
     make_grid(tmp_path / "vid1.jpg", text="from the clip")
     make_grid(tmp_path / "vid2.jpg")
     result = caption([tmp_path], captioning(mapping={"vid1": "a fox", "vid7": "a hen"}))
@@ -262,7 +260,7 @@ def test_a_mapping_says_what_is_in_which_grid(captioning: Captioning, tmp_path: 
     assert result.unused == ("vid7",)
 
 
-def test_the_subject_is_asked_with_and_stands_where_clip_reads(
+def test_the_subject_is_in_the_question_and_where_clip_reads(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
@@ -292,7 +290,7 @@ def test_a_long_caption_is_cut_at_a_sentence_to_what_t5_reads(
     assert not limits.fits_t5(f"{text} A red circle moves.")
 
 
-def test_time_series_say_their_interval_and_free_says_nothing(
+def test_the_layout_time_has_the_interval_and_free_has_no_words(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
@@ -302,7 +300,7 @@ def test_time_series_say_their_interval_and_free_says_nothing(
     assert written(image) == "red ball bounces\n"
 
 
-def test_two_images_of_one_name_share_one_caption_and_one_question(tmp_path: Path) -> None:
+def test_two_images_with_one_name_share_one_caption(tmp_path: Path) -> None:
     make_grid(tmp_path / "vid1.jpg")
     make_grid(tmp_path / "vid1.png")
     model = Scripted({})
@@ -319,7 +317,7 @@ def test_a_caption_that_is_a_folder_fails_alone(tmp_path: Path) -> None:
     assert len(result.failed) == 1
 
 
-def test_progress_counts_every_grid_and_tells_the_rate(tmp_path: Path) -> None:
+def test_progress_counts_every_grid_and_shows_the_rate(tmp_path: Path) -> None:
     for k in range(3):
         make_grid(tmp_path / f"vid{k}.jpg")
     (tmp_path / "vid0.txt").write_text("there")

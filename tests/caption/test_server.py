@@ -1,4 +1,4 @@
-"""`server` against a server made by hand, on loopback, that does all that servers do wrong."""
+"""`server` against a test server on loopback that makes the mistakes of real servers."""
 
 import base64
 import io
@@ -153,7 +153,7 @@ def expected(number: int) -> str:
     return f"{OPENING} Clip {number} runs.\n"
 
 
-def test_a_request_is_what_openai_s_api_has(tmp_path: Path, server: Server) -> None:
+def test_a_request_has_the_format_of_the_openai_api(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 1)
     model = describer(server, key=KEY, max_tokens=77, request={"temperature": 0.2})
     result = caption([tmp_path], profile, describer=model)
@@ -179,7 +179,7 @@ def test_a_request_is_what_openai_s_api_has(tmp_path: Path, server: Server) -> N
     assert line["caption_prompt"] == text["text"]
 
 
-def test_frames_travel_one_by_one_and_the_newer_name_of_a_limit_is_taken(
+def test_frames_are_sent_one_by_one_and_max_completion_tokens_replaces_max_tokens(
     tmp_path: Path, server: Server
 ) -> None:
     profile = make_grids(tmp_path, 1, view="frames")
@@ -223,9 +223,7 @@ def misbehave(handler: Handler, number: int, attempt: int) -> None:
         handler.hang_up()
 
 
-def test_no_caption_is_lost_doubled_or_half_written_under_32_requests(
-    tmp_path: Path, server: Server
-) -> None:
+def test_32_concurrent_requests_with_faults_lose_no_caption(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 160)
     server.behave = misbehave
     model = describer(server, concurrency=32, timeout_seconds=1.5)
@@ -242,7 +240,7 @@ def test_no_caption_is_lost_doubled_or_half_written_under_32_requests(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_32_requests_are_on_their_way_at_once(tmp_path: Path, server: Server) -> None:
+def test_32_requests_run_at_the_same_time(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 64)
     together = threading.Barrier(32)  # nobody is answered before 32 have asked
 
@@ -256,7 +254,7 @@ def test_32_requests_are_on_their_way_at_once(tmp_path: Path, server: Server) ->
     assert server.most == 32
 
 
-def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
+def test_a_lasting_failure_is_one_grid_s_and_the_next_run_asks_again(
     tmp_path: Path, server: Server
 ) -> None:
     profile = make_grids(tmp_path, 8)
@@ -300,7 +298,7 @@ def test_what_stays_wrong_fails_alone_and_is_asked_again_by_the_next_run(
         (307, "", "has moved to http://other/v1"),
     ],
 )
-def test_what_is_wrong_for_all_ends_the_run_at_once(
+def test_a_failure_for_all_grids_ends_the_run_at_once(
     tmp_path: Path, server: Server, status: int, error: str, word: str
 ) -> None:
     profile = make_grids(tmp_path, 12)
@@ -323,7 +321,7 @@ def test_what_is_wrong_for_all_ends_the_run_at_once(
         assert expected(0).strip() in (tmp_path / "metadata.jsonl").read_text()
 
 
-def test_a_server_that_is_not_there_is_told_once(tmp_path: Path, server: Server) -> None:
+def test_a_missing_server_is_one_error(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 5)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -334,9 +332,7 @@ def test_a_server_that_is_not_there_is_told_once(tmp_path: Path, server: Server)
     assert not captions(tmp_path)
 
 
-def test_retry_after_holds_all_requests_for_as_long_as_it_says(
-    tmp_path: Path, server: Server
-) -> None:
+def test_retry_after_pauses_all_requests(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 12)
     moments: list[float] = []
 
@@ -353,7 +349,7 @@ def test_retry_after_holds_all_requests_for_as_long_as_it_says(
     assert moments[1] - moments[0] >= 1
 
 
-def test_a_rest_of_hours_is_not_waited_for(tmp_path: Path, server: Server) -> None:
+def test_a_pause_of_hours_ends_the_run(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 1)
     server.behave = lambda handler, *_: handler.reply(429, {}, Retry_After="7200")
     with pytest.raises(GridctlError, match=r"no request for 2\.0 hours"):
@@ -407,7 +403,7 @@ def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
     assert [json.loads(entry)["caption_model"] for entry in entries] == ["glm"] * 24
 
 
-def test_whatever_stops_a_run_nothing_more_is_asked(tmp_path: Path, server: Server) -> None:
+def test_a_stopped_run_sends_no_more_requests(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 40)
 
     def stop(done: int, total: int, text: str) -> None:
@@ -426,21 +422,19 @@ def test_whatever_stops_a_run_nothing_more_is_asked(tmp_path: Path, server: Serv
     assert len(server.requests) <= asked + 8  # those that were on their way
 
 
-def test_a_picture_is_encoded_once_however_often_it_is_sent(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gridctl.caption.question import Question
+def test_a_picture_is_encoded_once_however_often_it_is_sent(tmp_path: Path, server: Server) -> None:
+    profile = make_grids(tmp_path, 4)
 
-    profile = make_grids(tmp_path, 10)
-    encoded: list[Path] = []
-    encode = Question.encoded
-    monkeypatch.setattr(
-        Question, "encoded", lambda self: encoded.append(self.image) or encode(self)
-    )
-    server.behave = misbehave
-    caption([tmp_path], profile, describer=describer(server, timeout_seconds=1.5))
-    assert min(server.tries.values()) == 3
-    assert sorted(encoded) == sorted(tmp_path.glob("*.png"))
+    def behave(handler: Handler, number: int, attempt: int) -> None:
+        if attempt == 0:
+            (tmp_path / f"vid{number}.png").unlink()  # reading it again would fail
+            handler.reply(503, b"")
+        else:
+            handler.answer(f"Clip {number} runs.")
+
+    server.behave = behave
+    assert caption([tmp_path], profile, describer=describer(server)).failed == ()
+    assert captions(tmp_path) == {number: expected(number) for number in range(4)}
 
 
 def test_a_broken_image_costs_no_request(tmp_path: Path, server: Server) -> None:
@@ -462,7 +456,7 @@ def test_a_broken_image_costs_no_request(tmp_path: Path, server: Server) -> None
         ("http://[::1]:80/v1", "http://[::1]:80/v1"),
     ],
 )
-def test_an_address_is_said_in_several_ways(said: str, meant: str) -> None:
+def test_an_address_may_be_written_in_several_ways(said: str, meant: str) -> None:
     assert base_url(said) == meant
 
 
@@ -473,12 +467,12 @@ def test_an_address_is_said_in_several_ways(said: str, meant: str) -> None:
         "http://a..b/v1",
     ],
 )
-def test_what_is_no_address_is_refused(wrong: str) -> None:
+def test_a_wrong_address_is_an_error(wrong: str) -> None:
     with pytest.raises(UsageError, match="no address"):
         ServerDescriber(settings=CaptionSection(server=wrong or None), model="m")
 
 
-def test_the_key_shows_nowhere() -> None:
+def test_the_key_is_never_shown() -> None:
     assert KEY not in repr(
         ServerDescriber(settings=CaptionSection(server="http://h"), model="m", key=KEY)
     )
@@ -487,7 +481,7 @@ def test_the_key_shows_nowhere() -> None:
     assert KEY not in str(caught.value)
 
 
-def test_a_server_s_only_model_needs_no_name(server: Server) -> None:
+def test_the_only_model_of_a_server_needs_no_name(server: Server) -> None:
     assert only_model(server.url) == "glm"
     server.models = ["a", "b"]
     with pytest.raises(UsageError, match=r"2 models \(a, b\); choose one"):
@@ -667,7 +661,7 @@ def test_requests_that_all_fail_alike_end_the_run(tmp_path: Path, server: Server
     assert len(server.requests) < 20
 
 
-def test_failures_after_a_caption_are_each_grid_s_own(tmp_path: Path, server: Server) -> None:
+def test_failures_after_a_first_caption_do_not_end_the_run(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 20)
 
     def behave(handler: Handler, number: int, _: int) -> None:
@@ -708,7 +702,7 @@ def test_half_an_emoji_in_an_answer_does_not_end_the_run(tmp_path: Path, server:
     }
 
 
-def test_https_where_the_server_speaks_http_is_told_at_once(tmp_path: Path, server: Server) -> None:
+def test_https_to_an_http_server_ends_the_run_at_once(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 3)
     address = server.url.replace("http:", "https:")
     settings = CaptionSection(server=address)
@@ -720,7 +714,7 @@ def test_https_where_the_server_speaks_http_is_told_at_once(tmp_path: Path, serv
 
 
 @pytest.mark.parametrize("key", ["sk-a\nb", "sk-…", "sk-é"])
-def test_what_cannot_be_a_key_is_told_but_not_shown(
+def test_an_impossible_key_is_an_error_that_does_not_show_it(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)

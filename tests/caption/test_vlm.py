@@ -69,7 +69,7 @@ def test_every_view_in_half_precision(
 
 
 @pytest.mark.slow
-def test_what_is_no_such_model_is_one_line(
+def test_a_broken_model_is_one_error_line(
     glm: Path, coloured: Path, run_with_torchvision: Run
 ) -> None:
     for change in ("model.safetensors", "chat_template.jinja", "config.json"):
@@ -106,7 +106,7 @@ class ThinkingAloud:
         return "The first frame shows a dog. The next"
 
 
-def test_a_thought_that_the_template_begins_is_no_caption(coloured: Path) -> None:
+def test_a_thought_that_the_chat_template_begins_is_no_caption(coloured: Path) -> None:
     image = coloured / "vid0.png"
     outline = ThinkingAloud()
     model = VlmDescriber(
@@ -120,14 +120,14 @@ def test_a_thought_that_the_template_begins_is_no_caption(coloured: Path) -> Non
     assert not image.with_suffix(".txt").exists()
 
 
-def test_without_torchvision_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchvision_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     profile = load_profile(None, {"caption.backend": "vlm"}).profile
     with pytest.raises(UsageError, match=r"needs torchvision.*gridctl\[vlm\]"):
         open_describer(profile)
 
 
-def test_a_card_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     flags = {"caption.backend": "vlm", "memory.preset": "24gb"}
     with pytest.raises(UsageError, match="asks for a GPU"):

@@ -38,7 +38,7 @@ def gridctl(*arguments: str) -> int:
             return int(end.code or 0)
 
 
-def test_what_has_no_content_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grid_without_content_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert gridctl("caption", "vidgrid", "--json") == 3
     output = capsys.readouterr()
     assert json.loads(output.out)["written"] == ["vidgrid/red_ball.txt"]
@@ -62,7 +62,7 @@ def test_a_wrong_layout_ends_with_2() -> None:
     assert not list(Path("vidgrid").glob("*.txt"))
 
 
-def test_a_broken_image_does_not_take_the_rest_along(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_image_fails_alone(capsys: pytest.CaptureFixture[str]) -> None:
     Path("vidgrid/broken.jpg").write_bytes(b"no picture")
     assert gridctl("caption", "vidgrid", "--subject", "a ball", "--json") == 3
     output = capsys.readouterr()
@@ -84,7 +84,7 @@ def test_a_dry_run_shows_three_and_writes_none(capsys: pytest.CaptureFixture[str
     assert sorted(Path("vidgrid").iterdir()) == before
 
 
-def test_a_mapping_comes_from_a_file_and_tells_what_it_names_in_vain(
+def test_a_mapping_file_is_read_and_its_unused_names_are_noted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("map.toml").write_text('0001 = "a hen"\nred_bal = "oops"\n')
@@ -184,7 +184,7 @@ def test_wrong_flags_end_with_2_and_one_line(
     assert not list(Path("vidgrid").glob("*.txt"))
 
 
-def test_what_tiny_reads_is_counted_only_where_a_profile_chose_it(
+def test_the_limits_of_tiny_count_only_if_a_profile_chose_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     subject = "A red circle moves right on a black background. " * 20
