@@ -71,9 +71,9 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield temporary
 
 
-def write_text(path: Path, text: str, *, force: bool = True) -> None:
+def write_text(path: Path, text: str, *, force: bool = True, durable: bool = True) -> None:
     """Write UTF-8 text atomically."""
-    with atomic_file(path, force=force) as temporary:
+    with atomic_file(path, force=force, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.errors import GridctlError
 from gridctl.flux.length import text_limits
-from gridctl.media.captions import Captioned, find_faults
+from gridctl.media.captions import Captioned, caption_faults, equal_captions, layout_patterns
 from gridctl.media.dataset import caption_path, list_grids, read_caption
 from gridctl.media.grid_image import load_facts
 from gridctl.profile import Profile
@@ -49,23 +49,36 @@ def check(
 
 
 def check_images(
-    images: Sequence[Path], profile: Profile, *, progress: Progress = silent
+    images: Sequence[Path],
+    profile: Profile,
+    *,
+    known: Mapping[Path, Captioned] | None = None,
+    progress: Progress = silent,
 ) -> CheckResult:
-    """The same for grid images."""
+    """The same for grid images. Captions in `known` were just written, so they are
+    only compared.
+    """
+    patterns, limits = layout_patterns(profile.caption.layout), text_limits(profile)
     found: list[tuple[Path, str]] = []
     grids: list[Captioned] = []
     for done, image in enumerate(images):
         progress(done, len(images), image.name)
+        if known and image in known:
+            grids.append(known[image])
+            continue
         try:
             text, facts = read_caption(image), load_facts(image)
-            if text is None:
-                is_there = caption_path(image).exists()
-                found.append((image, "empty; write it." if is_there else "missing; write it."))
-            else:
-                grids.append(Captioned(image=image, text=text, facts=facts))
         except GridctlError as error:
             found.append((image, str(error)))
-    found += find_faults(grids, layout=profile.caption.layout, limits=text_limits(profile))
+            continue
+        if text is None:
+            is_there = caption_path(image).exists()
+            found.append((image, "empty; write it." if is_there else "missing; write it."))
+            continue
+        grid = Captioned(image=image, text=text, facts=facts)
+        found += [(image, fault) for fault in caption_faults(grid, patterns, limits)]
+        grids.append(Captioned(image=image, text=text, source=grid.clip))  # facts take memory
+    found += equal_captions(grids, layout=profile.caption.layout)
     place = {image: index for index, image in enumerate(images)}
     return CheckResult(
         grids=len(images),

@@ -88,10 +88,14 @@ class ContentSource:
 
     def keys_of(self, image: Path, facts: Facts) -> set[str]:
         """The mapping's keys that name this grid."""
+        if not self.mapping:
+            return set()
         keys = {self._lookup(name) for name in _names(image, facts)}
         return {key for key in (*keys, self._key_of(image, facts)) if key is not None}
 
     def _key_of(self, image: Path, facts: Facts) -> str | None:
+        if not self.mapping:
+            return None
         found = (self._lookup(name) for name in _names(image, facts))
         return next(
             (key for key in found if key is not None), self._tails.get(_normal(facts.source))

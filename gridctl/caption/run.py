@@ -18,6 +18,7 @@ from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
 from gridctl.flux.length import TextLimits, text_limits
 from gridctl.media.batch import BatchResult, Failure
+from gridctl.media.captions import Captioned
 from gridctl.media.dataset import caption_path, list_grids, read_caption, write_metadata
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts
@@ -92,6 +93,7 @@ def caption(
         todo = todo[:PREVIEWS]
     progress = progress or silent
     written: list[Path] = []
+    known: dict[Path, Captioned] = {}
     previews: list[Preview] = []
     already = len(captioner.skipped) + len(captioner.failed)
     writer = describer or TemplateDescriber(captioner.source)
@@ -113,7 +115,12 @@ def caption(
                     if isinstance(reply, Reply) and reply.origin:
                         made_by["caption_content"] = reply.origin
                     note_provenance(question.image, text, made_by)
-                    write_text(caption_path(question.image), text + "\n")
+                    # Existing words can be taken again; an answer of a model cost something.
+                    durable = describer is not None
+                    write_text(caption_path(question.image), text + "\n", durable=durable)
+                    known[question.image] = Captioned(
+                        image=question.image, text=text, source=question.facts.source
+                    )
                     written.append(caption_path(question.image))
                 failed, skipped = len(captioner.failed), len(captioner.skipped)
                 done = len(written) + len(previews) + failed + skipped
@@ -127,7 +134,7 @@ def caption(
     if not dry_run:
         there = {*written, *captioner.skipped}
         captioned = [image for path, image in images.items() if path in there]
-        found = check_images(captioned, profile).findings
+        found = check_images(captioned, profile, known=known).findings
         notes += [f"{finding.path}: {finding.fault}".rstrip(".") for finding in found]
     place = {target: index for index, target in enumerate(images)}
     return CaptionResult(

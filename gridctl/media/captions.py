@@ -32,14 +32,16 @@ _FEW_WORDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """A grid image with the text of its caption file, and its facts if it has any.
+    """A grid image with the text of its caption file, and its facts if they are known.
 
-    A caption file may hold several captions, one per line.
+    A caption file may hold several captions, one per line. `source` names the clip if there
+    are no facts.
     """
 
     image: Path
     text: str
-    facts: Facts | None
+    facts: Facts | None = None
+    source: str | None = None
 
     @property
     def captions(self) -> list[str]:
@@ -48,7 +50,7 @@ class Captioned:
     @property
     def clip(self) -> str:
         """What tells its clip from others."""
-        return self.facts.source if self.facts else str(self.image)
+        return self.facts.source if self.facts else self.source or str(self.image)
 
 
 def layout_patterns(layout: str) -> dict[str, re.Pattern[str]]:
@@ -87,12 +89,16 @@ def find_faults(
     """
     patterns = layout_patterns(layout)
     found = [
-        (grid.image, fault)
-        for grid in grids
-        for text in grid.captions
-        for fault in _faults(text, grid.facts, patterns, limits)
+        (grid.image, fault) for grid in grids for fault in caption_faults(grid, patterns, limits)
     ]
-    return found + _equal_captions(grids, layout)
+    return found + equal_captions(grids, layout=layout)
+
+
+def caption_faults(
+    grid: Captioned, patterns: Mapping[str, re.Pattern[str]], limits: Limits
+) -> list[str]:
+    """The faults of one grid's captions; `patterns` is from `layout_patterns`."""
+    return [f for text in grid.captions for f in _faults(text, grid.facts, patterns, limits)]
 
 
 def refuse_useless_captions(grids: Sequence[Captioned], *, layout: str) -> None:
@@ -163,7 +169,7 @@ def _faults(
     return faults
 
 
-def _equal_captions(grids: Sequence[Captioned], layout: str) -> list[tuple[Path, str]]:
+def equal_captions(grids: Sequence[Captioned], *, layout: str) -> list[tuple[Path, str]]:
     """Captions that different clips share, unless somebody chose them."""
     if accident := same_by_accident(grids, layout=layout):
         return [(grids[0].image, f"{accident}; write what differs.")]
