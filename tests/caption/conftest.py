@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
 from gridctl.profile import Profile, load_profile
+from tests.caption.fake_server import Server
 
 GLM = Path(__file__).parent / "glm"
 COLOURS = ((220, 20, 20), (20, 20, 220))
@@ -84,3 +86,14 @@ def coloured(tmp_path: Path) -> Path:
         )
         save_grid(picture.astype(np.uint8), folder / f"vid{number}.png", facts)
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
