@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.files import refuse_overwrite
@@ -16,6 +19,7 @@ from gridctl.media.dataset import list_grids
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts, load_grid, split
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
+from gridctl.media.making import making_text, read_making
 from gridctl.media.seams import find_cells
 from gridctl.media.write import ClipFormat, check_codec, clip_format, clip_suffix, write_clip
 from gridctl.profile import Profile
@@ -55,8 +59,9 @@ def unpack(
 
     Grids that pack made from one clip become one clip again: in order, and frames that they
     share come once. A single clip is written to `output` if that is named like a clip.
-    Otherwise clips go into the folder `output`, under their grids' names, and existing ones
-    are skipped.
+    Otherwise clips go into the folder `output`, under their grids' names. A clip that was made
+    from the same grids with the same settings is skipped. Another one is not overwritten without
+    `force`.
 
     `profile` says how clips are written (`[unpack]`), and what grid an image without facts has
     (those keys of `[grid]` that it sets). `detect` guesses the rows and columns of such images
@@ -80,7 +85,8 @@ def unpack(
             progress(done, len(clips), clip.grids[0].path.name)
         target = Path(clip.target)
         try:
-            if not clip.is_named and target.exists() and not force:
+            making = _making(clip, profile, detect=detect)
+            if not force and read_making(target) == json.loads(making):
                 skipped.append(target)
                 continue
             refuse_overwrite(target, force=force)
@@ -92,6 +98,7 @@ def unpack(
                 codec=settings.codec,
                 crf=settings.crf,
                 force=force,
+                making=making,
             )
             written.append(target)
         except GridctlError as error:
@@ -101,6 +108,23 @@ def unpack(
     return BatchResult(
         written=tuple(written), skipped=tuple(skipped), failed=tuple(failed), notes=tuple(notes)
     )
+
+
+def _making(clip: OutputClip, profile: Profile, *, detect: bool) -> str:
+    """The record of what a clip is made from. The grids stand in it by their content."""
+    settings: dict[str, Any] = {**profile.unpack.model_dump(exclude={"format"}), "detect": detect}
+    if any(grid.facts is None for grid in clip.grids):
+        settings["grid"] = profile.grid.model_dump(exclude={"cell"}, exclude_unset=True)
+    hashes = [hashlib.sha256(_content(grid.path)).hexdigest() for grid in clip.grids]
+    kind = clip_format(clip.target, profile.unpack.format)
+    return making_text({"command": "unpack", "format": kind, "grids": hashes, "settings": settings})
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # reading it as an image says what is wrong
 
 
 def plan_clips(

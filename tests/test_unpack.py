@@ -10,7 +10,7 @@ from PIL import Image
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
-from gridctl.media.grid_image import compose, save_grid
+from gridctl.media.grid_image import compose, load_facts, save_grid
 from gridctl.media.images import natural_key
 from gridctl.pack import pack
 from gridctl.unpack import unpack
@@ -33,7 +33,7 @@ def make_grid(path: Path, num_frames: int = 6, fps: float = 5.0) -> Path:
 
 
 def read_folder(folder: Path) -> np.ndarray:
-    files = sorted(folder.iterdir(), key=natural_key)
+    files = sorted(folder.glob("frame_*"), key=natural_key)
     return np.stack([np.asarray(Image.open(file)) for file in files])
 
 
@@ -98,6 +98,28 @@ def test_a_folder_of_grids_becomes_a_folder_of_clips(tmp_path: Path, format, nam
     assert sorted(path.relative_to(output).as_posix() for path in result.written) == names
     assert all(path.exists() for path in result.written)
     assert len(unpack([tmp_path / "vidgrid"], output, profile).skipped) == 2
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.apng", "a.webp", "a"])
+def test_a_clip_that_is_there_is_skipped_only_if_it_was_made_from_the_same(
+    name: str, tmp_path: Path
+) -> None:
+    grid = make_grid(tmp_path / "vid1.png")
+    output = tmp_path / "out" / name
+    assert unpack([grid], output).written == (output,)
+    assert unpack([grid], output).skipped == (output,)
+
+    slower = unpack_profile(fps=3.0)
+    (failure,) = unpack([grid], output, slower).failed
+    assert "exists and is not overwritten" in failure.reason
+    assert unpack([grid], output, slower, force=True).written == (output,)
+
+    facts = load_facts(grid)
+    assert facts is not None
+    save_grid(
+        np.asarray(Image.open(grid))[::-1], grid, facts, force=True
+    )  # another picture of the same name
+    assert len(unpack([grid], output, slower).failed) == 1
 
 
 def test_one_bad_grid_does_not_stop_the_others(tmp_path: Path) -> None:

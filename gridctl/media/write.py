@@ -20,6 +20,7 @@ from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
 from gridctl.media.held_frames import split_gif, split_webp
 from gridctl.media.images import Frames, Picture
+from gridctl.media.making import FOLDER_FILE, add_making
 
 ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
 
@@ -85,13 +86,15 @@ def write_clip(
     codec: str | None = None,
     crf: int | None = None,
     force: bool = False,
+    making: str | None = None,
 ) -> None:
     """Write frames, each (H, W, 3) uint8, to be played at `fps`. The file is whole or absent.
 
     By default MP4 is H.264 yuv420p, which plays everywhere, and near-lossless. An odd side
     repeats its last pixel. WebP, APNG and PNG frames are lossless. Videos and folders read a
     generator of frames one at a time, so a long clip needs no more memory than a short one.
-    `format` overrides the suffix, and chooses PNG or JPEG for a folder.
+    `format` overrides the suffix, and chooses PNG or JPEG for a folder. `making` is a record of
+    how the clip was made (`making_text`), which the file carries.
 
     Raises UsageError for an unknown suffix, codec or frame rate. Raises InputError if `path`
     exists and `force` is not given, or if it cannot be written.
@@ -104,12 +107,16 @@ def write_clip(
         refuse_to_lose(path)
         with atomic_folder(path, force=force) as folder:
             _write_frames(frames, folder, "png" if kind == "frames" else "jpg")
+            if making:
+                add_making(folder, making)
         return
     with atomic_file(path, force=force) as temporary:
         if kind in ("mp4", "webm"):
-            _write_video(frames, temporary, fps, kind, encoder, quality)
+            _write_video(frames, temporary, fps, kind, encoder, quality, making)
         else:
             _write_animation(frames, temporary, fps, kind)
+            if making:
+                add_making(temporary, making)
 
 
 def check_fps(fps: float) -> None:
@@ -120,7 +127,8 @@ def check_fps(fps: float) -> None:
 
 def refuse_to_lose(folder: Path) -> None:
     """Raise InputError for a folder with other files than frames, which would be lost."""
-    others = [p for p in folder.glob("*") if not re.fullmatch(r"frame_\d+\.(png|jpg)", p.name)]
+    ours = rf"frame_\d+\.(png|jpg)|{re.escape(FOLDER_FILE)}"
+    others = [path for path in folder.glob("*") if not re.fullmatch(ours, path.name)]
     if folder.is_dir() and others:
         raise InputError(
             f"{folder} holds other files than frames, such as {others[0].name}, and is not "
@@ -129,13 +137,21 @@ def refuse_to_lose(folder: Path) -> None:
 
 
 def _write_video(
-    frames: Iterable[Picture], path: Path, fps: float, kind: str, encoder: str, quality: int
+    frames: Iterable[Picture],
+    path: Path,
+    fps: float,
+    kind: str,
+    encoder: str,
+    quality: int,
+    making: str | None,
 ) -> None:
     options = {"movflags": "+faststart"} if kind == "mp4" else {}  # plays while it downloads
     pictures = iter(frames)
     first = _even(next(pictures))
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints to stderr; errors only
     with av.open(f"file:{path}", "w", format=kind, options=options) as container:
+        if making:
+            container.metadata["comment"] = making
         try:
             stream = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(10_010))
         except (FFmpegError, ValueError) as error:
