@@ -4,7 +4,7 @@ A task (`gridctl.generate.tasks`) prepares a `Drawing`, without loading a model.
 it out.
 """
 
-from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.drawing import Drawing, Request, Shot, combine
 from gridctl.generate.run import GenerateResult, draw, render
 
-__all__ = ["Drawing", "GenerateResult", "Request", "Shot", "draw", "render"]
+__all__ = ["Drawing", "GenerateResult", "Request", "Shot", "combine", "draw", "render"]

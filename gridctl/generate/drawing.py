@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,3 +82,23 @@ class Drawing:
         for shot in self.shots:
             lines += [f"prompt   {shot.prompt}", f"output   {shot.output} (seed {shot.seed})"]
         return "\n".join(lines)
+
+
+def combine(drawings: Sequence[Drawing]) -> Drawing:
+    """Drawings of one task with one model as a single one, so that it is loaded once.
+
+    They differ in their shots, references and prompts only.
+    """
+    makes = [(drawing.shots, drawing.make) for drawing in drawings]
+
+    def make(studio: Studio, shot: Shot) -> Frames:
+        return next(own for shots, own in makes if any(shot is one for one in shots))(studio, shot)
+
+    return replace(
+        drawings[0],
+        shots=tuple(shot for drawing in drawings for shot in drawing.shots),
+        make=make,
+        many=True,
+        prompts=tuple(prompt for drawing in drawings for prompt in drawing.prompts),
+        notes=tuple(dict.fromkeys(note for drawing in drawings for note in drawing.notes)),
+    )

@@ -37,11 +37,36 @@ def test_true_renders_are_all_right_and_those_of_other_prompts_are_not(
         assert not judge_take(case, drawn(case, other.scene), seed=0).right["all"]
 
 
+@pytest.mark.parametrize("part", ["i2v", "interpolate", "multiview", "edit", "restore"])
+def test_a_perfect_drawing_scores_in_full(part: Any) -> None:
+    for case in make_cases(part, COUNT, 0):
+        take = judge_take(case, case.truth(24, (64, 64)), seed=0)
+        assert all(take.right.values())
+        for what, (drawn, true) in take.measures.items():
+            if what.startswith("jump"):
+                assert drawn == true
+            else:  # nothing is left of what was to go
+                assert drawn < 0.5 * true
+
+
+@pytest.mark.parametrize("part", ["edit", "restore"])
+def test_a_clip_that_comes_back_as_it_was_has_changed_nothing(part: Any) -> None:
+    for case in make_cases(part, COUNT, 0):
+        take = judge_take(case, case.given(24, (64, 64)), seed=0)
+        if part == "edit":
+            changed, kept = take.right.values()
+            assert (changed, kept) == (False, True)
+        else:
+            (pair,) = take.measures.values()
+            assert pair[0] == pair[1] > 10
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_no_prompt_is_of_what_training_saw(part: Any) -> None:
     cases = make_cases(part, 20, 5)
-    assert all(is_held_out(case.scene) for case in cases)
-    assert {case.scene.kind for case in cases} == {"solid" if part == "turn" else "shape"}
+    assert all(is_held_out(case.source or case.scene) for case in cases)
+    kind = "solid" if part in ("turn", "multiview") else "shape"
+    assert {case.scene.kind for case in cases} == {kind}
     assert len({case.prompt for case in cases}) > 15
     assert make_cases(part, 4, 5) == cases[:4]
 
@@ -65,7 +90,8 @@ def test_the_real_path_leaves_a_report_with_pictures(
     for score in result.scores:
         mine = [take for take in takes if take["part"] == score.part]
         assert len(mine) == len({take["prompt"] for take in mine}) == 2
-        assert sum(take["right"][score.what] for take in mine) == score.right
+        asked = [take["right"][score.what] for take in mine if score.what in take["right"]]
+        assert (sum(asked), len(asked)) == (score.right, score.count)
         assert all("color" in take["read"] for take in mine)
     sheet = Image.open(folder / "t2v-first.png")
     assert sheet.height == 2 * (32 + 2)

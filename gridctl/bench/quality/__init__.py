@@ -1,0 +1,23 @@
+"""How good generation is: clips and pictures of the toy world, scored by its judge.
+
+Prompts describe combinations that training never saw, in random wordings. A combination has a
+motion or a turn, so what single images show of one is not new. Everything is a function of
+generate.seed.
+"""
+
+from gridctl.bench.quality.cases import PARTS, Case, Part, make_cases
+from gridctl.bench.quality.run import QualityBench, bench_quality, quality_data
+from gridctl.bench.quality.score import Score, Take, judge_take
+
+__all__ = [
+    "PARTS",
+    "Case",
+    "Part",
+    "QualityBench",
+    "Score",
+    "Take",
+    "bench_quality",
+    "judge_take",
+    "make_cases",
+    "quality_data",
+]
