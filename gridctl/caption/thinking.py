@@ -58,6 +58,7 @@ _LONE_ENDS = tuple(
     re.compile(rf"\A.*(?:{end})", _FLAGS)
     for end in (*(end for _, end in _MARKS[:7]), r"\[BEGIN FINAL RESPONSE\]")
 )
+_OPEN_AT_END = tuple(re.compile(rf"(?:{start})\s*\Z", _FLAGS) for start, _ in _MARKS)
 _EMPTY_THOUGHT = re.compile(r"\A\s*thought\s*\n")  # Gemma 4 with thinking switched off
 _ANSWER = re.compile(
     r"<(answer|response|output|conclusion|final_answer|final)>(.*?)(?:</\1>|\Z)"
@@ -86,3 +87,12 @@ def without_thoughts(text: str) -> Answer:
     inside = [found[2] or found[3] or "" for found in _ANSWER.finditer(answer)]
     spoken = [part for part in inside if part.strip()]
     return Answer(text=spoken[-1] if spoken else answer, still_thinking=bool(unclosed))
+
+
+def open_thought(prompt: str) -> str:
+    """The mark with which `prompt` ends, if it is the start of a thought; else nothing.
+
+    Some chat templates start the thought themselves, so the answer has only its end.
+    """
+    found = (start.search(prompt) for start in _OPEN_AT_END)
+    return next((match[0] for match in found if match), "")

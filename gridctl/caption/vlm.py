@@ -12,6 +12,7 @@ import torch
 
 from gridctl.caption.clean import shorten
 from gridctl.caption.question import Answers, Question, Reply
+from gridctl.caption.thinking import open_thought
 from gridctl.errors import GridctlError, UsageError
 from gridctl.flux.quantization import quantization_config
 from gridctl.machine.devices import pick_device, pick_dtype
@@ -79,11 +80,14 @@ class VlmDescriber:
             **inputs, max_new_tokens=limit, do_sample=False, temperature=None, top_p=None
         )
         ends = _end_tokens(self.network)
-        # Some chat templates begin the answer with a thinking mark, which is not in the output.
-        begun = "<think>" if texts[0].rstrip().endswith("<think>") else ""
+        begun = open_thought(texts[0])
+        # Not skip_special_tokens: in some models the marks of a thought are special tokens.
+        padding = {tokenizer.pad_token, tokenizer.eos_token} - {None}
         replies = []
         for row in output[:, inputs["input_ids"].shape[1] :].tolist():
-            text = begun + self.processor.decode(row, skip_special_tokens=True)
+            text = begun + self.processor.decode(row, skip_special_tokens=False)
+            for token in padding:
+                text = text.replace(token, " ")
             finished = len(row) < limit or bool(ends & set(row))
             replies.append(Reply(text=text, finished=finished))
         return replies

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridctl.caption.clean import clean_answer, cut, sentences, shorten
+from gridctl.caption.thinking import open_thought
 from gridctl.errors import GridctlError
 
 DOG = "A brown dog runs to the right. It jumps over a log."
@@ -103,6 +104,21 @@ def test_thoughts_are_removed_whatever_their_marks(answer: str) -> None:
 def test_a_thought_without_an_answer_is_an_error(start: str) -> None:
     with pytest.raises(GridctlError, match="still thinking"):
         clean_answer(start + THOUGHT, finished=False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mark"),
+    [
+        ("<|user|>What? <think>\n", "<think>\n"),
+        ("What?◁think▷", "◁think▷"),
+        ("What?<seed:think>", "<seed:think>"),
+        ("<|turn>model\n<|channel>thought\n", "<|channel>thought\n"),
+        ("<think></think>What?", ""),
+        ("Think. [thinking]", ""),
+    ],
+)
+def test_a_prompt_that_opens_a_thought_is_recognised(prompt: str, mark: str) -> None:
+    assert open_thought(prompt) == mark
 
 
 def test_half_an_emoji_is_dropped_and_two_halves_are_joined() -> None:

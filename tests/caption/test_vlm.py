@@ -89,7 +89,9 @@ def test_a_broken_model_is_one_error_line(
 class ThinkingAloud:
     """A processor whose template begins the answer with a thought, and its model, in outline."""
 
-    tokenizer = SimpleNamespace(padding_side="right", bos_token=None)
+    tokenizer = SimpleNamespace(
+        padding_side="right", bos_token=None, pad_token=None, eos_token="<eos>"
+    )
     generation_config = SimpleNamespace(eos_token_id=0)
     device, dtype = "cpu", torch.float32
 
