@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench gpu-check clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack
 	$(BIN)/gridctl bench caption
 	$(BIN)/gridctl bench startup
+
+gpu-check: .venv/.installed ## every memory preset on this machine's GPU: 8 minutes, 60 GB of RAM disk
+	$(BIN)/gridctl bench gpu -o build/gpu-check
 
 clean: ## remove the environment and the demo
 	rm -rf .venv demo build *.egg-info

@@ -35,7 +35,9 @@ ARROWS = {
     "toyworld": FOUNDATION | {"media", "toyworld.weights", "toyworld.words"},
     "toyworld.pretrain": FOUNDATION
     | {"media", "flux", "toyworld", "train.checkpoint", "toyworld.words"},
-    "bench": FOUNDATION | {"media", "flux", "toyworld", "toyworld.words"} | VERBS,
+    "bench": FOUNDATION
+    | {"media", "flux", "toyworld", "toyworld.weights", "toyworld.words"}
+    | VERBS,
     "cli": FOUNDATION | {"media", "bench", "toyworld.words"} | VERBS,
     "__main__": {"cli", "errors"},
     "__init__": set(),

@@ -126,12 +126,15 @@ def add_lora(transformer: Any, *, rank: int, alpha: float, seed: int) -> list[to
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
+    from gridctl.flux.lora_layers import fuse_lora
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # A starts at random, B at zero
         transformer.add_adapter(
             LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS), adapter_name=_NAME
         )
     cast_training_params(transformer, torch.float32)
+    fuse_lora(transformer, _NAME)
     return [parameter for parameter in transformer.parameters() if parameter.requires_grad]
 
 

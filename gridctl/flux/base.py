@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 
-from gridctl.errors import UsageError
 from gridctl.flux.hub import file_hash, find_base, loading
-from gridctl.flux.quantization import quantization_config
+from gridctl.flux.quantization import quantization_config, transformer_quantization
 from gridctl.flux.quiet import quiet_libraries
 from gridctl.flux.text import TextEncoders
 from gridctl.machine.devices import pick_device, pick_dtype
@@ -37,6 +36,7 @@ class BaseModel:
     dtype: torch.dtype
     quantize: str
     offload: str
+    text_quantize: str = "none"
 
     @cached_property
     def transformer_config(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class BaseModel:
                 clip_tokenizer=CLIPTokenizer.from_pretrained(self.folder / "tokenizer"),
                 clip=self._encoder(CLIPTextModel, "text_encoder"),
                 t5_tokenizer=t5_tokenizer,
-                t5=self._encoder(T5EncoderModel, "text_encoder_2"),
+                t5=self._encoder(T5EncoderModel, "text_encoder_2", self.text_quantize),
                 text_tokens=text_tokens or min(512, t5_tokenizer.model_max_length),
             )
         yield encoders
@@ -89,37 +89,30 @@ class BaseModel:
     def load_transformer(self, *, training: bool = False) -> Any:
         """The transformer, frozen, on its device, quantised and offloaded as the profile says.
 
-        Raises UsageError for offloading in training: the layers' copies in main memory would
-        overwrite the trained weights.
+        In training, nothing is offloaded: the layers' copies in main memory would overwrite the
+        trained weights.
         """
         from diffusers import FluxTransformer2DModel
 
-        if training and self.offload == "group":
-            raise UsageError(
-                'memory.offload = "group" is for generating only; train with "none", and '
-                'a quantised base (memory.quantize = "nf4") where memory is short.'
-            )
+        offloaded = self.offload == "group" and self.device.type != "cpu" and not training
         options: dict[str, Any] = {"torch_dtype": self.dtype, "use_safetensors": True}
         if self.quantize != "none":
-            from diffusers import BitsAndBytesConfig
-
-            options["quantization_config"] = quantization_config(
-                BitsAndBytesConfig, self.quantize, self.dtype
-            )
+            options["quantization_config"] = transformer_quantization(self.quantize, self.dtype)
+        if not offloaded:
+            options["device_map"] = {"": self.device}  # no second copy in main memory
         with loading(self.name):
             transformer = FluxTransformer2DModel.from_pretrained(
                 self.folder / "transformer", **options
             )
         transformer.requires_grad_(False)
-        if self.offload == "group" and self.device.type != "cpu":
+        if offloaded:
             transformer.enable_group_offload(
                 onload_device=self.device,
                 offload_device=torch.device("cpu"),
                 offload_type="leaf_level",
                 use_stream=True,
             )
-            return transformer
-        return transformer.to(self.device) if self.quantize == "none" else transformer
+        return transformer
 
     def fingerprint(self, *parts: str) -> str:
         """A hash of all files in these sub-folders."""
@@ -135,11 +128,18 @@ class BaseModel:
             config = json.loads((self.folder / name).read_text(encoding="utf-8"))
         return dict(config)
 
-    def _encoder(self, model_class: Any, part: str) -> Any:
+    def _encoder(self, model_class: Any, part: str, quantize: str = "none") -> Any:
+        options: dict[str, Any] = {"dtype": self.dtype, "use_safetensors": True}
+        if quantize != "none":
+            from transformers import BitsAndBytesConfig
+
+            options["quantization_config"] = quantization_config(
+                BitsAndBytesConfig, quantize, self.dtype
+            )
         model = model_class.from_pretrained(
-            self.folder / part, dtype=self.dtype, use_safetensors=True
+            self.folder / part, device_map={"": self.device}, **options
         )
-        return model.to(self.device).eval().requires_grad_(False)
+        return model.eval().requires_grad_(False)
 
     def _free(self) -> None:
         if self.device.type == "cuda":
@@ -161,4 +161,5 @@ def open_base(profile: Profile) -> BaseModel:
         dtype=pick_dtype(profile.model.dtype, device),
         quantize=memory.quantize,
         offload=memory.offload,
+        text_quantize=profile.model.text_quantize,
     )

@@ -8,8 +8,9 @@ import warnings
 
 def quiet_libraries() -> None:
     """Silence them for this process; their errors are raised as well and reach the user."""
-    # It warns where it is merely installed: PEFT imports it for every LoRA.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # They warn where they are merely installed: PEFT imports them for every LoRA.
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # before diffusers imports more of transformers

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gridctl.errors import UsageError
+from gridctl.flux.attention import attention_kernel
 from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.flow import add_noise, default_mu, euler_step, guide, renoise, schedule
 from gridctl.flux.latents import join_cells, predict_velocity
@@ -44,6 +45,7 @@ class Sampling:
     average_max_sigma: float = 0.0
     keep_clean: bool = False
     resample: int = 1
+    attention: str = "auto"
 
     @property
     def num_steps(self) -> int:
@@ -88,13 +90,14 @@ class Denoiser:
         return guide(predicted, self._predict(latents, sigma, self.empty), scale)
 
     def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning) -> Tensor:
-        return predict_velocity(
-            self.transformer,
-            latents,
-            sigma=torch.full((1,), sigma, device=latents.device),
-            prompt=prompt,
-            guidance=self.sampling.guidance,
-        )
+        with attention_kernel(self.sampling.attention, training=False):
+            return predict_velocity(
+                self.transformer,
+                latents,
+                sigma=torch.full((1,), sigma, device=latents.device),
+                prompt=prompt,
+                guidance=self.sampling.guidance,
+            )
 
 
 def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:

@@ -165,7 +165,7 @@ def open_studio(
             transformer=transformer,
             vae=vae,
             prompts=encoded,
-            sampling=replace(sampling, keep_clean=keep_clean),
+            sampling=replace(sampling, keep_clean=keep_clean, attention=profile.model.attention),
             settings=profile.generate,
             memory=profile.memory,
             on_step=on_step,

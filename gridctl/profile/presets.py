@@ -1,67 +1,34 @@
-"""Memory presets: the knobs of [memory] by the memory of the card.
+"""Memory presets: values of [memory] for the memory of a card.
 
 FLUX.1's transformer has 11.9 billion weights: 23.8 GB in bfloat16, 6.7 GB in nf4. T5 adds
-9.5 GB while prompts are encoded. A quantised base is therefore the only way below 48 GB,
-and gradient checkpointing is what lets a grid of 6,144 tokens train at all.
+9.5 GB while prompts are encoded. Below 48 GB the base must therefore be quantised, and a grid of
+6,144 tokens trains only with gradient checkpointing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+_CPU: Mapping[str, object] = {
+    "device": "cpu",
+    "quantize": "none",
+    "offload": "none",
+    "gradient_checkpointing": False,
+    "checkpointed_share": 1.0,
+    "offload_activations": False,
+    "optimizer": "adamw",
+    "encode_batch": 8,
+    "decode_batch": 8,
+}
+_GPU = {**_CPU, "device": "cuda", "gradient_checkpointing": True, "optimizer": "adamw8bit"}
+_NF4 = {**_GPU, "quantize": "nf4"}
+
 PRESETS: dict[str, dict[str, object]] = {
-    "cpu": {
-        "device": "cpu",
-        "quantize": "none",
-        "offload": "none",
-        "gradient_checkpointing": False,
-        "optimizer": "adamw",
-        "encode_batch": 8,
-        "decode_batch": 8,
-    },
-    # Nothing but the layer at work lies on the card; slow, and for generating.
-    "12gb": {
-        "device": "cuda",
-        "quantize": "nf4",
-        "offload": "group",
-        "gradient_checkpointing": True,
-        "optimizer": "adamw8bit",
-        "encode_batch": 1,
-        "decode_batch": 1,
-    },
-    "16gb": {
-        "device": "cuda",
-        "quantize": "nf4",
-        "offload": "none",
-        "gradient_checkpointing": True,
-        "optimizer": "adamw8bit",
-        "encode_batch": 4,
-        "decode_batch": 4,
-    },
-    "24gb": {
-        "device": "cuda",
-        "quantize": "nf4",
-        "offload": "none",
-        "gradient_checkpointing": True,
-        "optimizer": "adamw8bit",
-        "encode_batch": 8,
-        "decode_batch": 8,
-    },
+    "cpu": {**_CPU},
+    "12gb": {**_NF4, "offload_activations": True, "encode_batch": 4, "decode_batch": 2},
+    "16gb": {**_NF4, "encode_batch": 4, "decode_batch": 4},
+    "24gb": {**_NF4},
     # The base fits unquantised if the text encoders leave the card before it comes.
-    "48gb": {
-        "device": "cuda",
-        "quantize": "none",
-        "offload": "none",
-        "gradient_checkpointing": True,
-        "optimizer": "adamw8bit",
-        "encode_batch": 24,
-        "decode_batch": 24,
-    },
-    "80gb": {
-        "device": "cuda",
-        "quantize": "none",
-        "offload": "none",
-        "gradient_checkpointing": True,
-        "optimizer": "adamw8bit",
-        "encode_batch": 24,
-        "decode_batch": 24,
-    },
+    "48gb": {**_GPU, "encode_batch": 24, "decode_batch": 24},
+    "80gb": {**_GPU, "checkpointed_share": 0.4, "encode_batch": 24, "decode_batch": 24},
 }

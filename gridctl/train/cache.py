@@ -49,7 +49,7 @@ class Cache:
         return cls(
             folder=cache_folder(),
             vae_hash=base.fingerprint("vae"),
-            text_hash=f"{text} {text_tokens} {base.dtype}",
+            text_hash=f"{text} {text_tokens} {base.dtype}{_quantised(base)}",
         )
 
     def latents(self, sample: Sample, grid: Grid) -> Tensor:
@@ -84,6 +84,10 @@ class Cache:
     def _path(self, kind: str, content: str) -> Path:
         name = hashlib.sha256(content.encode()).hexdigest()
         return self.folder / kind / name[:2] / f"{name}.safetensors"
+
+
+def _quantised(base: BaseModel) -> str:
+    return "" if base.text_quantize == "none" else f" {base.text_quantize}"
 
 
 @dataclass(frozen=True, kw_only=True)

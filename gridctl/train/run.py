@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gridctl.errors import InputError, counted
+from gridctl.flux.attention import attention_kernel
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.lock import run_lock
@@ -123,7 +124,8 @@ def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
     meter, explosion = Meter(), _Explosion()
     began, saved = time.monotonic(), start > 0
     progress(start, total, "first step")
-    with _stop_on_signal() as stopped:
+    kernel = attention_kernel(run.profile.model.attention, training=True)
+    with kernel, _stop_on_signal() as stopped:
         for step in range(start, total):
             taken = take_step(run, step)
             done = step + 1

@@ -15,6 +15,7 @@ from gridctl.files import refuse_overwrite
 from gridctl.flux.adapter import AdapterFacts, add_lora, check_start, lora_tensors, start_lora
 from gridctl.flux.base import BaseModel, open_base
 from gridctl.flux.flow import default_mu
+from gridctl.flux.recompute import recompute_blocks
 from gridctl.flux.text import words_new_to_built_in
 from gridctl.geometry import Grid
 from gridctl.machine.devices import has_fast_bfloat16
@@ -215,8 +216,9 @@ def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
     profile, settings = setup.profile, setup.profile.train
     progress(0, 1, "loading the transformer")
     transformer = setup.base.load_transformer(training=True)
-    if profile.memory.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
+    memory = profile.memory
+    if memory.gradient_checkpointing:
+        recompute_blocks(transformer, memory.checkpointed_share, offload=memory.offload_activations)
     parameters = add_lora(
         transformer, rank=settings.rank, alpha=_alpha(settings), seed=settings.seed
     )

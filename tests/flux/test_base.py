@@ -3,7 +3,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,6 @@ def test_weights_that_are_a_pickle_are_not_loaded(copy: Path, make_profile: Make
         pass
     with pytest.raises(InputError, match="cannot be loaded"), model.text_encoders():
         pass
-
-
-def test_offload_is_not_for_training(base: Any) -> None:
-    with pytest.raises(UsageError, match="generating only"):
-        replace(base, offload="group").load_transformer(training=True)
 
 
 def test_a_gpu_that_is_not_there(make_profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,250 @@
+"""The check: a random base, then every preset's jobs, as many at once as the card holds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gridctl.bench.gpu.jobs import Job, run_job
+from gridctl.bench.gpu.meter import append_row, read_rows
+from gridctl.bench.gpu.random_base import Size, make_base, make_grids
+from gridctl.machine.cards import nvidia_cards
+from gridctl.profile import load_profile
+
+PRESETS = ("24gb", "12gb", "80gb", "48gb", "16gb")  # in this order, as time is limited
+STEPS_BEFORE_KILL = 4
+# What a card of that name leaves to a process, in GiB of 1024^3: drivers and cards differ.
+USABLE_SHARE = 0.92
+# Imported once by the server that jobs are forked from. None may start CUDA, as bitsandbytes does,
+# which PEFT and diffusers' models import.
+_PRELOAD = (
+    "torch",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.t5.modeling_t5",
+    "accelerate",
+    "diffusers",
+    "gridctl.train.run",
+    "gridctl.flux.base",
+    "gridctl.bench.gpu.jobs",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuCheck:
+    """Where the rows are, and the rows themselves, in the order in which they ended."""
+
+    results: Path
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def failed(self) -> tuple[dict[str, Any], ...]:
+        return tuple(row for row in self.rows if "error" in row)
+
+
+def check_gpu(
+    output: Path,
+    *,
+    size: Size = "full",
+    seconds: float = 440,
+    presets: Sequence[str] = PRESETS,
+    scratch: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> GpuCheck:
+    """Run every preset on the card: train, kill, resume, generate, encode; rows as they come.
+
+    `size` "small" takes a small random base and the CPU: what can be rehearsed without a GPU.
+    Ends after `seconds`, with the rows that are done, as JSON lines in `output`. `scratch` is
+    where the base is made for the time of the check: a RAM disk (/dev/shm) with 60 GB free.
+    """
+    deadline = time.monotonic() + seconds
+    output.mkdir(parents=True, exist_ok=True)
+    results = output / "gpu-check.jsonl"
+    results.unlink(missing_ok=True)
+    ram = Path("/dev/shm")
+    with TemporaryDirectory(
+        prefix="gridctl-gpu-", dir=scratch or (ram if ram.is_dir() else None)
+    ) as work:
+        _check(Path(work), results, size=size, deadline=deadline, presets=presets, note=note)
+    return GpuCheck(results=results, rows=tuple(read_rows(results)))
+
+
+def _check(
+    work: Path,
+    results: Path,
+    *,
+    size: Size,
+    deadline: float,
+    presets: Sequence[str],
+    note: Callable[[str], None],
+) -> None:
+    card = nvidia_cards()[0] if size == "full" else None
+    room = card.memory_mib / 1024 - 2 if card else 64.0
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # counting cards then starts no CUDA
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOAD))
+    started = time.monotonic()
+    with ProcessPoolExecutor(6 if card else 1, mp_context=context) as pool:
+        base = make_base(
+            work / "base", size, device="cuda" if card else "cpu", workers=pool if card else None
+        )
+    grid = load_profile("flux-dev-24gb", _small(size)).profile.grid.to_grid()
+    data = make_grids(work / "grids", grid, count=4)
+    row = {"job": "base", "kind": "base", "size": size, "wall_seconds": _since(started)}
+    append_row(results, {**row, **_versions(), "card": card.name if card else "cpu"})
+    note(f"base: {row['wall_seconds']} s")
+    runner = _Runner(context=context, room=room, deadline=deadline, results=results, note=note)
+    chains = [_chain(preset, base, data, work, results, size) for preset in presets]
+    first = chains[0][0]
+    runner.run([replace(first, name="encode", kind="encode", seconds=40, until=None)])
+    measured = replace(
+        _chain("80gb", base, data, work, results, size)[0],
+        name="speed",
+        kind="speed",
+        cap_gib=min(92.0, room) if card else None,
+        seconds=100,
+        until=None,
+    )
+    chains.insert(1, [measured])
+    if card:  # a CPU compiles for minutes
+        chains.insert(5, [replace(measured, name="speed compiled", compiled=True)])
+    threads = [threading.Thread(target=runner.run, args=(chain,)) for chain in chains]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.2)  # so that they queue in this order
+    for thread in threads:
+        thread.join()
+
+
+def _chain(preset: str, base: Path, data: Path, work: Path, results: Path, size: Size) -> list[Job]:
+    """A preset's jobs: train until the checkpoint and be killed, go on, generate."""
+    output = work / f"{preset}.safetensors"
+    overrides = {
+        "model.base": str(base),
+        "train.data": data,
+        "train.output": output,
+        "train.accumulate": 1,
+        "train.log_every": 1,
+        "train.steps": STEPS_BEFORE_KILL + 2,
+        "train.checkpoint_every": STEPS_BEFORE_KILL,
+        "train.keep_checkpoints": 1,
+        "generate.steps": 8,
+        **_small(size),
+    }
+    train = Job(
+        name=f"{preset} train",
+        kind="train",
+        profile=f"flux-dev-{preset}",
+        overrides=overrides,
+        work=work,
+        results=results,
+        cap_gib=USABLE_SHARE * int(preset.removesuffix("gb")) if size == "full" else None,
+        seconds=70,
+        expandable=preset != "24gb",
+        until=str(output.with_suffix(".run") / f"step-{STEPS_BEFORE_KILL:06}.safetensors"),
+    )
+    drawn = {**overrides, "model.adapter": str(output)}
+    return [
+        train,
+        replace(train, name=f"{preset} resume", until=None),
+        replace(train, name=f"{preset} generate", kind="generate", overrides=drawn, until=None),
+    ]
+
+
+def _small(size: Size) -> dict[str, Any]:
+    if size == "full":
+        return {}
+    small = {"grid.rows": 2, "grid.cols": 2, "grid.cell": "32x32", "model.text_tokens": 32}
+    return small | {
+        "memory.device": "cpu",
+        "memory.quantize": "none",
+        "memory.offload": "none",
+        "train.rank": 4,
+        "generate.steps": 2,
+    }
+
+
+class _Runner:
+    """Runs chains of jobs, each in its process, when the card has room for its cap."""
+
+    def __init__(
+        self,
+        *,
+        context: Any,
+        room: float,
+        deadline: float,
+        results: Path,
+        note: Callable[[str], None],
+    ) -> None:
+        self._context, self._deadline, self._results = context, deadline, results
+        self._note = note
+        self._room = room
+        self._changed = threading.Condition()
+
+    def run(self, chain: Sequence[Job]) -> None:
+        """The jobs of a chain one after the other; what has no time left is a row, too."""
+        needed = max(job.cap_gib or 0 for job in chain)
+        with self._changed:
+            while self._room < needed and time.monotonic() < self._deadline:
+                self._changed.wait(timeout=1)
+            self._room -= needed
+        try:
+            for job in chain:
+                self._run(job)
+        finally:
+            with self._changed:
+                self._room += needed
+                self._changed.notify_all()
+
+    def _run(self, job: Job) -> None:
+        left = self._deadline - time.monotonic()
+        if left < job.seconds / 2:
+            append_row(self._results, {"job": job.name, "kind": job.kind, "error": "no time left"})
+            return
+        started = time.monotonic()
+        process = self._context.Process(target=run_job, args=(job,))
+        process.start()
+        killed = self._wait(process, job)
+        if killed or process.exitcode:
+            facts = {"job": job.name, "kind": f"{job.kind} ended", "wall_seconds": _since(started)}
+            reason = killed or f"exit code {process.exitcode}"
+            expected = killed == "killed after its checkpoint"
+            append_row(self._results, {**facts, "note" if expected else "error": reason})
+        self._note(f"{job.name}: {_since(started)} s")
+
+    def _wait(self, process: Any, job: Job) -> str | None:
+        """Until it ends by itself, has left the file it waits for, or the time is over."""
+        while process.is_alive():
+            process.join(timeout=0.05)
+            if job.until and Path(job.until).exists():
+                process.kill()
+                process.join()
+                return "killed after its checkpoint"
+            if time.monotonic() > self._deadline:
+                process.kill()
+                process.join()
+                return "cut off: the time is over"
+        return None
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "torchao"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
