@@ -10,12 +10,12 @@ import numpy as np
 
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.clip import Ordinals, sample_indices
+from gridctl.media.clip import Clip, Ordinals, sample_indices
 from gridctl.media.dataset import read_caption
 from gridctl.media.fit import Fit, parse_color
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts, load_grid, scale_cells, split
 from gridctl.media.images import Frames, Picture
-from gridctl.media.open import open_clip
+from gridctl.media.open import with_clip
 from gridctl.profile import Profile
 from gridctl.prompt import layout_prompt
 
@@ -40,7 +40,7 @@ def read_picture(path: Path, fit: Fit) -> Picture:
 
     Raises InputError for a file that cannot be read.
     """
-    return next(iter(open_clip(path).cells(np.zeros(1, np.int64), fit)))
+    return with_clip(path, lambda clip: next(iter(clip.cells(np.zeros(1, np.int64), fit))))
 
 
 def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames:
@@ -94,7 +94,10 @@ def _read_grid(path: Path, fit: Fit) -> SourceClip | None:
 
 
 def _read_video(path: Path, count: int | None, fit: Fit) -> SourceClip:
-    clip = open_clip(path)
+    return with_clip(path, lambda clip: _source_clip(clip, path, count, fit))
+
+
+def _source_clip(clip: Clip, path: Path, count: int | None, fit: Fit) -> SourceClip:
     total = len(clip.times_seconds)
     chosen: Ordinals = np.arange(total, dtype=np.int64)
     rate = clip.fps

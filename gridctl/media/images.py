@@ -26,6 +26,7 @@ IMAGE_SEQUENCE_FPS = 24.0  # a folder of images has no frame rate
 
 # Pillow's own limit of 1 MB refuses pictures whose text holds the workflow that made them.
 _MAX_TEXT_BYTES = 64_000_000
+_HDR_TRANSFERS = (16, 18)  # PQ and HLG
 _NEW_SUBFILE_TYPE = 254  # TIFF tag; its lowest bit marks a thumbnail
 
 
@@ -111,6 +112,26 @@ def is_animated(path: Path) -> bool:
         return True
     if head[:8] == b"\x89PNG\r\n\x1a\n":  # in an APNG, acTL comes before the first IDAT
         return 0 <= head.find(b"acTL") < (head.find(b"IDAT") % 64_001)
+    return False
+
+
+def is_hdr(path: Path) -> bool:
+    """Whether an AVIF or PNG file holds PQ or HLG, which Pillow would not tone-map.
+
+    Reads only the first bytes. False for an unreadable file: reading it later reports why.
+    """
+    if path.suffix.lower() not in (".avif", ".png"):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(4_096)
+    except OSError:
+        return False
+    # The code points of ITU-T H.273: an AVIF's are 16 bits long, a PNG's 8.
+    if (at := head.find(b"colrnclx")) >= 0 and head[4:8] == b"ftyp":
+        return int.from_bytes(head[at + 10 : at + 12], "big") in _HDR_TRANSFERS
+    if (at := head.find(b"cICP")) >= 0 and head[:4] == b"\x89PNG":
+        return head[at + 5] in _HDR_TRANSFERS
     return False
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from gridctl.errors import InputError
 from gridctl.media.animation import Animation
-from gridctl.media.clip import Clip, Tick, no_tick
-from gridctl.media.images import image_files, is_animated
+from gridctl.media.clip import Clip, Tick, WrongIndexError, no_tick
+from gridctl.media.images import image_files, is_animated, is_hdr
 from gridctl.media.kinds import kind_of
 from gridctl.media.sequence import ImageSequence
+
+Result = TypeVar("Result")
 
 
 def open_clip(
@@ -37,10 +41,23 @@ def open_clip(
         raise InputError(
             f"{source} cannot be read ({error.strerror}); check its name and permissions."
         ) from error
-    if is_animated(source):
+    if is_animated(source) and not is_hdr(source):
         return Animation(source, tick)
-    if kind_of(source) == "image":
+    if kind_of(source) == "image" and not is_animated(source):
         return ImageSequence([source], tick)
     from gridctl.media.video import Video  # FFmpeg's libraries take a moment to load
 
     return Video(source, decode=decode, threads=threads, tick=tick)
+
+
+def with_clip(source: Path, read: Callable[[Clip], Result]) -> Result:
+    """`read(clip)` of a clip, once more by decoding all of it if its packets are wrong.
+
+    Raises InputError as `open_clip` does, and for a damaged clip.
+    """
+    for decode in (False, True):
+        try:
+            return read(open_clip(source, decode=decode))
+        except WrongIndexError:
+            continue
+    raise InputError(f"{source} changed while it was read; run the command again.")

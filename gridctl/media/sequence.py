@@ -9,7 +9,7 @@ import numpy as np
 
 from gridctl.media.clip import Ordinals, Seconds, Tick
 from gridctl.media.fit import Fit
-from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture, read_image
+from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture, is_hdr, read_image
 
 
 class ImageSequence:
@@ -21,11 +21,23 @@ class ImageSequence:
         self.fps = IMAGE_SEQUENCE_FPS
         self._files = files
         self._tick = tick
+        self._notes: set[str] = set()
 
     def cells(self, frames: Ordinals, fit: Fit) -> Iterator[Picture]:
         for number in frames:
             self._tick()
-            yield fit.image(read_image(self._files[number], fit.background))
+            path = self._files[number]
+            if is_hdr(path):
+                yield from self._tone_mapped(path, fit)
+            else:
+                yield fit.image(read_image(path, fit.background))
 
     def notes(self) -> Sequence[str]:
-        return ()
+        return tuple(sorted(self._notes))
+
+    def _tone_mapped(self, path: Path, fit: Fit) -> Iterator[Picture]:
+        from gridctl.media.video import Video  # FFmpeg's libraries take a moment to load
+
+        image = Video(path, decode=False, threads=1, tick=self._tick)
+        yield from image.cells(np.zeros(1, np.int64), fit)
+        self._notes.update(image.notes())

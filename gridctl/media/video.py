@@ -206,7 +206,10 @@ def _best_stream(container: av.container.InputContainer, path: Path) -> av.Video
     ]
     if not films or container.format.name == "tty":  # how FFmpeg "plays" a text file
         raise InputError(f"{path} has no video stream; leave it out.")
-    return max(films, key=lambda film: film.codec_context.width * film.codec_context.height)
+    # An animated AVIF has its first frame as a stream of the same size.
+    return max(
+        films, key=lambda film: (film.codec_context.width * film.codec_context.height, film.frames)
+    )
 
 
 def _pixel_aspect(stream: av.VideoStream) -> float:

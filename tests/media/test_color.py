@@ -1,5 +1,6 @@
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from gridctl.errors import InputError
+from gridctl.media.hdr import tone_map
 from gridctl.media.images import read_image
+from gridctl.media.open import open_clip
+from tests.media.clips import cells_of, write
 
 GREEN = (60, 180, 80)
 # Primaries (D50) as in the ICC profiles of Adobe RGB and Display P3, and sRGB's for comparison.
@@ -160,3 +164,43 @@ def test_every_exif_orientation_is_applied(tmp_path: Path, orientation: int, mod
     stored.convert(mode).save(tmp_path / "photo.png", exif=exif)
     upright = read_image(tmp_path / "photo.png")
     assert np.array_equal(np.asarray(upright)[..., 0], np.asarray(picture))
+
+
+def hdr_png(path: Path, transfer: int) -> None:
+    """A 16-bit gray ramp in PQ or HLG, marked by a cICP chunk (PNG, third edition)."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    row = np.repeat(np.linspace(0, 65_535, 64).astype(">u2"), 3).tobytes()
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 8, 16, 2, 0, 0, 0))
+        + chunk(b"cICP", bytes([9, transfer, 0, 1]))
+        + chunk(b"IDAT", zlib.compress((b"\0" + row) * 8))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_images_are_tone_mapped(tmp_path: Path, transfer: int, name: str) -> None:
+    ramp = np.linspace(0, 65_535, 64).astype(np.uint16)
+    expected = tone_map(np.repeat(ramp[None, :, None], 3, axis=2), name)[0, :, 0].astype(int)
+    hdr_png(tmp_path / "hdr.png", transfer)
+    picture = np.repeat(np.repeat(ramp[None, :, None], 3, axis=2), 64, axis=0)
+    write(
+        tmp_path / "hdr.avif",
+        [picture] * 3,
+        codec="libsvtav1",
+        pix_fmt="yuv420p10le",
+        source_format="rgb48le",
+        options={"preset": "10", "crf": "1", "svtav1-params": "log-level=0"},
+        context={"color_trc": transfer, "color_primaries": 9, "colorspace": 5},
+    )
+    for path, size in ((tmp_path / "hdr.png", (64, 8)), (tmp_path / "hdr.avif", (64, 64))):
+        clip = open_clip(path)
+        cells = cells_of(clip, size).astype(int)
+        assert len(cells) == (3 if path.suffix == ".avif" else 1)
+        assert cells[0, 4, :, 1] == pytest.approx(expected, abs=4)
+        assert clip.notes() == (f"is HDR ({name}) and was tone-mapped to SDR",)

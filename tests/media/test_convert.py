@@ -18,7 +18,7 @@ def plain(colours: list[tuple[int, int, int]], size: tuple[int, int] = (64, 48))
     return np.stack([np.full((size[1], size[0], 3), colour, np.uint8) for colour in colours])
 
 
-def test_frames_are_cropped_about_the_centre_not_stretched(tmp_path: Path) -> None:
+def test_crop_keeps_the_center(tmp_path: Path) -> None:
     frames = np.zeros((3, 48, 128, 3), np.uint8)
     frames[:, :, 32:96] = 255  # the middle half; a 2:1 cell of a 48 px high frame shows 96 px
     cells = cells_of(open_clip(make_clip(tmp_path / "wide.mp4", frames)))
@@ -29,7 +29,7 @@ def test_frames_are_cropped_about_the_centre_not_stretched(tmp_path: Path) -> No
     assert row[7:-7].min() > 225
 
 
-def test_pad_shows_all_between_bars_and_stretch_fills(tmp_path: Path) -> None:
+def test_pad_and_stretch(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "wide.mp4", plain([(200, 200, 200)], (128, 32)))
     padded = cells_of(open_clip(path), (32, 32), mode="pad", background=(0, 0, 250))[0]
     assert tuple(padded[2, 16]) == tuple(padded[29, 16]) == (0, 0, 250)
@@ -46,7 +46,7 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert cells_of(open_clip(path)).astype(int) == pytest.approx(90, abs=3)
 
 
-def test_scaling_weighs_every_pixel(tmp_path: Path) -> None:
+def test_scaling_uses_every_pixel(tmp_path: Path) -> None:
     lines = np.zeros((1, 256, 256, 3), np.uint8)
     lines[:, ::2] = 255  # one line on, one off: what skips pixels shows only one of them
     path = write(tmp_path / "lines.mkv", lines, codec="ffv1", pix_fmt="yuv444p")
@@ -100,9 +100,7 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("cell", [(2048, 16), (16, 2048)])
-def test_cells_of_another_shape_altogether(
-    tmp_path: Path, mode: FitMode, cell: tuple[int, int]
-) -> None:
+def test_cells_of_extreme_shapes(tmp_path: Path, mode: FitMode, cell: tuple[int, int]) -> None:
     path = make_clip(tmp_path / "clip.mp4", counted(2, size=(48, 32)))
     picture = cells_of(open_clip(path), cell, mode=mode)[0]
     middle = picture[cell[1] // 2, cell[0] // 2]
@@ -158,7 +156,7 @@ def test_ten_and_twelve_bits(tmp_path: Path) -> None:
         ]
 
 
-def test_interlaced_frames_show_one_moment(tmp_path: Path) -> None:
+def test_interlaced_frames_show_one_field(tmp_path: Path) -> None:
     frames = np.zeros((4, 64, 64, 3), np.uint8)
     frames[:, ::2] = 200  # the other field is another moment: black
     context = {"flags": 1 << 18 | 1 << 29}  # interlaced DCT and motion estimation
@@ -173,7 +171,7 @@ def test_interlaced_frames_show_one_moment(tmp_path: Path) -> None:
     ("qtrle", "mov", "argb"), ("prores_ks", "mov", "yuva444p10le"), ("png", "mov", "rgba"),
     ("ffv1", "mkv", "bgra"), ("libvpx-vp9", "webm", "yuva420p"),
 ])  # fmt: skip
-def test_alpha_lies_over_the_background(
+def test_transparent_pixels_show_the_background(
     tmp_path: Path, codec: str, suffix: str, pix_fmt: str
 ) -> None:
     picture = np.zeros((64, 64, 4), np.uint8)
@@ -198,7 +196,7 @@ def test_hdr_is_tone_mapped_and_noted(tmp_path: Path, number: int, name: str) ->
     assert any(name in note and "tone-mapped" in note for note in clip.notes())
 
 
-def test_an_image_and_a_video_of_it_look_alike(tmp_path: Path) -> None:
+def test_an_image_and_its_video_look_the_same(tmp_path: Path) -> None:
     y, x = np.mgrid[0:96, 0:128]
     picture = np.stack([x * 2, y * 2, 255 - x], axis=-1).astype(np.uint8)
     Image.fromarray(picture).save(tmp_path / "still.png")

@@ -70,7 +70,7 @@ def test_a_binary_caption_is_one_error_line(tmp_path: Path) -> None:
         read_text(tmp_path / "vid1.txt")
 
 
-def test_metadata_is_of_the_images_in_one_folder(tmp_path: Path) -> None:
+def test_metadata_lists_the_images_of_one_folder(tmp_path: Path) -> None:
     make_grid(tmp_path / "vid1.jpg")
     make_grid(tmp_path / "vid2.png")
     make_grid(tmp_path / "val" / "vid1.jpg")
@@ -96,7 +96,7 @@ def test_metadata_is_of_the_images_in_one_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "val" / "metadata.jsonl").exists()
 
 
-def test_the_text_file_is_the_truth(tmp_path: Path) -> None:
+def test_captions_come_from_the_text_files(tmp_path: Path) -> None:
     make_grid(tmp_path / "vid1.jpg")
     for caption in ("first", "second"):
         (tmp_path / "vid1.txt").write_text(caption)

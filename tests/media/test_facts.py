@@ -40,7 +40,7 @@ def test_contradictions_are_refused(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a holiday photo", "[1, 2]", '{"camera": 1}', "7"])
-def test_other_descriptions_are_no_facts(text: str) -> None:
+def test_other_descriptions_are_not_facts(text: str) -> None:
     assert facts_from_text(text, Path("photo.jpg")) is None
 
 

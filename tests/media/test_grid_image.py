@@ -61,7 +61,7 @@ def test_compose_then_split_is_the_identity(grid: Grid) -> None:
 
 @given(grids)
 @settings(max_examples=30, deadline=None)
-def test_frames_lie_in_reading_or_serpentine_order(grid: Grid) -> None:
+def test_frame_order(grid: Grid) -> None:
     width, height = grid.cell
     frames = np.zeros((grid.num_frames, height, width, 3), np.uint8)
     frames += np.arange(grid.num_frames, dtype=np.uint8)[:, None, None, None]
@@ -90,7 +90,7 @@ def test_lossless_formats_are_bit_exact(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG"])
-def test_jpeg_is_444_and_knows_its_facts(tmp_path: Path, suffix: str) -> None:
+def test_jpeg_is_444_and_has_facts(tmp_path: Path, suffix: str) -> None:
     image = compose(noise(GRID) // 64 * 16 + 100, GRID)
     path = tmp_path / f"vid1.{suffix}"
     save_grid(image, path, facts_of(GRID))
@@ -101,7 +101,7 @@ def test_jpeg_is_444_and_knows_its_facts(tmp_path: Path, suffix: str) -> None:
         assert {layer[1:3] for layer in opened.layer} == {(1, 1)}  # no colour subsampling
 
 
-def test_quality_is_heeded(tmp_path: Path) -> None:
+def test_quality(tmp_path: Path) -> None:
     image = compose(noise(GRID), GRID)
     save_grid(image, tmp_path / "fine.jpg", facts_of(GRID), quality=95)
     save_grid(image, tmp_path / "coarse.jpg", facts_of(GRID), quality=30)
@@ -126,7 +126,7 @@ def test_an_image_from_elsewhere_has_no_facts(tmp_path: Path) -> None:
     assert image.shape == (64, 96, 3)
 
 
-def test_an_image_that_was_scaled_since_is_refused(tmp_path: Path) -> None:
+def test_a_grid_that_was_scaled_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vid1.png"
     save_grid(compose(noise(GRID), GRID), path, facts_of(GRID))
     with Image.open(path) as image:
@@ -135,7 +135,7 @@ def test_an_image_that_was_scaled_since_is_refused(tmp_path: Path) -> None:
         load_grid(path)
 
 
-def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     image = compose(noise(GRID), GRID)
     with pytest.raises(UsageError, match="bmp"):
         save_grid(image, tmp_path / "vid1.bmp", facts_of(GRID))
@@ -145,7 +145,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all"])
-def test_a_broken_image_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_image_is_one_error_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "vid1.jpg"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"vid1\.jpg") as caught:
@@ -161,7 +161,7 @@ def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
         load_grid(path)
 
 
-def test_cells_are_scaled_by_themselves() -> None:
+def test_cells_are_scaled_separately() -> None:
     frames = np.zeros_like(noise(GRID))
     frames[::2] = 255  # black and white neighbours: a pixel across a border would be grey
     small = scale_cells(compose(frames, GRID), GRID, (32, 16))

@@ -15,14 +15,14 @@ def grey(signal: int, transfer: str) -> int:
     return int(tone_map(picture, transfer)[0, 0, 1])  # type: ignore[arg-type]
 
 
-def test_the_dark_half_is_as_it_was_lit() -> None:
+def test_dark_tones_keep_their_light() -> None:
     for nits in (0, 1, 10, 50, 100):
         light = nits / WHITE
         srgb = 12.92 * light if light < 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
         assert grey(pq(nits), "PQ") == pytest.approx(255 * srgb, abs=1)
 
 
-def test_highlights_roll_off_to_white_and_never_fall() -> None:
+def test_highlights_roll_off_to_white() -> None:
     levels = [grey(pq(nits), "PQ") for nits in (100, 203, 400, 700, 1000, 4000, 10_000)]
     assert levels == sorted(levels)
     assert levels[1] < levels[2] < levels[3] < levels[4]
@@ -39,7 +39,7 @@ def test_hlg_white_is_white_and_its_reference_level_is_bright() -> None:
     assert grey(round(0.75 * 65535), "HLG") == pytest.approx(grey(pq(203), "PQ"), abs=4)
 
 
-def test_hues_stay() -> None:
+def test_hues_are_kept() -> None:
     red = np.zeros((1, 1, 3), np.uint16)
     red[...] = (pq(900), pq(90), pq(90))
     mapped = tone_map(red, "PQ")[0, 0].astype(int)

@@ -20,13 +20,13 @@ def test_the_journal_and_the_metadata_are_read_together(tmp_path: Path) -> None:
     }
 
 
-def test_the_latest_word_on_a_text_wins(tmp_path: Path) -> None:
+def test_the_latest_entry_wins(tmp_path: Path) -> None:
     note_provenance(tmp_path / "a.jpg", "x", {**MADE, "caption_model": "first"})
     note_provenance(tmp_path / "a.jpg", "x", MADE)
     assert read_provenance(tmp_path) == {("a.jpg", "x"): MADE}
 
 
-def test_a_line_that_was_cut_off_costs_that_line_alone(tmp_path: Path) -> None:
+def test_a_cut_line_is_skipped(tmp_path: Path) -> None:
     note_provenance(tmp_path / "a.jpg", "x", MADE)
     note_provenance(tmp_path / "b.jpg", "x", MADE)
     journal = tmp_path / JOURNAL
@@ -35,17 +35,17 @@ def test_a_line_that_was_cut_off_costs_that_line_alone(tmp_path: Path) -> None:
     assert {name for name, _ in read_provenance(tmp_path)} == {"a.jpg", "c.jpg"}
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_one_error_line(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         note_provenance(tmp_path / "a.jpg", "x", MADE)
 
 
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_one_error_line(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
         read_provenance(tmp_path)
 
 
-def test_a_new_folder_knows_nothing(tmp_path: Path) -> None:
+def test_a_new_folder_is_empty(tmp_path: Path) -> None:
     assert read_provenance(tmp_path) == {}

@@ -10,7 +10,7 @@ from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, counted, numbers
 
 
-def test_a_frame_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+def test_a_folder_of_frames_is_read_in_natural_order(tmp_path: Path) -> None:
     for number, picture in enumerate(counted(12)):
         Image.fromarray(picture).save(tmp_path / f"frame_{number}.png")
     (tmp_path / "notes.txt").write_text("not a frame")
@@ -20,14 +20,14 @@ def test_a_frame_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     assert clip.times_seconds[-1] == pytest.approx(11 / IMAGE_SEQUENCE_FPS)
 
 
-def test_frames_that_fit_are_untouched(tmp_path: Path) -> None:
+def test_frames_of_the_cells_size_are_unchanged(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (6, 16, 32, 3), dtype=np.uint8)
     for number, picture in enumerate(frames):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
     assert np.array_equal(cells_of(open_clip(tmp_path)), frames)
 
 
-def test_images_of_all_kinds_and_sizes_make_a_sequence(tmp_path: Path) -> None:
+def test_images_of_any_kind_and_size(tmp_path: Path) -> None:
     Image.new("L", (40, 30), 100).save(tmp_path / "1.png")
     Image.fromarray(np.full((30, 40), 100 << 8, np.uint16)).save(tmp_path / "2.png")
     Image.new("P", (50, 20)).save(tmp_path / "3.png")
@@ -39,7 +39,7 @@ def test_images_of_all_kinds_and_sizes_make_a_sequence(tmp_path: Path) -> None:
     assert tuple(frames[3, 0, 0]) == (0, 200, 0)  # what is transparent shows the background
 
 
-def test_a_camera_image_is_turned_upright(tmp_path: Path) -> None:
+def test_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn clockwise
     picture = np.zeros((32, 64, 3), np.uint8)

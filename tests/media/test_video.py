@@ -8,7 +8,7 @@ import pytest
 from gridctl.errors import InputError
 from gridctl.media.clip import WrongIndexError
 from gridctl.media.fit import Fit
-from gridctl.media.open import open_clip
+from gridctl.media.open import open_clip, with_clip
 from gridctl.media.video import Video
 from tests.media.clips import cells_of, counted, make_clip, numbers, textured, write
 
@@ -86,8 +86,16 @@ def test_seeking_gives_the_frames_that_full_decoding_gives(
             assert np.array_equal(np.stack(got), full[picks])
         assert np.array_equal(cells_of(clip, FIT.cell), full)
     except WrongIndexError:
-        # Then it is opened again and decoded as a whole; only for files that do not tell.
+        # Only for files whose packets do not tell. They are opened again and decoded.
         assert name in {"vp8.webm", "refresh.ts", "mpeg4.avi"}
+
+
+@pytest.mark.parametrize("name", ["refresh.ts", "vp8.webm", "closed.mp4"])
+def test_a_clip_whose_packets_are_wrong_is_decoded_as_a_whole(
+    made: dict[str, Path], name: str
+) -> None:
+    cells = with_clip(made[name], lambda clip: cells_of(clip, FIT.cell))
+    assert np.array_equal(cells, by_full_decoding(made[name]))
 
 
 def test_at_most_one_gop_is_decoded_for_each_frame(tmp_path: Path) -> None:
@@ -116,7 +124,7 @@ def test_a_variable_rate_keeps_each_frames_time(tmp_path: Path) -> None:
     assert video(path).times_seconds == pytest.approx([s / 1000 for s in stamps], abs=2e-3)
 
 
-def test_frames_before_the_first_key_frame_are_no_frames(tmp_path: Path) -> None:
+def test_frames_before_the_first_key_frame_are_left_out(tmp_path: Path) -> None:
     options = {"g": "10", "keyint_min": "10", "sc_threshold": "0", "crf": "1", "bf": "0"}
     whole = write(tmp_path / "whole.ts", counted(30), options=options)
     with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.ts"), "w") as target:
@@ -131,7 +139,7 @@ def test_frames_before_the_first_key_frame_are_no_frames(tmp_path: Path) -> None
     assert numbers(cells_of(open_clip(tmp_path / "cut.ts", decode=True))) == list(range(10, 30))
 
 
-def test_frames_that_an_edit_list_hides_are_no_frames(tmp_path: Path) -> None:
+def test_frames_that_an_edit_list_hides_are_left_out(tmp_path: Path) -> None:
     options = {"g": "10", "keyint_min": "10", "sc_threshold": "0", "crf": "1", "bf": "0"}
     path = write(tmp_path / "clip.mp4", counted(30), fps=10, options=options)
     data = path.read_bytes()
@@ -145,7 +153,7 @@ def test_frames_that_an_edit_list_hides_are_no_frames(tmp_path: Path) -> None:
     assert clip.times_seconds[:2] == pytest.approx([0, 0.1])
 
 
-def test_the_main_video_stream_counts_and_no_other(tmp_path: Path) -> None:
+def test_the_largest_video_stream_is_read(tmp_path: Path) -> None:
     path = tmp_path / "several.mkv"
     with av.open(str(path), "w") as container:
         small, large = (container.add_stream("libx264", rate=10) for _ in range(2))
@@ -155,8 +163,8 @@ def test_the_main_video_stream_counts_and_no_other(tmp_path: Path) -> None:
             stream.width = stream.height = size
             stream.pix_fmt = "yuv420p"
         for level in range(8):
-            for stream, grey in ((small, 250), (large, 6 * level + 20)):
-                picture = np.full((stream.height, stream.width, 3), grey, np.uint8)
+            for stream, gray in ((small, 250), (large, 6 * level + 20)):
+                picture = np.full((stream.height, stream.width, 3), gray, np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             noise = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
             noise.sample_rate = 8000
@@ -166,7 +174,7 @@ def test_the_main_video_stream_counts_and_no_other(tmp_path: Path) -> None:
     assert numbers(cells_of(video(path))) == list(range(8))
 
 
-def test_a_size_that_changes_on_the_way(tmp_path: Path) -> None:
+def test_a_frame_size_that_changes(tmp_path: Path) -> None:
     parts = [tmp_path / "a.h264", tmp_path / "b.h264"]
     for path, size in zip(parts, ((64, 48), (96, 80)), strict=True):
         write(path, counted(6, size), options={"crf": "1"})
@@ -176,7 +184,7 @@ def test_a_size_that_changes_on_the_way(tmp_path: Path) -> None:
     assert numbers(frames) == [0, 1, 2, 3, 4, 5] * 2
 
 
-def test_memory_holds_no_frames_of_the_past(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     import tracemalloc
 
     clip = video(make_clip(tmp_path / "long.mp4", counted(300, (64, 64))))
@@ -234,7 +242,7 @@ def _pipe(path: Path) -> None:
         (Path.mkdir, "no video and no images"),
     ],
 )
-def test_what_is_no_clip_is_one_line(tmp_path: Path, spoil, fact: str) -> None:
+def test_other_files_are_one_error_line(tmp_path: Path, spoil, fact: str) -> None:
     path = tmp_path / "clip.mp4"
     spoil(path)
     with pytest.raises(InputError) as caught:
@@ -245,8 +253,8 @@ def test_what_is_no_clip_is_one_line(tmp_path: Path, spoil, fact: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_damage_within_is_told_and_not_painted_over(tmp_path: Path, suffix: str) -> None:
-    """Wherever it is: FFmpeg leaves whole parts of a Matroska file out without an error."""
+def test_damage_is_reported(tmp_path: Path, suffix: str) -> None:
+    """Wherever it is: FFmpeg skips whole parts of a Matroska file without an error."""
     path = write(tmp_path / f"clip.{suffix}", textured(60), options={"g": "30"})
     whole = path.read_bytes()
     for share in np.linspace(0.3, 0.7, 9):
@@ -260,8 +268,8 @@ def test_damage_within_is_told_and_not_painted_over(tmp_path: Path, suffix: str)
             cells_of(open_clip(path, decode=True))
 
 
-def test_a_live_recording_is_sound(tmp_path: Path) -> None:
-    """Browsers record Matroska whose parts do not say how long they are."""
+def test_a_live_recording(tmp_path: Path) -> None:
+    """Browsers record Matroska files whose parts have no length."""
     path = tmp_path / "clip.webm"
     with av.open(str(path), "w", options={"live": "1"}) as container:
         stream = container.add_stream("libvpx-vp9", rate=12, options={"g": "4"})
@@ -273,7 +281,7 @@ def test_a_live_recording_is_sound(tmp_path: Path) -> None:
     assert numbers(cells_of(open_clip(path))) == list(range(12))
 
 
-def test_a_cut_off_file_is_told(tmp_path: Path) -> None:
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=12)
@@ -286,7 +294,7 @@ def test_a_cut_off_file_is_told(tmp_path: Path) -> None:
         cells_of(open_clip(path))
 
 
-def test_a_name_with_a_colon_is_no_protocol(tmp_path: Path) -> None:
+def test_a_name_with_a_colon_is_not_a_protocol(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.mp4", counted(6))
     odd = path.rename(tmp_path / "http:take 2%.mp4")
     assert numbers(cells_of(open_clip(odd))) == [0, 1, 2, 3, 4, 5]
