@@ -29,8 +29,9 @@ ARROWS = {
     "toyworld.words": set(),  # the same
     "machine": {"errors", "files", "profile", "toyworld.weights"},
     "media": FOUNDATION,
+    "engine": FOUNDATION,
     "flux": FOUNDATION | {"toyworld.weights"},
-    **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux"}),
+    **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux", "engine"}),
     "generate": FOUNDATION | {"media", "flux", "toyworld.words"},
     "toyworld": FOUNDATION | {"media", "toyworld.weights", "toyworld.words"},
     "toyworld.pretrain": FOUNDATION
@@ -44,7 +45,7 @@ ARROWS = {
 }
 # Entry points of their own: they have a command line, and print.
 SCRIPTS = {"toyworld.dataset", "toyworld.pretrain.__main__"}
-HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy"}
+HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy", "ray"}
 
 
 def modules() -> dict[str, Path]:
@@ -226,7 +227,8 @@ def test_nothing_happens_at_import(tmp_path: Path) -> None:
     light = [
         f"gridctl.{module}"
         for module in MODULES
-        if room(module) in FOUNDATION | {"cli", "media", "pack", "unpack", "caption", "bench"}
+        if room(module)
+        in FOUNDATION | {"cli", "media", "engine", "pack", "unpack", "caption", "bench"}
     ]
     environment = {
         **os.environ,

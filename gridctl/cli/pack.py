@@ -143,6 +143,23 @@ def pack(
     workers: Annotated[
         int | None, _run(help="Number of processes.", show_default="one per CPU core")
     ] = None,
+    engine: Annotated[
+        str | None,
+        _run(
+            help="Where clips are packed. local: processes on this machine. ray: tasks on a Ray "
+            "cluster.",
+            show_default="local",
+            autocompletion=complete.choices("pack.engine"),
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        _run(
+            metavar="ADDRESS",
+            help="Ray cluster, such as auto or head:6379.",
+            show_default="start one on this machine",
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         _run(
@@ -183,6 +200,8 @@ def pack(
             "pack.format": format,
             "pack.quality": quality,
             "pack.workers": workers,
+            "pack.engine": engine,
+            "pack.ray_address": ray_address,
         },
     )
     shell.note(loaded.choice)

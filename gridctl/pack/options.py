@@ -10,6 +10,7 @@ from gridctl.geometry import Grid
 from gridctl.media.fit import Fit, parse_color
 from gridctl.media.grid_image import MAX_PIXELS, MAX_SIDES
 from gridctl.profile import PackSection, Profile
+from gridctl.profile.schema.engine import EngineSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,7 @@ class PackOptions:
 
     def facts(self) -> dict[str, Any]:
         """What a finished grid's fingerprint covers. A change here makes every grid again."""
-        settings = self.settings.model_dump(exclude={"workers", "start", "end"})
+        leave_out = {*EngineSection.model_fields, "workers", "start", "end"}
+        settings = self.settings.model_dump(exclude=leave_out)
         times = {"start_seconds": self.settings.start, "end_seconds": self.settings.end}
         return {"grid": asdict(self.grid), **settings, **times}

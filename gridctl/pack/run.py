@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gridctl.engine.run import run_jobs
 from gridctl.errors import GridctlError, InputError, counted
 from gridctl.files import refuse_unwritable, sweep_temporaries
 from gridctl.machine.cores import num_cores
@@ -20,7 +21,6 @@ from gridctl.pack.clip import Packed, first_name, pack_clip
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sources import Found, SourceClip, find_clips
 from gridctl.pack.summary import PackResult, Summary
-from gridctl.pack.workers import run_jobs
 from gridctl.profile import Profile
 from gridctl.progress import Progress
 
@@ -70,7 +70,7 @@ def pack(
             sweep_temporaries(folder)
     report = _Report(progress, len(clips))
     try:
-        with closing(run_jobs(clips, work, name=_name, workers=cores)) as done:
+        with closing(run_jobs(clips, work, name=_name, settings=profile.pack)) as done:
             for number, outcome in done:
                 outcomes[number] = outcome
                 report(clips[number], outcome)

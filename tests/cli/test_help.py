@@ -70,6 +70,7 @@ def test_defaults_that_help_pages_show_are_the_profiles() -> None:
                 shown[key] = found[1]
     said = {"pack.start": "0", "pack.end": "the end of the clip", "pack.max_grids": "no limit"}
     said["pack.workers"] = "one per CPU core"
+    said["pack.ray_address"] = "start one on this machine"
     assert shown == {key: said.get(key, str(defaults[key])) for key in shown}
     assert len(shown) > 12
 

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gridctl.profile.schema.section import Section
+from gridctl.profile.schema.engine import EngineSection
 from gridctl.profile.values import Count, Sampling, Seconds, Whole
 
 
-class PackSection(Section):
+class PackSection(EngineSection):
     """Videos and folders of frames → grid images."""
 
     sample: Sampling = Field(
@@ -58,5 +58,7 @@ class PackSection(Section):
         default=95, description="JPEG quality, 1 to 100."
     )
     workers: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=None, description="Number of processes. Unset is one per CPU core."
+        default=None,
+        description="Number of processes. Unset is one per CPU core. On a Ray cluster: most clips "
+        "at a time, where unset is two per core.",
     )

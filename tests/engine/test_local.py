@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gridctl.engine import local
+from gridctl.engine.local import run_jobs
 from gridctl.errors import InputError
-from gridctl.pack import workers
-from gridctl.pack.workers import run_jobs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jobs here need a fork")
 
@@ -37,7 +37,7 @@ def act(job: str, *, tick: Callable[[], None]) -> str:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_worker_that_dies_takes_its_job_only(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(local, "STALL_SECONDS", 3.0)
     jobs = ["a", "crash", "b", "quit", "memory", "bad", "hang", "bug", "greedy", "c"]
     outcomes = dict(run_jobs(jobs, act, name=str.title, workers=count))
     assert [outcomes[number] for number in range(len(jobs))] == [

@@ -1,4 +1,4 @@
-"""Workers: a process per core, one job at a time. If one dies, only its job is lost.
+"""The engine `local`: a process per core, one job at a time. If one dies, only its job is lost.
 
 Decoders are C code that reads files from anywhere. They run in separate processes: a crash or a
 hang ends one worker, its job fails with a message, and a new worker takes over.
@@ -20,12 +20,11 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from gridctl.errors import GridctlError
+from gridctl.engine.outcome import STALL_SECONDS, outcome_of
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-STALL_SECONDS = 300.0  # without a packet, frame or image: the decoder hangs
 _POLL_SECONDS = 1.0
 
 
@@ -157,22 +156,7 @@ def _serve(
 
     with suppress(EOFError, OSError):  # the parent has ended
         while (job := next_job()) is not None:
-            jobs.send(_outcome(job, work, name, tick))
-
-
-def _outcome(
-    job: Any, work: Callable[..., Any], name: Callable[[Any], str], tick: Callable[[], None]
-) -> Any:
-    try:
-        return work(job, tick=tick)
-    except GridctlError as error:
-        return str(error)
-    except MemoryError:
-        return f"{name(job)} needs more memory than there is; use --workers 1."
-    except Exception as error:
-        # A bug that one clip of ten thousand meets must not cost the others.
-        fault = f"{type(error).__name__}: {error}"
-        return f"{name(job)} met a bug in gridctl ({fault}); please report it."
+            jobs.send(outcome_of(job, work, name(job), tick))
 
 
 @contextmanager
