@@ -7,7 +7,7 @@ sentence that it was trained on. The layout comes first because CLIP reads only 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
@@ -27,7 +27,6 @@ _ORDER_WORDS = {"row-major": "reading", "serpentine": "serpentine"}
 
 
 View = Literal["grid", "keyframes", "frames"]
-VIEWS = get_args(View)
 # The question for a model; {shown} and {task} stand for the sentences below.
 DEFAULT_QUESTION = (
     "{shown} {task} {subject} Begin with the subject. Write one paragraph of at most 100 words in "

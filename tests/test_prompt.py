@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from gridctl.prompt import (
     DEFAULT_LAYOUT,
     DEFAULT_QUESTION,
     LAYOUTS,
-    VIEWS,
+    View,
     check_question,
     grid_prompt,
     layout_prompt,
@@ -89,7 +91,7 @@ def test_the_free_layout_adds_no_words() -> None:
     assert grid_prompt(GRID, "Four cats.", layout_template("free")) == "Four cats."
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", get_args(View))
 @pytest.mark.parametrize("layout", ["video", "turn", "time", "action", "free", "{rows} rows."])
 def test_a_question_is_filled_in_for_every_view_and_layout(view: str, layout: str) -> None:
     text = question_prompt(

@@ -36,7 +36,9 @@ avi fhd hdr hevc mkv mp mpeg mpg prores res ts uhd webm x xvid
 _CAMERA = frozenset(_CAMERA_TEXT.split())
 _EMPTY = frozenset(_EMPTY_TEXT.split())
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_QUANTITY = re.compile(r"(?:\d+(?:st|nd|rd|th|am|pm|fps|hz|khz|bit|ms|[hmskpxtydz])?)+", re.I)
+# Sizes, rates and times of day that describe a file: 1080p, 1920x1080, 60fps, 20240505T121212Z
+_TECHNICAL = re.compile(r"\d+(?:[pk]|fps|k?hz|bit|x\d+)|\d{6,}t\d{4,}z?", re.IGNORECASE)
+_QUANTITY = re.compile(r"(?:\d+(?:st|nd|rd|th|am|pm|ms|[hms])?)+", re.IGNORECASE)  # 12h30m05s
 _TEMPORARY = re.compile(r"tmp\w+", re.IGNORECASE)
 _HEX = re.compile(r"(?=\D*\d)[0-9a-f]{8,}", re.IGNORECASE)
 _MIXED = re.compile(r"(?=(?:[^\d]*\d+[^\d]+){2})[^\W_]{8,}")  # dQw4w9WgXcQ: digits here and there
@@ -71,7 +73,7 @@ def _is_number(word: str) -> bool:
     found = _NUMBERED.fullmatch(word)
     return bool(
         word.isnumeric()
-        or _QUANTITY.fullmatch(word)
+        or _TECHNICAL.fullmatch(word)
         or _HEX.fullmatch(word)
         or _MIXED.fullmatch(word)
         or word.casefold() in _CAMERA
@@ -80,7 +82,8 @@ def _is_number(word: str) -> bool:
 
 
 def _is_empty(word: str) -> bool:
-    if _is_number(word) or _SHORT_NUMBERED.fullmatch(word) or _TEMPORARY.fullmatch(word):
+    patterns = (_QUANTITY, _SHORT_NUMBERED, _TEMPORARY)
+    if _is_number(word) or any(pattern.fullmatch(word) for pattern in patterns):
         return True
     found = _NUMBERED.fullmatch(word)
     letters = (found[1] if found else word).casefold()

@@ -29,6 +29,7 @@ NAMES = [
         "take 3 final FINAL (copy)",
         "x264",
     ),
+    *("2024-05-05T12h30m05s", "20240505T121212Z", "1920x1080", "3rd take"),
     *("trim.0B6E1C2A-3F4D-4E5A-9B8C-7D6E5F4A3B2C", "tmpabc1d2ef3.mp4", "part1", "test", "a"),
 ]
 
@@ -47,6 +48,8 @@ def test_names_that_cameras_and_programs_give_say_nothing(name: str) -> None:
         ("corgi runs [dQw4w9WgXcQ]", "corgi runs"),
         ("2024-05-05 birthday cake", "birthday cake"),
         ("bear", "bear"),
+        ("2d animation", "2d animation"),
+        ("80s disco 1080p 60fps", "80s disco"),
         ("猫", "猫"),
         ("हिन्दी नृत्य", "हिन्दी नृत्य"),
         ("Ein Bär läuft", "Ein Bär läuft"),

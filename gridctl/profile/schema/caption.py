@@ -12,7 +12,7 @@ from gridctl.profile.values import (
     FilePath,
     Layout,
     ModelName,
-    Question,
+    QuestionText,
     Seconds,
     Text,
     Whole,
@@ -57,7 +57,7 @@ class CaptionSection(Section):
         min_length=1,
         description="URL of an OpenAI-compatible server, such as http://localhost:8000/v1.",
     )
-    prompt: Question = Field(
+    prompt: QuestionText = Field(
         default=DEFAULT_QUESTION,
         description="Question for the model. {shown} and {task} stand for sentences that fit the "
         "view and the layout.",
