@@ -1,4 +1,4 @@
-"""How a verb tells how far it is: a callback, so that it never prints."""
+"""Progress of a verb, through a callback: verbs do not print."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 
 def silent(done: int, total: int, text: str) -> None:
-    """The callback of callers who do not ask."""
+    """A callback that does nothing."""

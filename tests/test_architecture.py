@@ -111,7 +111,7 @@ def test_imports_point_one_way(module: str) -> None:
         ("cli.train", "from gridctl.flux.base import open_base"),
     ],
 )
-def test_an_arrow_the_other_way_is_seen(module: str, source: str) -> None:
+def test_an_import_the_other_way_is_found(module: str, source: str) -> None:
     assert len(wrong_arrows(module, source)) == 1
 
 
@@ -157,7 +157,7 @@ def test_no_module_imports_itself_through_others() -> None:
     assert circles(graph()) == []
 
 
-def test_a_circle_is_seen() -> None:
+def test_a_circle_is_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [{"a", "b", "c"}]
 
 

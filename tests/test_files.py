@@ -168,7 +168,7 @@ def test_sigkill_in_the_middle_leaves_what_was_there(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_the_mode_of_a_file_honours_umask(umask: int, mode: int, tmp_path: Path) -> None:
+def test_the_mode_of_a_file_follows_umask(umask: int, mode: int, tmp_path: Path) -> None:
     before = os.umask(umask)
     try:
         with atomic_file(tmp_path / "adapter.safetensors") as temporary:
@@ -181,9 +181,7 @@ def test_the_mode_of_a_file_honours_umask(umask: int, mode: int, tmp_path: Path)
 
 
 @BOTH
-def test_a_place_that_cannot_be_written_is_told_in_one_line(
-    atomic: AtomicKind, tmp_path: Path
-) -> None:
+def test_an_unwritable_place_is_a_one_line_error(atomic: AtomicKind, tmp_path: Path) -> None:
     fill(tmp_path / "file", "in the way")
     target = tmp_path / "file" / "clip.mp4"
     with pytest.raises(InputError, match=r"clip\.mp4 cannot be written \(.+\); ") as error:
@@ -193,7 +191,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
-def test_a_folder_of_someone_else_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_another_user_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(InputError, match="cannot be written"):

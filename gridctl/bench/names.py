@@ -48,6 +48,7 @@ def bench_names(*, clips: int, progress: Progress | None = None) -> tuple[NamesR
             progress(number, 3, work)
             tenth, whole = (measure(Path(name), count) for count in (clips // 10, clips))
             rows.append(NamesRow(work=work, clips=clips, seconds_for_a_tenth=tenth, seconds=whole))
+        progress(3, 3, "")
     return tuple(rows)
 
 

@@ -153,6 +153,8 @@ def take_turns(
             start = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - start)
+    if progress:
+        progress(repeats, repeats, "")
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 

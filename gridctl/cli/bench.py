@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from gridctl.cli import complete
 from gridctl.cli.shell import Shell, with_shell
 
 bench_app = typer.Typer(
-    help="Measure gridctl beside what else could do the work.",
+    help="Measure gridctl next to other ways to do the work.",
     epilog="Example: gridctl bench pack",
     no_args_is_help=True,
 )
@@ -29,10 +30,16 @@ def pack(
         int, typer.Option(min=10, help="Empty files to list, to see whether time grows linearly.")
     ] = 100_000,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Rounds; the median counts.", show_default="5")
+        int | None,
+        typer.Option(min=1, help="Number of rounds. The median is reported.", show_default="5"),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Profile with the settings that flags do not set.",
+            autocompletion=complete.profiles,
+        ),
     ] = None,
 ) -> None:
     """Time packing next to decoding alone, an ffmpeg loop, and PNG frames tiled with OpenCV.
@@ -74,9 +81,11 @@ def pack(
 @with_shell
 def startup(
     shell: Shell,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs; the median counts.")] = 11,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of runs. The median is reported.")
+    ] = 11,
 ) -> None:
-    """Time `gridctl --help` beside a bare Typer app of as many commands."""
+    """Time `gridctl --help` next to a bare Typer app with as many commands."""
     from dataclasses import asdict
 
     from gridctl.bench.startup import bench_startup
@@ -96,13 +105,15 @@ def startup(
 @with_shell
 def caption(
     shell: Shell,
-    grids: Annotated[int, typer.Option(min=1, help="Grids to make and caption.")] = 1000,
+    grids: Annotated[int, typer.Option(min=1, help="Number of grids to make and caption.")] = 1000,
     answer_seconds: Annotated[
-        float, typer.Option(min=0.001, help="What the server takes for an answer.")
+        float, typer.Option(min=0.001, help="Seconds that the server takes for an answer.")
     ] = 0.2,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Requests to the server at the same time.")
+    ] = 8,
 ) -> None:
-    """Time captioning through a server that only sleeps, beside what it sleeps."""
+    """Time captioning through a server that only sleeps, next to the time it sleeps."""
     from dataclasses import asdict
 
     from gridctl.bench.caption import bench_caption

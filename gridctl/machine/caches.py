@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gridctl.errors import InputError
-from gridctl.files import atomic_file
+from gridctl.files import atomic_file, expand_home
 
 
 def cache_folder() -> Path:
@@ -17,9 +17,9 @@ def cache_folder() -> Path:
     Raises InputError for a user without a home folder.
     """
     if own := os.environ.get("GRIDCTL_CACHE"):
-        return Path(own).expanduser()
+        return Path(expand_home(own))
     if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "gridctl"
+        return Path(expand_home(shared)) / "gridctl"
     try:
         return Path.home() / ".cache" / "gridctl"
     except RuntimeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gridctl.files import expand_home
 from gridctl.profile import BUILT_IN, BUILT_IN_ADAPTER
 from gridctl.toyworld.weights import ADAPTER_FILE, BASE_FOLDER
 
@@ -16,7 +17,7 @@ def local_base(name: str, revision: str | None = None) -> Path | None:
     """
     if name == BUILT_IN:
         return BASE_FOLDER
-    folder = Path(name).expanduser()
+    folder = Path(expand_home(name))
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
@@ -35,6 +36,6 @@ def local_adapter(name: str) -> Path:
     """
     if name == BUILT_IN_ADAPTER:
         return ADAPTER_FILE
-    path = Path(name).expanduser()
+    path = Path(expand_home(name))
     checkpoints = path.glob("step-*.safetensors")  # none in a file
     return max(checkpoints, key=lambda file: (len(file.name), file.name), default=path)

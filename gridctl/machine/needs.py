@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from gridctl.files import expand_home
 from gridctl.machine.cards import Card, nvidia_cards
 from gridctl.machine.models import local_base
 from gridctl.machine.tokens import hub_token
@@ -107,7 +108,7 @@ def _quantisation(profile: Profile, machine: Machine) -> str | None:
 
 def _must_download(profile: Profile) -> bool:
     base = profile.model.base
-    if base == BUILT_IN or Path(base).expanduser().exists():
+    if base == BUILT_IN or Path(expand_home(base)).exists():
         return False
     folder = local_base(base, profile.model.revision)  # what the Hub's cache has of it
     return folder is None or not any((folder / "transformer").glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""Faults of a profile in words: `file: key: fact; remedy`, one line each."""
+"""Faults of a profile in words, one line each: `file: key: fact; remedy`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LIMITS = {
 
 
 def faults_of(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """(dotted key, fact and remedy) for everything pydantic found in one table."""
+    """(dotted key, fact and remedy) for every fault that pydantic found in one table."""
     for detail in error.errors(include_url=False):
         key = _dotted(detail["loc"])
         yield key, _fact(key, detail)
 
 
 def nearest(name: str, names: list[str]) -> str | None:
-    """The one of `names` that was probably meant."""
+    """The entry of `names` that was probably meant, if any is similar."""
     return next(iter(get_close_matches(name, names, n=1)), None)
 
 
@@ -51,6 +51,8 @@ def _fact(key: str, detail: Any) -> str:
         return str(context["error"])
     if kind == "string_too_short":
         return f"{value} is empty; write a name in the quotes."
+    if kind == "too_short":
+        return f"{value} is empty; write at least one, or leave the key out."
     if kind in LIMITS:
         words, limit = LIMITS[kind]
         return f"{value} is out of range; {words} {context[limit]}."
@@ -61,7 +63,7 @@ def _fact(key: str, detail: Any) -> str:
 
 
 def _meant(location: tuple[str | int, ...]) -> str:
-    """The remedy for an unknown key: where it belongs, what it resembles, or what there is."""
+    """The remedy for an unknown key: the right section, a similar key, or all keys there are."""
     *parents, name = [part for part in location if isinstance(part, str)]
     table: type[BaseModel] = Profile
     for part in parents:
@@ -82,7 +84,7 @@ def names_of(table: type[BaseModel]) -> list[str]:
 
 
 def _tables(table: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Tables, and arrays of them, directly within `table`."""
+    """The tables, and arrays of tables, directly in `table`."""
     found = {}
     for name, field in table.model_fields.items():
         for kind in (field.annotation, *get_args(field.annotation)):

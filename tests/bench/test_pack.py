@@ -48,6 +48,9 @@ def test_growth_compares_the_time_per_clip() -> None:
 
 def test_contestants_take_turns() -> None:
     calls: list[str] = []
+    seen: list[tuple[int, int]] = []
     work = {name: lambda name=name: calls.append(name) for name in "ab"}
-    assert set(take_turns(work, 3)) == {"a", "b"}
+    times = take_turns(work, 3, lambda done, total, text: seen.append((done, total)))
+    assert set(times) == {"a", "b"}
+    assert seen[-1] == (3, 3)
     assert calls == ["a", "b"] * 3

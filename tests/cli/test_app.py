@@ -148,7 +148,7 @@ def test_profile_commands_have_json(arguments: list[str]) -> None:
     assert json.loads(done.stdout)
 
 
-def test_quiet_leaves_the_results_only() -> None:
+def test_quiet_prints_only_results() -> None:
     make_clip("good.mp4")
     arguments = ("pack", "good.mp4", *SMALL)
     loud = run(*arguments)
@@ -212,7 +212,7 @@ def test_ctrl_c_is_130_without_a_traceback(folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
-def test_a_reader_that_stops_early_is_no_traceback() -> None:
+def test_a_closed_pipe_is_not_a_traceback() -> None:
     with subprocess.Popen(
         [*COMMAND, "profile", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

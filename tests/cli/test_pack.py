@@ -52,7 +52,7 @@ def test_written_paths_are_the_output(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr() == ("", "")
 
 
-def test_every_flag_reaches_its_place() -> None:
+def test_flags_reach_the_grid() -> None:
     make_clip("vid1.mp4", count=3)
     flags = ["--order", "serpentine", "--tail", "pad", "--format", "png", "-o", "out"]
     assert gridctl("pack", "videos/vid1.mp4", *SMALL, *flags) == 0
@@ -61,7 +61,7 @@ def test_every_flag_reaches_its_place() -> None:
     assert (facts.grid.order, facts.num_frames) == ("serpentine", 3)
 
 
-def test_flags_go_before_the_profile() -> None:
+def test_flags_override_the_profile() -> None:
     make_clip("vid1.mp4")
     Path("mine.toml").write_text(
         '[grid]\nrows = 2\ncols = 4\ncell = "16x16"\n[pack]\nformat = "webp"\n'
@@ -251,7 +251,7 @@ def test_a_dry_run_prints_what_would_be_and_writes_nothing(
     assert capsys.readouterr().out == ""  # all of it is there
 
 
-def test_window_flags_reach_their_place() -> None:
+def test_window_flags_reach_the_grids() -> None:
     make_clip("vid1.mp4", count=40)
     flags = ["--sample", "fps=4", "--overlap", "2", "--start", "0:01", "--end", "4.5"]
     flags += ["--max-grids", "2", "--fit", "pad", "--background", "#ff0000", "--workers", "1"]

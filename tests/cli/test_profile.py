@@ -51,7 +51,7 @@ def test_show_prints_the_profile_that_would_be_taken() -> None:
     assert shown["memory.quantize"] == {"value": "nf4", "origin": "preset 24gb"}
 
 
-def test_show_is_a_profile_again() -> None:
+def test_show_prints_a_valid_profile() -> None:
     Path("again.toml").write_text(call("show", "flux-schnell-24gb"))
     assert load_profile("again.toml").profile == load_profile("flux-schnell-24gb").profile
 

@@ -36,7 +36,7 @@ def act(job: str, *, tick: Callable[[], None]) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_worker_that_dies_takes_its_job_only(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_loses_only_its_job(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "STALL_SECONDS", 3.0)
     jobs = ["a", "crash", "b", "quit", "memory", "bad", "hang", "bug", "greedy", "c"]
     outcomes = dict(run_jobs(jobs, act, name=str.title, workers=count))
@@ -103,7 +103,7 @@ def hold(jobs: list[str]) -> None:
         time.sleep(60)
 
 
-def test_workers_that_wait_notice_that_nobody_is_left() -> None:
+def test_idle_workers_end_when_their_parent_is_gone() -> None:
     """They would hold the output of a killed run open for ever."""
     ours, theirs = os.pipe()  # at its end when all who may write are gone
     run = multiprocessing.get_context("fork").Process(target=hold, args=(["a", "b", "c"],))

@@ -94,7 +94,7 @@ def _png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def test_every_broken_input_has_its_line_and_the_others_are_done(tmp_path: Path) -> None:
+def test_every_broken_input_gets_an_error_line_and_the_rest_are_packed(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     bad = spoil(videos)
@@ -124,14 +124,14 @@ def test_every_broken_input_has_its_line_and_the_others_are_done(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_rights(tmp_path: Path) -> None:
+def test_a_file_without_permissions(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "closed.mp4", counted(4))
     path.chmod(0)
     assert "cannot be read" in pack([path], tmp_path / "out", pack_profile(GRID)).failed[0].reason
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.webm"])
-def test_truncated_anywhere_it_is_told_or_packed(tmp_path: Path, name: str) -> None:
+def test_a_file_cut_anywhere_is_packed_or_reported(tmp_path: Path, name: str) -> None:
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
     data = write(tmp_path / name, textured(24), codec=codec, options={"g": "8"}).read_bytes()
     cuts = random.Random(0).sample(range(len(data)), 12)
@@ -149,7 +149,7 @@ def test_truncated_anywhere_it_is_told_or_packed(tmp_path: Path, name: str) -> N
         assert all(cut >= data.index(b"udta") for cut in packed)
 
 
-def test_an_end_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+def test_killing_pack_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     """Killed again and again, and then left alone, it makes what one undisturbed run makes."""
     videos = tmp_path / "videos"
     for number in range(6):

@@ -37,7 +37,7 @@ def files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_its_own_output_below_the_source_is_not_packed(tmp_path: Path) -> None:
+def test_pack_does_not_pack_its_own_output(tmp_path: Path) -> None:
     make_clip(tmp_path / "clip.mp4")
     for _ in range(2):
         result = pack([tmp_path], tmp_path / "vidgrid", pack_profile(GRID))
@@ -63,7 +63,7 @@ def test_a_folder_of_videos_becomes_a_dataset_folder(tmp_path: Path) -> None:
     assert [json.loads(line)["file_name"] for line in lines] == ["vid1.jpg", "vid2.jpg"]
 
 
-def test_sub_folders_and_frame_folders_keep_their_place(tmp_path: Path) -> None:
+def test_sub_folders_are_kept(tmp_path: Path) -> None:
     source, output = tmp_path / "source", tmp_path / "vidgrid"
     make_clip(source / "train" / "vid1.mp4")
     make_clip(source / "val" / "vid1.mp4")
@@ -82,7 +82,7 @@ def test_sub_folders_and_frame_folders_keep_their_place(tmp_path: Path) -> None:
     assert numbers(output / "train" / "sequence1.png") == [0, 2, 4, 6, 8, 10]
 
 
-def test_a_frame_folder_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_frames_is_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "sequence1"
     folder.mkdir()
     for number, picture in enumerate(counted(6)):
@@ -96,7 +96,7 @@ def test_a_frame_folder_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert facts.text == "a ramp"
 
 
-def test_sources_of_one_stem_never_overwrite_each_other(tmp_path: Path) -> None:
+def test_clips_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     first = make_clip(tmp_path / "a" / "vid1.mp4")
     second = make_clip(tmp_path / "b" / "vid1.mp4")
     third = make_clip(tmp_path / "b" / "VID1.gif")
@@ -148,7 +148,7 @@ def test_a_second_run_skips_what_is_done_and_finishes_the_rest(tmp_path: Path) -
     assert (output / "vid1.jpg").stat().st_mtime_ns != before
 
 
-def test_what_was_made_otherwise_or_from_an_older_source_is_made_again(tmp_path: Path) -> None:
+def test_a_changed_source_or_setting_makes_grids_again(tmp_path: Path) -> None:
     clip, output = make_clip(tmp_path / "vid1.mp4"), tmp_path / "vidgrid"
     pack([clip], output, pack_profile(GRID))
     other = Grid(rows=2, cols=2, cell=(16, 16))
@@ -184,7 +184,7 @@ def test_tail_pad_repeats_the_last_frame_and_counts_the_real_ones(tmp_path: Path
     assert (facts.num_frames, len(facts.times_seconds)) == (4, 4)
 
 
-def test_a_link_that_leads_back_up_is_not_followed_for_ever(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
     source = tmp_path / "videos"
     make_clip(source / "deep" / "vid1.mp4")
     (source / "deep" / "loop").symlink_to(source, target_is_directory=True)
@@ -203,7 +203,7 @@ def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_a_clip_is_known_from_wherever_it_is_packed(
+def test_a_clip_is_recognized_from_any_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And one of the same relative path in another place is another clip."""
@@ -222,7 +222,7 @@ def test_a_clip_is_known_from_wherever_it_is_packed(
     assert [path.name for path in absolute.skipped] == ["vid1.jpg"]
 
 
-def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
+def test_a_name_that_is_not_unicode_is_packed(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.mp4")
     make_clip(tmp_path / "x.mp4").rename(tmp_path / name)
     result = pack([tmp_path / name], tmp_path / "out", pack_profile(GRID))
@@ -230,7 +230,7 @@ def test_a_name_that_is_no_unicode_is_packed(tmp_path: Path) -> None:
     assert result.written == (tmp_path / "out" / "caf_.jpg",)
 
 
-def test_an_unwritable_output_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_output_is_one_error(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "vid1.mp4")
     (tmp_path / "out").write_text("a file, no folder")
     for output in ("out", "out/deeper", "/proc/x"):
@@ -267,7 +267,7 @@ def test_wrong_options_are_refused_before_any_work(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_progress_counts_clips_and_tells_the_rate(tmp_path: Path) -> None:
+def test_progress_counts_clips_and_shows_the_rate(tmp_path: Path) -> None:
     clips = [make_clip(tmp_path / f"vid{k}.mp4") for k in range(2)]
     seen: list[tuple[int, int, str]] = []
     pack(clips, tmp_path / "out", pack_profile(GRID), progress=lambda *step: seen.append(step))
@@ -276,7 +276,7 @@ def test_progress_counts_clips_and_tells_the_rate(tmp_path: Path) -> None:
     assert {text.split()[-1] for _, _, text in seen[1:]} == {"vid0.mp4", "vid1.mp4"}
 
 
-def test_a_foreign_image_under_the_name_is_kept(tmp_path: Path) -> None:
+def test_an_image_that_is_no_grid_is_not_overwritten(tmp_path: Path) -> None:
     clip, output = make_clip(tmp_path / "vid1.mp4"), tmp_path / "out"
     output.mkdir()
     Image.new("RGB", (8, 8)).save(output / "vid1.jpg")
@@ -285,7 +285,7 @@ def test_a_foreign_image_under_the_name_is_kept(tmp_path: Path) -> None:
     assert (output / "vid1.jpg").read_bytes() == before
 
 
-def test_a_folder_without_rights_fails_alone(tmp_path: Path) -> None:
+def test_a_folder_without_permissions_does_not_stop_the_rest(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root reads everything")
     make_clip(tmp_path / "videos" / "vid1.mp4")

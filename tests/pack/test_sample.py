@@ -40,7 +40,7 @@ def test_uniform_is_even_and_keeps_both_ends(count: int, wanted: int) -> None:
     assert not steps or max(steps) - min(steps) <= 1
 
 
-def test_uniform_plays_as_long_as_its_clip() -> None:
+def test_a_uniform_grid_plays_as_long_as_its_clip() -> None:
     made = selected(13)
     assert windows(made) == [[0, 4, 8, 12]]
     assert 4 / made.fps == pytest.approx(1.3)
@@ -48,7 +48,7 @@ def test_uniform_plays_as_long_as_its_clip() -> None:
     assert windows(select_windows(np.arange(5.0), 5.0, 1.0, single)) == [[0]]
 
 
-def test_windows_fill_grid_after_grid_and_count_what_is_left() -> None:
+def test_windows_fill_consecutive_grids_and_count_dropped_frames() -> None:
     made = selected(11, sample="windows")
     assert windows(made) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert (made.dropped, made.fps) == (3, 10.0)
@@ -56,7 +56,7 @@ def test_windows_fill_grid_after_grid_and_count_what_is_left() -> None:
     assert selected(8, sample="windows").dropped == 0
 
 
-def test_what_is_left_is_of_the_frames_that_were_asked_for() -> None:
+def test_dropped_frames_are_counted_among_the_selected_ones() -> None:
     chosen = selected(40, fps=10, sample="fps=30", start=1, end=2)
     assert (chosen.dropped, chosen.count) == (2, 30)
     chosen = selected(40, sample="windows", stride=4)
@@ -70,7 +70,9 @@ def test_stride_and_overlap() -> None:
 
 
 @given(st.integers(4, 80), st.integers(1, 4), st.integers(0, 3))
-def test_no_frame_is_lost_unseen(count: int, stride: int, overlap: int) -> None:
+def test_every_selected_frame_is_used_or_counted_as_dropped(
+    count: int, stride: int, overlap: int
+) -> None:
     frames = list(range(0, count, stride))
     try:
         made = selected(count, sample="windows", stride=stride, overlap=overlap)
@@ -111,7 +113,7 @@ def test_fps_shows_what_is_on_the_screen_at_each_tick() -> None:
     assert windows(select_windows(times, 3.2, 10.0, clock)) == [[0, 2, 2, 3]]
 
 
-def test_the_last_frame_may_be_held() -> None:
+def test_a_long_last_frame_fills_its_time() -> None:
     times, rate = np.array([0.0, 0.5, 1.0, 1.5]), 2.0
     held = options(sample="fps=1", tail="pad")
     assert windows(select_windows(times, 6.5, rate, held)) == [[0, 2, 3, 3], [3, 3, 3]]
@@ -123,7 +125,7 @@ def test_the_last_frame_may_be_held() -> None:
     assert select_windows(times, 6.5, rate, part).fps == 2.0
 
 
-def test_scenes_are_not_crossed() -> None:
+def test_no_window_crosses_a_cut() -> None:
     made = selected(14, cuts=(5, 7), sample="scenes")
     assert windows(made) == [[0, 1, 2, 3], [7, 8, 9, 10]]
     assert made.dropped == 1 + 2 + 3
@@ -141,7 +143,7 @@ def test_start_and_end_choose_a_part() -> None:
         selected(30, start=3.0)
 
 
-def test_max_grids_ends_without_counting_what_nobody_asked_for() -> None:
+def test_frames_after_max_grids_do_not_count_as_dropped() -> None:
     made = selected(30, sample="windows", max_grids=2)
     assert (len(made.windows), made.dropped) == (2, 0)
     assert windows(selected(30, sample="windows", max_grids=2, tail="error")) == windows(made)

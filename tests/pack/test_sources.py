@@ -22,7 +22,7 @@ def touch(path: Path) -> Path:
     return path
 
 
-def test_shards_are_disjoint_complete_and_by_themselves(tmp_path: Path) -> None:
+def test_shards_are_disjoint_and_complete(tmp_path: Path) -> None:
     for number in range(7):
         touch(tmp_path / "videos" / "train" / f"vid{number}.mp4")
     found = []
@@ -49,7 +49,7 @@ def test_animated_images_are_clips_and_still_ones_are_frames(tmp_path: Path) -> 
     assert names([clips], tmp_path / "out") == ["c"]
 
 
-def test_images_do_not_hide_what_lies_below_them(tmp_path: Path) -> None:
+def test_folders_below_a_folder_of_images_are_searched(tmp_path: Path) -> None:
     touch(tmp_path / "videos" / "poster.jpg")
     touch(tmp_path / "videos" / "train" / "vid1.mp4")
     touch(tmp_path / "videos" / "train" / "sequence1" / "frame_1.png")
@@ -93,7 +93,7 @@ def test_a_linked_folder_of_frames_has_the_name_of_the_link(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
-def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+def test_links_in_a_circle_are_not_followed_forever(tmp_path: Path) -> None:
     touch(tmp_path / "a" / "b" / "vid.mp4")
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a", target_is_directory=True)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")

@@ -95,7 +95,7 @@ def test_a_written_profile_loads_as_the_same_one(
     assert again.profile == loaded.profile
 
 
-def test_a_preset_fills_only_the_knobs_that_no_file_sets(tmp_path: Path) -> None:
+def test_a_preset_fills_only_the_keys_that_no_file_sets(tmp_path: Path) -> None:
     parent = write(tmp_path / "parent.toml", '[memory]\npreset = "24gb"\nencode_batch = 3\n')
     child = write(tmp_path / "child.toml", 'extends = "parent.toml"\n[memory]\npreset = "80gb"\n')
     assert load_profile(parent).profile.memory.quantize == "nf4"
@@ -108,7 +108,7 @@ def test_a_preset_fills_only_the_knobs_that_no_file_sets(tmp_path: Path) -> None
     assert loaded.origins["memory.preset"] == str(child)
 
 
-def test_a_preset_by_flag_beats_the_one_of_the_profile() -> None:
+def test_a_preset_flag_overrides_the_profiles_preset() -> None:
     loaded = load_profile("flux-dev-24gb", {"memory.preset": "cpu"})
     assert loaded.profile.memory.device == "cpu"
     assert loaded.origins["memory.device"] == "preset cpu"
@@ -124,7 +124,7 @@ def test_extends_takes_shipped_names_and_paths_from_its_own_folder(tmp_path: Pat
     assert loaded.origins["grid.cell"] == "tiny"
 
 
-def test_all_faults_of_the_chain_come_at_once_under_their_file(tmp_path: Path) -> None:
+def test_all_faults_are_listed_at_once_with_their_file(tmp_path: Path) -> None:
     parent = write(
         tmp_path / "parent.toml", '[grid]\ncolls = 4\nrows = "4"\n[memory]\npreset = "9gb"\n'
     )
@@ -182,6 +182,10 @@ def test_any_unknown_key_is_reported(folder: Path, section: str, name: str) -> N
             "train.row_wraps = 1",
             "train.row_wraps: 1 is not true or false; write one of them, without quotes.",
         ),
+        (
+            "train.keep_patterns = []",
+            "train.keep_patterns: [] is empty; write at least one, or leave the key out.",
+        ),
         ('model.base = ""', 'model.base: "" is empty; write a name in the quotes.'),
         (
             "generate.seed = 18446744073709551616",
@@ -202,7 +206,7 @@ def test_any_unknown_key_is_reported(folder: Path, section: str, name: str) -> N
         ),
     ],
 )
-def test_each_kind_of_fault_has_its_remedy(tmp_path: Path, text: str, fault: str) -> None:
+def test_each_kind_of_fault_has_a_remedy(tmp_path: Path, text: str, fault: str) -> None:
     path = write(tmp_path / "bad.toml", text)
     assert faults(path) == (f"{path}: {fault}",)
 
@@ -235,14 +239,14 @@ def test_a_missing_profile_names_the_nearest_and_all_that_ship() -> None:
     assert all(name in fault for name in shipped_profiles())
 
 
-def test_a_missing_parent_does_not_hide_the_childs_faults(tmp_path: Path) -> None:
+def test_a_missing_parent_does_not_hide_faults_of_the_child(tmp_path: Path) -> None:
     path = write(tmp_path / "a.toml", 'extends = "nowhere.toml"\ngrid.rows = 0')
     first, second = faults(path)
     assert first == f"{path}: grid.rows: 0 is out of range; the least is 1."
     assert second.startswith(f"{path}: extends: {tmp_path / 'nowhere.toml'}: no such profile; ")
 
 
-def test_a_folder_and_the_empty_name_are_no_profiles(tmp_path: Path) -> None:
+def test_a_folder_or_an_empty_name_is_not_a_profile(tmp_path: Path) -> None:
     assert "a folder, not a profile" in faults(tmp_path)[0]
     assert "no such profile" in faults(write(tmp_path / "a.toml", 'extends = "no/x"'))[0]
     assert faults("")
@@ -272,7 +276,7 @@ def test_the_profiles_that_must_ship_do() -> None:
     assert load_profile("flux-schnell-24gb").profile.generate.steps == 4
 
 
-def test_no_shipped_profile_sets_a_knob_that_a_childs_preset_should_fill() -> None:
+def test_shipped_profiles_set_no_memory_key_but_the_preset() -> None:
     for path in shipped_profiles().values():
         memory = tomli.loads(path.read_text(encoding="utf-8")).get("memory", {})
         assert set(memory) <= {"preset"}, path
@@ -314,7 +318,7 @@ def test_a_profile_in_the_home_folder(
     assert resolve_profile(flag, fallback=None).profile.train.rank == 5
 
 
-def test_a_file_of_a_shipped_name_is_reached_by_its_path(
+def test_a_file_named_like_a_shipped_profile_is_reached_by_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -38,12 +38,12 @@ def test_plain_defaults_are_valid_themselves() -> None:
     ("said", "cell"),
     [("256x192", (256, 192)), ("64", (64, 64)), (64, (64, 64)), ([64, 32], (64, 32))],
 )
-def test_a_cell_is_said_in_three_ways(said: object, cell: tuple[int, int]) -> None:
+def test_a_cell_can_be_written_in_three_ways(said: object, cell: tuple[int, int]) -> None:
     assert GridSection.model_validate({"cell": said}).cell == cell
 
 
 @pytest.mark.parametrize("said", [True, [64], [64, 64, 64], [True, 64], 64.0, "100x100", 0])
-def test_what_is_no_cell_is_refused(said: object) -> None:
+def test_other_cells_are_refused(said: object) -> None:
     with pytest.raises(ValidationError):
         GridSection.model_validate({"cell": said})
 

@@ -39,7 +39,7 @@ def test_keys_that_need_quotes_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_profiles())
-def test_shown_values_are_the_profile_again(tmp_path: Path, name: str) -> None:
+def test_shown_values_are_a_valid_profile(tmp_path: Path, name: str) -> None:
     loaded = load_profile(name)
     lines = show_lines(loaded)
     assert 'grid.order = "row-major"' in lines[3]
@@ -50,7 +50,7 @@ def test_shown_values_are_the_profile_again(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_profiles())
-def test_a_starter_changes_nothing_until_a_sign_is_taken_off(tmp_path: Path, name: str) -> None:
+def test_a_starter_changes_nothing_until_a_key_is_uncommented(tmp_path: Path, name: str) -> None:
     loaded = load_profile(name)
     path = tmp_path / "gridctl.toml"
     path.write_text(starter_toml(name, loaded), encoding="utf-8")
