@@ -146,8 +146,8 @@ def quality(
         list[str] | None,
         typer.Option(
             metavar="PART",
-            help="t2v, turn, base, image, image+adapter, vae, i2v, interpolate, multiview, edit or "
-            "restore; may be repeated.",
+            help="t2v, turn, base, image, image+adapter, vae, i2v, interpolate, multiview, edit, "
+            "restore, long keyframes or long windows; may be repeated.",
             show_default="all",
         ),
     ] = None,

@@ -15,7 +15,7 @@ from gridctl.media.write import check_fps
 if TYPE_CHECKING:
     from gridctl.generate.studio import Studio
 
-_NOT_CLEAN = (
+NOT_CLEAN = (
     "this adapter was not trained with clean cells, so what it draws continues the given frames "
     "poorly; train one with train.keep, or try --resample 3."
 )
@@ -55,5 +55,5 @@ def clip_drawing(
         reference=reference,
         keep_clean=bool(canvas.keep),
         learned=canvas.words,
-        notes=(_NOT_CLEAN,) if plan.kept and not canvas.keep else (),
+        notes=(NOT_CLEAN,) if plan.kept and not canvas.keep else (),
     )

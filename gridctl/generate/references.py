@@ -52,12 +52,14 @@ def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames
     return frames
 
 
-def read_clip(path: Path, grid: Grid, fit: Fit, *, sample: str) -> SourceClip:
+def read_clip(
+    path: Path, grid: Grid, fit: Fit, *, sample: str, least: int | None = None
+) -> SourceClip:
     """The frames of a clip: as many as the grid has cells, evenly spread, or all of them.
 
     `sample` is uniform or windows, as `pack` takes it. A grid image that gridctl made counts as
-    its frames. Raises InputError for a clip that cannot be read or has fewer frames than the
-    grid, UsageError for another `sample`.
+    its frames. Raises InputError for a clip that cannot be read or has fewer frames than
+    `least` (the grid's), UsageError for another `sample`.
     """
     if sample not in ("uniform", "windows"):
         raise UsageError(
@@ -67,7 +69,7 @@ def read_clip(path: Path, grid: Grid, fit: Fit, *, sample: str) -> SourceClip:
     source = _read_grid(path, fit) if path.suffix.lower() in GRID_SUFFIXES else None
     source = source or _read_video(path, None if whole else grid.num_frames, fit)
     count = len(source.frames)
-    if count < grid.num_frames:
+    if count < (grid.num_frames if least is None else least):
         raise InputError(
             f"{path} has {count} frames, and the grid has {grid.num_frames} cells; use a longer "
             "clip, or an adapter for a smaller grid."

@@ -206,6 +206,21 @@ def test_tasks_that_start_from_pictures(
         assert (clip.n_frames, clip.size) == (6, (32, 32))
 
 
+@pytest.mark.parametrize("long", ["keyframes", "windows"])
+def test_longer_clips(
+    t2v: Cli, gridctl: Cli, adapter: Path, long: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert t2v(PROMPT, "--frames", 8, "--long", long, "-o", "long.webp") == 0
+    model = ["--adapter", adapter, "--steps", 1, "-o", "longer.webp"]
+    assert gridctl("generate", "extend", "long.webp", PROMPT, "--frames", 10, *model) == 0
+    for name, count in (("long", 8), ("longer", 10)):
+        with Image.open(f"{name}.webp") as clip:
+            assert clip.n_frames == count
+    capsys.readouterr()
+    assert t2v(PROMPT, "--long", "loops", "--quiet") == 2
+    assert "choose keyframes or windows" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

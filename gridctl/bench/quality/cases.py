@@ -15,9 +15,11 @@ from gridctl.toyworld.words import BACKGROUNDS, COLORS, SHAPES, STYLES
 
 Part = Literal[
     "t2v", "turn", "base", "image", "image+adapter", "vae",
-    "i2v", "interpolate", "multiview", "edit", "restore",
+    "i2v", "interpolate", "multiview", "edit", "restore", "long keyframes", "long windows",
 ]  # fmt: skip
 PARTS: tuple[Part, ...] = get_args(Part)
+LONG = ("long keyframes", "long windows")
+LONG_FRAMES = 96
 STILLS = ("image", "image+adapter")
 SOLIDS_ONLY = ("turn", "multiview")
 # Motions that a clip's first and last frame tell.

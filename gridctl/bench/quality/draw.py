@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from gridctl.bench.quality.cases import Case
+from gridctl.bench.quality.cases import LONG_FRAMES, Case
 from gridctl.generate import Drawing, Request, Shot, combine, render
 from gridctl.generate.canvas import find_adapter, find_canvas
 from gridctl.generate.tasks import edit, i2v, image, interpolate, multiview, restore, t2v
@@ -48,6 +48,10 @@ def _prepare(case: Case, profile: Profile, folder: Path) -> Drawing:
     request = Request(prompts=(case.prompt,), output=folder / "out", profile=profile)
     if case.is_still:
         return image.prepare(replace(request, output=folder / "out.png"))
+    if case.part == "long keyframes":
+        return t2v.prepare(request, frames=LONG_FRAMES)
+    if case.part == "long windows":
+        return t2v.prepare(request, frames=LONG_FRAMES, long="windows")
     if case.part not in _FROM_FRAMES:
         return t2v.prepare(request)
     grid = find_canvas(profile, {}).grid

@@ -52,7 +52,8 @@ def bench_quality(
     t2v: clips of shapes. turn: full turns of solids. base: t2v without the adapter. image and
     image+adapter: single pictures without and with it. vae: renders through the VAE and back.
     i2v, interpolate and multiview: clips around true frames. edit: a true clip changed in one
-    attribute. restore: a clip with flicker and noise.
+    attribute. restore: a clip with flicker and noise. long keyframes and long windows: t2v of 96
+    frames, of which the last 24 are judged.
 
     `folder` gets quality.json, takes.jsonl with a line for each prompt, contact sheets of the
     first and of the worst takes of each part, and the worst clips. With 550 the 95 % interval
@@ -145,7 +146,7 @@ class _Takes:
 
     def show(self) -> None:
         """Contact sheets of the first and the worst, and the worst ones as files."""
-        stem = self._folder / self._part
+        stem = self._folder / self._part.replace(" ", "-")
         worst = self._worst[::-1]
         for name, takes in (("first", self._first), ("worst", worst)):
             contact_sheet(takes).save(stem.with_name(f"{stem.name}-{name}.png"))

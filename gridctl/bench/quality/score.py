@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gridctl.bench.quality.cases import Case, Part
+from gridctl.bench.quality.cases import LONG, Case, Part
+from gridctl.generate.windows import OVERLAP, window_starts
 from gridctl.media.images import Frames
 from gridctl.toyworld.judge import Verdict, judge_clip, judge_picture
 
 READ = ("shape", "color", "background")  # what every picture shows
 _FROM_FIRST = ("i2v", "interpolate", "multiview")  # parts that are given the first frame
+_LAST = 24  # frames at the end of a long clip that are judged, and of the grids it is made of
 _SHEET_FRAMES = 8  # of each clip
 
 
@@ -84,9 +87,12 @@ class Take:
 
 def judge_take(case: Case, frames: Frames, *, seed: int) -> Take:
     """Judge the frames (F, H, W, 3) that were drawn for a case."""
-    verdict = judge_picture(frames[0]) if case.is_still else judge_clip(frames)
+    judged = frames[-_LAST:] if case.part in LONG else frames
+    verdict = judge_picture(frames[0]) if case.is_still else judge_clip(judged)
     right = _compare(case, verdict)
     measures = {}
+    if case.part in LONG:
+        measures["jump at a seam, beside other steps"] = _seams(frames, case.part)
     cell = (frames.shape[2], frames.shape[1])
     if case.part in _FROM_FIRST:
         truth = case.truth(len(frames), cell)
@@ -116,11 +122,25 @@ def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
     right["all"] = all(right.values())
     if scene.kind == "shape":
         right["style"] = verdict.style.value == scene.style
+    if case.part in LONG:  # a motion goes on past the frame's edge, or turns round
+        del right["motion"]
+        right["all"] = all(right[what] for what in READ)
     if case.part == "edit":
         changed = case.changed
         kept = all(right[what] for what in (*READ, "motion") if what != changed)
         return {f"{changed} changed": right[changed], f"{changed}: all else kept": kept}
     return right
+
+
+def _seams(frames: Frames, part: Part) -> tuple[float, float]:
+    """(mean jump where a grid of `_LAST` frames follows another, mean jump elsewhere)."""
+    if part == "long keyframes":
+        seams = window_starts(len(frames), _LAST, 1)[1:]
+    else:
+        seams = list(range(_LAST - 1, len(frames) - 1, _LAST - OVERLAP))
+    jumps = [_jump(frames, frame) for frame in range(len(frames) - 1)]
+    others = [jump for frame, jump in enumerate(jumps) if frame not in seams]
+    return fmean(jumps[frame] for frame in seams), fmean(others)
 
 
 def _jump(frames: Frames, frame: int) -> float:

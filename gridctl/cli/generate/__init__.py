@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gridctl.cli.generate import (  # noqa: F401  registers the commands
     edit,
+    extend,
     i2v,
     image,
     interpolate,

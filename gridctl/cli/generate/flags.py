@@ -35,6 +35,16 @@ ClipInput = Annotated[
         show_default=False,
     ),
 ]
+NumFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames",
+        metavar="N",
+        help="Number of frames of the clip; more than the grid has are drawn as several grids.",
+        show_default=False,
+        rich_help_panel="Output",
+    ),
+]
 PictureOutput = Annotated[
     Path,
     typer.Option(
