@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_MISSING_SECONDS = 0.5  # an FLV file whose last tag comes earlier than this before its end is cut
+_MISSING_SECONDS = 0.5  # an FLV file that ends sooner than announced by more than this is cut
 
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MXF_KEY = b"\x06\x0e\x2b\x34"
@@ -136,21 +136,21 @@ def _matroska(file: BinaryIO, size: int) -> bool | None:
 
 
 def _flv(file: BinaryIO, size: int) -> bool:
-    at, seconds, script = 13, 0.0, b""
+    at, seconds, longest, script = 13, 0.0, 0.0, b""
     while at < size:
         file.seek(at)
         head = file.read(11)
         length = int.from_bytes(head[1:4], "big")
-        seconds = max(seconds, int.from_bytes(head[7:8] + head[4:7], "big") / 1000)
+        stamp = int.from_bytes(head[7:8] + head[4:7], "big") / 1000
+        seconds, longest = max(seconds, stamp), max(longest, stamp - seconds)
         if head[0] & 0x1F == 18 and not script:
             script = file.read(length)
         at += 11 + length + 4
     if at > size:
         return True
-    return (
-        _flv_number(script, b"duration") - seconds > _MISSING_SECONDS
-        or _flv_number(script, b"filesize") > size
-    )
+    if promised := _flv_number(script, b"filesize"):
+        return promised > size
+    return _flv_number(script, b"duration") - seconds > max(_MISSING_SECONDS, 1.5 * longest)
 
 
 def _flv_number(script: bytes, key: bytes) -> float:

@@ -109,11 +109,14 @@ class Video:
             raise InputError(f"{self._path} changed while it was read; run the command again.")
 
     def _decode_all(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """All frames, from the first key frame on."""
+        """All frames, from the first key frame on.
+
+        With one thread, because with several a decoder reports damage elsewhere, or not at all.
+        """
         shown = 0
         started, is_leading = not self._has_keys, None
         with self._open() as (container, stream):
-            decoder, aspect = self._decoder(stream), _pixel_aspect(stream)
+            decoder, aspect = self._decoder(stream, threads=1), _pixel_aspect(stream)
             for packet in with_end(container.demux(stream)):
                 self._tick()
                 if packet is not None and not started:
@@ -145,7 +148,9 @@ class Video:
             key_of[:] = 0
         with self._open() as (container, stream):
             aspect = _pixel_aspect(stream)
-            cursor = Cursor(self._index, wanted, container, stream, self._decoder(stream))
+            cursor = Cursor(
+                self._index, wanted, container, stream, self._decoder(stream, self._threads)
+            )
             for stamp, key in zip(map(int, wanted), map(int, key_of), strict=True):
                 try:
                     cursor.jump(key)
@@ -162,15 +167,15 @@ class Video:
                     self.packets_decoded = cursor.packets_decoded
                 yield frame, aspect
 
-    def _decoder(self, stream: av.VideoStream) -> av.VideoCodecContext:
+    def _decoder(self, stream: av.VideoStream, threads: int) -> av.VideoCodecContext:
         name = _ALPHA_DECODERS.get(stream.codec_context.name)
         decoder = stream.codec_context
         if stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
             created = av.CodecContext.create(name, "r")
             assert isinstance(created, av.VideoCodecContext)
             decoder = created
-        decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"
-        decoder.thread_count = self._threads
+        decoder.thread_type = "AUTO" if threads > 1 else "NONE"
+        decoder.thread_count = threads
         # Damage is reported, never hidden. And a header must not claim any amount of memory.
         decoder.options = {"err_detect": "explode", "max_pixels": str(_MAX_PIXELS)}
         return decoder

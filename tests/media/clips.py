@@ -13,7 +13,7 @@ from gridctl.media.fit import Fit
 
 
 def counted(count: int, size: tuple[int, int] = (64, 48), step: int = 6) -> np.ndarray:
-    """Frames whose grey level tells their number: 6 k + 20."""
+    """Frames whose gray level tells their number: 6 k + 20."""
     width, height = size
     levels = (np.arange(count) * step % 216 + 20).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()

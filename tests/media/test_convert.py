@@ -11,11 +11,11 @@ from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, counted, make_clip, write
 
 CLEAN = {"crf": "1"}
-COLOURS = [(230, 30, 30), (30, 200, 60), (40, 60, 220), (200, 200, 40), (128, 128, 128)]
+COLORS = [(230, 30, 30), (30, 200, 60), (40, 60, 220), (200, 200, 40), (128, 128, 128)]
 
 
-def plain(colours: list[tuple[int, int, int]], size: tuple[int, int] = (64, 48)) -> np.ndarray:
-    return np.stack([np.full((size[1], size[0], 3), colour, np.uint8) for colour in colours])
+def plain(colors: list[tuple[int, int, int]], size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    return np.stack([np.full((size[1], size[0], 3), color, np.uint8) for color in colors])
 
 
 def test_crop_keeps_the_center(tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ def test_matrix_and_range_are_respected(
 ) -> None:
     red, blue = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}.get(number, (0.299, 0.114))
     pictures = []
-    for colour in COLOURS:  # Y'CbCr by hand: ITU-R BT.601, BT.709, BT.2020
-        r, g, b = (part / 255 for part in colour)
+    for color in COLORS:  # Y'CbCr by hand: ITU-R BT.601, BT.709, BT.2020
+        r, g, b = (part / 255 for part in color)
         luma = red * r + (1 - red - blue) * g + blue * b
         chroma = (b - luma) / (2 - 2 * blue), (r - luma) / (2 - 2 * red)
         scale, base, span = (255, 0, 255) if full else (219, 16, 224)
         planes = [luma * scale + base, *(part * span + 128 for part in chroma)]
         pictures.append(np.stack([np.full((32, 32), round(p), np.uint8) for p in planes]))
-    path = tmp_path / "colours.mkv"
+    path = tmp_path / "colors.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=5)
         stream.width = stream.height = 32
@@ -142,17 +142,17 @@ def test_matrix_and_range_are_respected(
         container.mux(stream.encode())
     cells = cells_of(open_clip(path), (16, 16))
     assert [tuple(c[8, 8].astype(int)) for c in cells] == [
-        pytest.approx(colour, abs=3) for colour in COLOURS
+        pytest.approx(color, abs=3) for color in COLORS
     ]
 
 
 def test_ten_and_twelve_bits(tmp_path: Path) -> None:
     for pix_fmt in ("yuv420p10le", "yuv444p12le", "yuv422p10le"):
         path = tmp_path / f"{pix_fmt}.mkv"
-        write(path, plain(COLOURS), codec="ffv1", pix_fmt=pix_fmt)
+        write(path, plain(COLORS), codec="ffv1", pix_fmt=pix_fmt)
         cells = cells_of(open_clip(path))
         assert [tuple(c[8, 8].astype(int)) for c in cells] == [
-            pytest.approx(colour, abs=4) for colour in COLOURS
+            pytest.approx(color, abs=4) for color in COLORS
         ]
 
 

@@ -98,7 +98,7 @@ def test_jpeg_is_444_and_has_facts(tmp_path: Path, suffix: str) -> None:
     assert facts == load_facts(path) == facts_of(GRID)
     assert np.abs(back.astype(int) - image).mean() < 4
     with Image.open(path) as opened:
-        assert {layer[1:3] for layer in opened.layer} == {(1, 1)}  # no colour subsampling
+        assert {layer[1:3] for layer in opened.layer} == {(1, 1)}  # no color subsampling
 
 
 def test_quality(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
 
 def test_cells_are_scaled_separately() -> None:
     frames = np.zeros_like(noise(GRID))
-    frames[::2] = 255  # black and white neighbours: a pixel across a border would be grey
+    frames[::2] = 255  # black and white neighbors: a pixel across a border would be gray
     small = scale_cells(compose(frames, GRID), GRID, (32, 16))
     assert small.shape == (32, 96, 3)
     assert set(np.unique(small)) == {0, 255}
