@@ -71,6 +71,14 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, _training(help="Random seed.", show_default="tiny: 0")] = None,
+    preview_every: Annotated[
+        int | None,
+        _run(
+            metavar="STEPS",
+            help="Draw preview clips every so many steps, as generate would draw them.",
+            show_default="none",
+        ),
+    ] = None,
     prepare_only: Annotated[
         bool,
         _run(
@@ -92,12 +100,16 @@ def train(
             help="Write the adapter of a checkpoint of the run, and stop. Also while it runs.",
         ),
     ] = None,
+    report: Annotated[
+        bool,
+        _run("--report", help="Write the run's report.html, and stop. Also while it runs."),
+    ] = False,
     force: Annotated[bool, _run("--force", help="Start over and overwrite the adapter.")] = False,
 ) -> None:
     """Train an adapter on captioned grids. The same command resumes a run that stopped.
 
-    Checkpoints and metrics.jsonl are in a folder beside the adapter (adapter.run). Settings
-    without a flag come from the profile.
+    Checkpoints, metrics.jsonl, previews and report.html are in a folder beside the adapter
+    (adapter.run). Settings without a flag come from the profile.
 
     Example: gridctl train profile.toml --data vidgrid
     """
@@ -119,11 +131,14 @@ def train(
             "train.rank": rank,
             "train.temporal_weight": temporal_weight,
             "train.seed": seed,
+            "train.preview_every": preview_every,
         },
     )
     shell.note(loaded.choice)
     if prepare_only:
         _prepare(shell, loaded.profile, shard)
+    elif report:
+        _report(shell, loaded.profile)
     elif export is not None:
         _export(shell, loaded.profile, export, force=force)
     else:
@@ -142,7 +157,7 @@ def _train(shell: Shell, profile: Any, *, force: bool) -> None:
     if result.resumed_at == result.steps:
         shell.note("the run was finished already; --force starts over")
     if result.loss is not None:
-        shell.note(f"loss {result.loss:.4f}; the metrics are in {result.run_folder}")
+        shell.note(f"loss {result.loss:.4f}; see {result.run_folder}/report.html")
     shell.results(
         [result.adapter],
         {
@@ -172,6 +187,13 @@ def _export(shell: Shell, profile: Any, step: str, *, force: bool) -> None:
 
     path = export_checkpoint(profile, None if step == "last" else int(step), force=force)
     shell.results([path], {"adapter": path})
+
+
+def _report(shell: Shell, profile: Any) -> None:
+    from gridctl.train import report
+
+    path = report(profile)
+    shell.results([path], {"report": path})
 
 
 def _shard(text: str | None) -> tuple[int, int]:

@@ -1,7 +1,16 @@
 """`train`: captioned grids → a LoRA adapter."""
 
 from gridctl.train.prepare import prepare
+from gridctl.train.report import report
 from gridctl.train.run import Stopped, TrainResult, train
 from gridctl.train.state import NotFiniteError, export_checkpoint
 
-__all__ = ["NotFiniteError", "Stopped", "TrainResult", "export_checkpoint", "prepare", "train"]
+__all__ = [
+    "NotFiniteError",
+    "Stopped",
+    "TrainResult",
+    "export_checkpoint",
+    "prepare",
+    "report",
+    "train",
+]

@@ -23,7 +23,7 @@ _SHOWN = 3  # names of changed grids in a message
 # What may change from one part of a run to the next.
 _FREE_KEYS = {
     "output", "start", "data", "steps", "checkpoint_every", "keep_checkpoints", "log_every",
-    "save_dtype", "stages",
+    "save_dtype", "stages", "preview_every", "preview_prompts", "trackers",
 }  # fmt: skip
 
 
@@ -43,9 +43,9 @@ class Identity:
         content = [self.settings, [list(hashes) for _, *hashes in self.grids]]
         return hashlib.sha256(_json(content).encode()).hexdigest()
 
-    def write(self, folder: Path) -> None:
-        """Save it in a run folder."""
-        text = _json({"settings": self.settings, "grids": self.grids})
+    def write(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Save it in a run folder, with what the report tells about the run."""
+        text = _json({"about": about, "settings": self.settings, "grids": self.grids})
         write_text(folder / RUN_FILE, text + "\n")
 
     @classmethod

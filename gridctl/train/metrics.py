@@ -58,6 +58,24 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def flat_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
+    """An entry as trackers take it: names and numbers, those of a noise level by its sigma."""
+    flat = {key: value for key, value in entry.items() if isinstance(value, float)}
+    for band in entry.get("validation_bands", ()):
+        for kind in ("base", "temporal"):
+            flat[f"validation_{kind}/sigma_{band['sigma']}"] = band[kind]
+    return flat
+
+
+def start_trackers(run: Run) -> None:
+    """Open the profile's trackers; accelerate names their library."""
+    if not run.profile.train.trackers:
+        return
+    folder = run.setup.folder
+    settings = {key: str(value) for key, value in run.setup.identity.settings.items()}
+    run.accelerator.init_trackers(folder.stem, config=settings)
+
+
 class Meter:
     """Times steps and smooths the loss, for progress and the log."""
 

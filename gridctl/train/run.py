@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from gridctl.errors import InputError, counted
+from gridctl.errors import counted
 from gridctl.flux.attention import attention_kernel
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
+from gridctl.train.guard import LossGuard, save_or_note, stop_on_signal
 from gridctl.train.lock import run_lock
-from gridctl.train.metrics import Meter, append_metrics, read_metrics
+from gridctl.train.metrics import Meter, append_metrics, flat_metrics, read_metrics, start_trackers
+from gridctl.train.preview import draw_previews
+from gridctl.train.report import about, write_report
 from gridctl.train.setup import (
     Note,
     Run,
@@ -30,22 +28,12 @@ from gridctl.train.setup import (
     refuse_schnell,
     set_up,
 )
-from gridctl.train.state import (
-    NotFiniteError,
-    export_run,
-    forget,
-    last_checkpoint,
-    resume,
-    save_run,
-)
+from gridctl.train.state import export_run, forget, resume
 from gridctl.train.step import take_step
 from gridctl.train.validate import validate
 
 _FIRST_CHECKPOINT_SECONDS = 60  # a fault in saving shows at once, not after hours
 _FAULTS = 5  # of captions, shown at the start
-_EXPLODED = 3.0  # times the loss at the start, and above _USELESS
-_USELESS = 1.0  # noise has unit variance, so predicting no velocity at all costs more
-_COMPARED = 5  # logged steps whose mean is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +60,9 @@ def train(
 ) -> TrainResult:
     """Train an adapter on the profile's data, or resume where the last run stopped.
 
-    Checkpoints and `metrics.jsonl` are in a folder beside the adapter. SIGINT and SIGTERM end
-    the run after the current step, with a checkpoint. `note` is called with lines for the user.
+    Checkpoints, `metrics.jsonl`, previews and a report are in a folder beside the adapter. SIGINT
+    and SIGTERM end the run after the current step, with a checkpoint. `note` is called with lines
+    for the user.
 
     Raises UsageError for a profile that cannot be trained; InputError for unusable data, an
     adapter that exists already or a disk that takes no checkpoint; NotFiniteError for a loss
@@ -98,16 +87,19 @@ def train(
             if force:
                 forget(setup.folder)
             check_folder(setup, force=force)  # again: another run may just have ended
-            setup.identity.write(setup.folder)
+            setup.identity.write(setup.folder, about(setup))
             fill_cache(setup, progress=progress)
         accelerator.wait_for_everyone()
         run = load_run(setup, accelerator, progress=progress)
         start = resume(run)
         if is_main and 0 < start < setup.total_steps:
             note(f"resuming at step {start} of {setup.total_steps}")
+        start_trackers(run)
         _train(run, start, progress=progress, note=note)
+        accelerator.end_training()
         if is_main:
             export_run(run)
+            write_report(setup.folder)
     logged = read_metrics(setup.folder)
     return TrainResult(
         adapter=setup.adapter,
@@ -121,11 +113,13 @@ def train(
 def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
     """Take the steps from `start` to the end."""
     settings, total = run.profile.train, run.setup.total_steps
-    meter, explosion = Meter(), _Explosion()
+    meter, guard = Meter(), LossGuard()
     began, saved = time.monotonic(), start > 0
+    if settings.preview_every and start == 0:
+        draw_previews(run, 0, progress=progress, note=note)
     progress(start, total, "first step")
     kernel = attention_kernel(run.profile.model.attention, training=True)
-    with kernel, _stop_on_signal() as stopped:
+    with kernel, stop_on_signal() as stopped:
         for step in range(start, total):
             taken = take_step(run, step)
             done = step + 1
@@ -138,57 +132,16 @@ def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
                     entry |= validate(run)
                 if run.is_main:
                     append_metrics(run.setup.folder, entry)
-                if problem := explosion.find(entry):
-                    raise NotFiniteError(_advice(run, problem))
+                    run.accelerator.log(flat_metrics(entry), step=done)
+                guard.check(run, entry)
             progress(done, total, meter.text)
             early = not saved and time.monotonic() - began > _FIRST_CHECKPOINT_SECONDS
             if run.is_main and (due or stop or early):
-                saved |= _save(run, done, note=note, must=stop or done == total)
+                saved |= save_or_note(run, done, note=note, must=stop or done == total)
             if stop:
                 raise Stopped(f"stopped at step {done} of {total}; the same command resumes there")
-
-
-def _save(run: Run, step: int, *, note: Note, must: bool) -> bool:
-    """Write a checkpoint; whether it was written. A full disk ends the run only if it `must`."""
-    try:
-        save_run(run, step)
-    except NotFiniteError as error:
-        raise NotFiniteError(_advice(run, str(error))) from None
-    except InputError as error:
-        last = last_checkpoint(run.setup.folder)
-        if must:
-            raise InputError(f"{error} Step {step} is not saved; {last}.") from error
-        note(f"{error} The run goes on and tries again at the next checkpoint; {last}.")
-        return False
-    return True
-
-
-def _advice(run: Run, problem: str) -> str:
-    return (
-        f"{problem}; {last_checkpoint(run.setup.folder)}. Lower train.learning_rate in a new run "
-        "(-o); --export STEP turns a good checkpoint into an adapter to --start from."
-    )
-
-
-class _Explosion:
-    """Watches logged losses for one that is not finite, or far above where the run began."""
-
-    def __init__(self) -> None:
-        self._losses: list[float] = []
-
-    def find(self, entry: dict[str, Any]) -> str | None:
-        """What is wrong with the run after this entry, if anything."""
-        step, loss = entry["step"], entry["base"]
-        if not all(math.isfinite(entry[key]) for key in ("loss", "grad_norm")):
-            return f"the loss or its gradient is not a finite number at step {step}"
-        self._losses.append(loss)
-        if len(self._losses) <= _COMPARED:
-            return None
-        first = self._losses[0]
-        last = statistics.fmean(self._losses[-_COMPARED:])
-        if last <= max(_USELESS, _EXPLODED * first):
-            return None
-        return f"the loss exploded from {first:.3g} to {last:.3g} by step {step}"
+            if settings.preview_every and (done % settings.preview_every == 0 or done == total):
+                draw_previews(run, done, progress=progress, note=note)
 
 
 def _agree(run: Run, stop: bool) -> bool:
@@ -201,25 +154,3 @@ def _agree(run: Run, stop: bool) -> bool:
 
 def _ignore(text: str) -> None:
     """The note of callers who do not ask."""
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a question: has SIGINT or SIGTERM come? A second signal acts at once, as usual."""
-    caught: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def catch(number: int, _frame: object) -> None:
-        caught.append(number)
-        signal.signal(number, previous[number])
-
-    try:
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            previous[number] = signal.signal(number, catch)
-    except ValueError:  # not the main thread, as in some notebooks: nothing to catch
-        pass
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.machine.models import local_adapter
 from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
-from gridctl.prompt import layout_template
+from gridctl.prompt import grid_prompt, layout_template
 from gridctl.train.cache import Cache, encode_grids, encode_prompts, missing
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint_facts
 from gridctl.train.data import Dataset, Sample, all_captions, check_captions, read_dataset
@@ -31,6 +32,7 @@ from gridctl.train.stages import Stage, resolve_stages
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
 _VALIDATION_SAMPLES = 32
+_PREVIEWS = 4  # where the profile names no prompts
 
 Note = Callable[[str], None]
 
@@ -74,7 +76,18 @@ class Setup:
             texts |= all_captions(samples, contents=True)
         if settings.caption_dropout:
             texts[""] = None
+        if settings.preview_every:
+            texts |= dict.fromkeys([*self.preview_prompts, ""])  # the empty one for guidance
         return list(texts)
+
+    @property
+    def preview_prompts(self) -> list[str]:
+        """The whole prompts of the preview clips."""
+        facts = self.facts(0)
+        if given := self.profile.train.preview_prompts:
+            return [grid_prompt(facts.grid, text, facts.layout, fps=facts.fps) for text in given]
+        samples = self.validation or list(self.datasets[-1].train)
+        return [sample.captions[0] for sample in samples[:_PREVIEWS]]
 
     def facts(self, steps: int) -> AdapterFacts:
         """The header of the adapter after `steps`."""
@@ -201,7 +214,15 @@ def make_accelerator(profile: Profile) -> Any:
     """accelerate's; UsageError if its processes cannot share the steps evenly."""
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=profile.memory.device == "cpu")
+    trackers = profile.train.trackers
+    for name in trackers:
+        if find_spec(name) is None:
+            raise UsageError(f"train.trackers names {name}, which is missing; pip install {name}.")
+    accelerator = Accelerator(
+        cpu=profile.memory.device == "cpu",
+        log_with=list(trackers) or None,
+        project_dir=run_folder(profile),
+    )
     for stage in resolve_stages(profile.train, profile.grid.to_grid()):
         if stage.slots % accelerator.num_processes:
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from gridctl.train.checkpoint import (
 )
 from gridctl.train.identity import RUN_FILE
 from gridctl.train.metrics import METRICS_FILE, keep_metrics
+from gridctl.train.preview import PREVIEWS
 from gridctl.train.setup import Run, lora_scale, run_folder
 
 
@@ -71,6 +73,7 @@ def forget(folder: Path) -> None:
     """Remove what an earlier run has left, to start over."""
     for path in [*list_checkpoints(folder), folder / METRICS_FILE, folder / RUN_FILE]:
         path.unlink(missing_ok=True)
+    shutil.rmtree(folder / PREVIEWS, ignore_errors=True)
 
 
 def save_run(run: Run, step: int) -> Path:

@@ -21,6 +21,8 @@ from gridctl.profile.values import (
 
 KeepPattern = Literal["first", "last", "ends", "head", "every", "column", "few"]
 
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
 
 class StageSection(Section):
     """One stage of a curriculum. A key that it leaves out is as in [train]."""
@@ -135,6 +137,21 @@ class TrainSection(Section):
         default="float16", description="Number format of the saved adapter."
     )
     log_every: Count = Field(default=10, description="Steps between lines of the log.")
+    preview_every: Count | None = Field(
+        default=None,
+        description="Steps between preview clips, drawn as generate would draw them. The first "
+        "ones show the start. Unset draws none.",
+    )
+    preview_prompts: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Prompts of the preview clips. Unset takes four captions, from val/ if there "
+        "is one.",
+    )
+    trackers: Annotated[tuple[Tracker, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Where else to send the metrics: tensorboard, wandb or trackio. The library "
+        "must be installed.",
+    )
     caption_dropout: Fraction = Field(
         default=0.0,
         description="Share of samples that are trained without their caption. It teaches the "

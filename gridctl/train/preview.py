@@ -1,0 +1,121 @@
+"""Preview clips: what the adapter draws at a step, by generate's sampler and settings.
+
+They do not change the run: they have random numbers of their own, and weights are only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gridctl.files import atomic_file
+from gridctl.flux.adapter import lora_tensors
+from gridctl.flux.attention import attention_kernel
+from gridctl.flux.latents import decode_frames, split_cells, unwrap
+from gridctl.flux.plan import Plan
+from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.media.images import Frames
+from gridctl.media.write import write_clip
+from gridctl.progress import Progress
+from gridctl.train.setup import Note, Run
+
+PREVIEWS = "previews"  # a folder in the run folder
+_SHEET_FRAMES = 8  # of each clip on a contact sheet
+_SHEET_CELL = 128  # pixels, the longer side
+_GAP = 2
+
+
+def draw_previews(run: Run, step: int, *, progress: Progress, note: Note) -> None:
+    """Write `previews/step-NNNNNN/1.mp4` and so on, and `previews/step-NNNNNN.jpg` of all.
+
+    Only one process draws; the others wait. A card without the memory for it gets no previews,
+    and the run goes on.
+    """
+    if run.is_main:
+        progress(step, run.setup.total_steps, "drawing previews")
+        try:
+            _write(run, step, list(_draw(run)))
+        except torch.OutOfMemoryError:
+            note("the GPU has no memory for previews; the run goes on without them")
+    run.accelerator.wait_for_everyone()
+
+
+def _write(run: Run, step: int, clips: list[Frames]) -> None:
+    folder = run.setup.folder / PREVIEWS
+    fps = run.setup.facts(step).fps
+    for number, frames in enumerate(clips, start=1):
+        path = folder / f"step-{step:06d}" / f"{number}.mp4"
+        write_clip(frames, path, fps=fps, force=True)
+    with atomic_file(folder / f"step-{step:06d}.jpg", force=True) as temporary:
+        contact_sheet(clips).save(temporary, quality=85)
+
+
+def _draw(run: Run) -> Iterator[Frames]:
+    setup = run.setup
+    grid, base, settings = setup.stages[-1].grid, setup.base, run.profile.generate
+    plan = Plan.generate(grid)
+    sampling = Sampling.from_profile(settings, base.scheduler_config, grid.num_tokens)
+    drawn = []
+    kernel = attention_kernel(run.profile.model.attention, training=False)
+    with kernel, _as_exported(run), torch.inference_mode():
+        for index, prompt in enumerate(setup.preview_prompts):
+            generator = torch.Generator().manual_seed(settings.seed + index)
+            denoise = Denoiser(
+                transformer=unwrap(run.transformer),
+                prompt=setup.cache.prompt(prompt).to(run.device),
+                empty=setup.cache.prompt("").to(run.device),
+                sampling=sampling,
+            )
+            noise = draw_noise(plan, base.latent_channels, generator).to(run.device)
+            drawn.append(sample(denoise, plan, noise=noise, generator=generator))
+    with base.vae() as vae:
+        for latents in drawn:
+            frames = split_cells(latents, grid)[0]
+            yield decode_frames(vae, frames, batch=run.profile.memory.decode_batch)
+
+
+@contextmanager
+def _as_exported(run: Run) -> Iterator[None]:
+    """The transformer as generate has it: not training, with the moving average's weights."""
+    transformer = unwrap(run.transformer)
+    parameters = lora_tensors(transformer)
+
+    def swap() -> None:
+        for name, average in run.ema.items():
+            parameter = parameters[name]
+            parameter.data, run.ema[name] = average, parameter.data
+
+    transformer.eval()
+    swap()
+    try:
+        yield
+    finally:
+        swap()
+        transformer.train()
+
+
+def contact_sheet(clips: list[Frames]) -> Image.Image:
+    """A row per clip: some of its frames, from the first to the last."""
+    height, width = clips[0].shape[1:3]
+    scale = min(1.0, _SHEET_CELL / max(width, height))
+    size = (round(width * scale), round(height * scale))
+    columns = min(_SHEET_FRAMES, len(clips[0]))
+    sheet = Image.new(
+        "RGB", (columns * (size[0] + _GAP) - _GAP, len(clips) * (size[1] + _GAP) - _GAP), "white"
+    )
+    for row, frames in enumerate(clips):
+        for column, index in enumerate(np.linspace(0, len(frames) - 1, columns).round()):
+            frame = Image.fromarray(frames[int(index)]).resize(size)
+            sheet.paste(frame, (column * (size[0] + _GAP), row * (size[1] + _GAP)))
+    return sheet
+
+
+def contact_sheets(folder: Path) -> dict[int, Path]:
+    """Step → contact sheet, of a run folder."""
+    found = sorted((folder / PREVIEWS).glob("step-*.jpg"))
+    return {int(path.stem.removeprefix("step-")): path for path in found}
