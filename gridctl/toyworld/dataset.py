@@ -14,12 +14,11 @@ from gridctl.errors import GridctlError, UsageError
 from gridctl.files import write_text
 from gridctl.geometry import parse_size
 from gridctl.media.write import write_clip
-from gridctl.progress import Progress
 from gridctl.toyworld.captions import clip_caption
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Kind, sample_scene
 
-_VAL_STREAM = 1  # of random numbers, so that val/ repeats no scene of train/
+_VAL_STREAM = 1  # random numbers of val/, which repeats no scene of train/
 
 
 def write_clips(
@@ -31,18 +30,16 @@ def write_clips(
     size: tuple[int, int] = (128, 128),
     fps: float = 24,
     kind: Kind | None = None,
-    held_out: bool | None = False,
     stream: int = 0,
-    progress: Progress | None = None,
 ) -> list[Path]:
     """Write clip_0001.mp4, clip_0002.mp4 and so on, each with its content in a .txt beside it.
 
     `size` is (width, height) in pixels. Clip k is the same for the same (seed, stream, k),
-    whatever `count` is; clips that are there already are left alone. `kind` and `held_out` are
-    `sample_scene`'s. Returns the paths of all `count` clips, in order.
+    whatever `count` is. Existing clips are kept. `kind` is `sample_scene`'s. Returns the paths of
+    all `count` clips, in order.
 
-    Raises UsageError for a count, length or seed that cannot be, InputError for a folder that
-    cannot be written.
+    Raises UsageError for an impossible count, length or seed, or if an existing clip was made with
+    other settings; InputError for a folder that cannot be written.
     """
     least = {"count": (count, 0), "frames": (num_frames, 1), "seed": (seed, 0)}
     for name, (value, limit) in {**least, "size": (min(size), 16)}.items():
@@ -50,18 +47,41 @@ def write_clips(
             raise UsageError(f"{name} is {value}; it is at least {limit}.")
     paths = [folder / f"clip_{number:04}.mp4" for number in range(1, count + 1)]
     for number, path in enumerate(paths, start=1):
-        if progress:
-            progress(number - 1, count, path.name)
-        if path.exists():
-            continue
         rng = np.random.default_rng((seed, stream, number))
-        scene = sample_scene(rng, kind=kind, held_out=held_out)
-        # The caption first: a clip that is there has one.
-        write_text(path.with_suffix(".txt"), clip_caption(scene, rng) + "\n")
+        scene = sample_scene(rng, kind=kind)
+        caption = clip_caption(scene, rng)
+        if path.exists():
+            _check_existing(path, caption, (num_frames, size, fps))
+            continue
+        # The caption first, so that an existing clip always has one.
+        write_text(path.with_suffix(".txt"), caption + "\n")
         write_clip(render_clip(scene, num_frames, size), path, fps=fps)
-    if progress and count:
-        progress(count, count, "")
     return paths
+
+
+def _check_existing(path: Path, caption: str, wanted: tuple[int, tuple[int, int], float]) -> None:
+    """UsageError if a clip has another caption, or other (frames, size, fps) than `wanted`."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        found = (stream.frames, (stream.width, stream.height), float(stream.average_rate or 0))
+    told = path.with_suffix(".txt")
+    differs = []
+    if not told.is_file() or told.read_text(encoding="utf-8").strip() != caption:
+        differs.append("another seed or kind")
+    if found[0] != wanted[0]:
+        differs.append(f"{found[0]} frames instead of {wanted[0]}")
+    if found[1] != wanted[1]:
+        sizes = ["x".join(map(str, size)) for size in (found[1], wanted[1])]
+        differs.append(f"{sizes[0]} pixels instead of {sizes[1]}")
+    if abs(found[2] - wanted[2]) > 0.01 * wanted[2]:
+        differs.append(f"{found[2]:g} fps instead of {wanted[2]:g}")
+    if differs:
+        raise UsageError(
+            f"{path} was made with other settings: {', '.join(differs)}. Choose another folder, or "
+            "delete these clips."
+        )
 
 
 def main() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,14 +20,9 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_clips_are_real_videos_with_their_captions(tmp_path: Path) -> None:
-    calls: list[tuple[int, int, str]] = []
-    paths = write_clips(
-        tmp_path, count=2, seed=5, num_frames=10, size=(64, 48), fps=12,
-        progress=lambda *call: calls.append(call),
-    )  # fmt: skip
+    paths = write_clips(tmp_path, count=2, seed=5, num_frames=10, size=(64, 48), fps=12)
     assert [path.name for path in paths] == ["clip_0001.mp4", "clip_0002.mp4"]
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".txt"}
-    assert calls == [(0, 2, "clip_0001.mp4"), (1, 2, "clip_0002.mp4"), (2, 2, "")]
     with av.open(str(paths[0])) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
@@ -51,6 +47,27 @@ def test_a_second_run_finishes_what_is_missing_and_touches_nothing_else(tmp_path
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())[:4]] == times
     (tmp_path / "clip_0001.mp4").unlink()
     assert write(2) == first
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"seed": 2}, "another seed or kind"),
+        ({"kind": "solid"}, "another seed or kind"),
+        ({"num_frames": 4}, "3 frames instead of 4"),
+        ({"size": (48, 32)}, "32x32 pixels instead of 48x32"),
+        ({"fps": 12}, "24 fps instead of 12"),
+    ],
+)
+def test_clips_of_other_settings_are_refused(
+    tmp_path: Path, other: dict[str, Any], told: str
+) -> None:
+    settings: dict[str, Any] = {"count": 1, "seed": 1, "num_frames": 3, "size": (32, 32)}
+    (clip,) = write_clips(tmp_path, **settings)
+    before = clip.read_bytes()
+    with pytest.raises(UsageError, match=f"other settings: {told}"):
+        write_clips(tmp_path, **settings | other)
+    assert clip.read_bytes() == before
 
 
 def test_streams_and_seeds_differ(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file
 from torch import nn
+from typer import BadParameter
 
 from gridctl.flux.base import open_base
 from gridctl.flux.conditioning import Conditioning
@@ -82,6 +83,24 @@ def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
         embeds = encode(["red circle", "Red circle", "blue circle"]).embeds
     assert torch.equal(embeds[0], embeds[1])  # capitals mean the same
     assert not torch.equal(embeds[0], embeds[2])
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"seed": 2}, "seed 1 -> 2"),
+        ({"base_steps": 4}, "base_steps 5 -> 4"),
+        ({"vae_steps": 1, "start": Path("tiny")}, "start None -> tiny, vae_steps 5 -> 1"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_settings(
+    tmp_path: Path, other: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "settings.json").write_text('{"seed": 1, "start": null, "vae": 5, "base": 5}')
+    settings: dict[str, Any] = {"vae_steps": 5, "base_steps": 5, "seed": 1}
+    with pytest.raises(BadParameter, match=f"other settings: {told}"):
+        recipe.pretrain(tmp_path, **settings | other)
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
 def test_the_recipe_goes_on_from_an_earlier_result(small: None, tmp_path: Path) -> None:

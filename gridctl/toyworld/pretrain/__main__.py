@@ -1,6 +1,6 @@
 """Make the built-in base from nothing: `python -m gridctl.toyworld.pretrain FOLDER`.
 
-VAE, then transformer and text encoders; stopped, it goes on where it was. The result is a
+The VAE first, then the transformer and the text encoders. A stopped run resumes. The result is a
 diffusers folder, FOLDER/tiny, with `provenance.json`: how it was made and how good it is.
 """
 
@@ -15,25 +15,34 @@ from typing import Annotated, Any
 import typer
 
 POOL = 20_000  # pictures for the VAE
-CODED = 4_000  # of them that decide the code
-FRESH = 500  # cells that measure the VAE
+CODED = 4_000  # pictures of them that decide the code
+FRESH = 500  # unseen cells that measure the VAE
 
 
 def pretrain(
-    folder: Annotated[Path, typer.Argument(help="Where checkpoints and the result go.")],
-    vae_steps: Annotated[int, typer.Option(help="Of the VAE's decoder.")] = 12_000,
-    base_steps: Annotated[int, typer.Option(help="Of transformer and text encoders.")] = 18_000,
-    seed: Annotated[int, typer.Option(help="Of everything drawn by lot.")] = 1,
-    only: Annotated[str, typer.Option(help="vae or base: train this one, export nothing.")] = "",
+    folder: Annotated[Path, typer.Argument(help="Folder for checkpoints and the result.")],
+    vae_steps: Annotated[int, typer.Option(help="Training steps of the VAE's decoder.")] = 12_000,
+    base_steps: Annotated[
+        int, typer.Option(help="Training steps of transformer and text encoders.")
+    ] = 18_000,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    only: Annotated[
+        str, typer.Option(help="Train one part, vae or base, and export nothing.")
+    ] = "",
     start: Annotated[
         Path | None,
-        typer.Option(help="An earlier result: its VAE is kept, its transformer goes on learning."),
+        typer.Option(
+            help="Earlier result to start from: its VAE is kept, its transformer trained further."
+        ),
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="0.7 of the time a step; needs a C++ compiler.")
+        bool,
+        typer.Option(
+            "--compile", help="Compile the blocks: 0.7 of the time per step. Needs a C++ compiler."
+        ),
     ] = False,
 ) -> None:
-    """Train the built-in base; three to four hours on two CPU cores that multiply bfloat16.
+    """Train the built-in base, in three to four hours on two CPU cores that multiply bfloat16.
 
     The VAE's decoder and the base do not need each other: with --only they train side by side.
     """
@@ -57,6 +66,11 @@ def pretrain(
     if only not in ("", "vae", "base"):
         raise typer.BadParameter(f"{only!r} is no part; choose vae or base.")
     folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(
+        folder,
+        {"seed": seed, "start": start and str(start)},
+        {"vae": vae_steps, "base": base_steps},
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     log: dict[str, object] = {"commit": _commit(), "seed": seed}
     log |= {"vae_steps": vae_steps, "base_steps": base_steps}
@@ -72,7 +86,7 @@ def pretrain(
     if only != "base":
         if not start:
             train_decoder(folder, vae, pool, steps=vae_steps, seed=seed, device=device, log=_say)
-            code = read_code(vae)  # a run that goes on has the encoder it began with
+            code = read_code(vae)  # a resumed run keeps the encoder of its start
         rng = np.random.default_rng(seed + 1)
         cells = torch.from_numpy(np.stack([draw_picture(rng, 64)[2] for _ in range(FRESH)]))
         log["vae_psnr_db"] = round(psnr(vae, cells), 2)
@@ -105,11 +119,39 @@ def pretrain(
     _say(json.dumps(log))
 
 
+def _check_settings(folder: Path, fixed: dict[str, Any], steps: dict[str, int]) -> None:
+    """Note the settings of the run in `folder`, or compare them with those of an earlier start.
+
+    Steps may grow. Raises typer.BadParameter, naming what differs, for anything else.
+    """
+    from gridctl.files import write_text
+
+    path = folder / "settings.json"
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        differs = [
+            f"{name} {earlier[name]} -> {value}"
+            for name, value in fixed.items()
+            if earlier[name] != value
+        ]
+        differs += [
+            f"{part}_steps {earlier[part]} -> {count}"
+            for part, count in steps.items()
+            if count < earlier[part]
+        ]
+        if differs:
+            raise typer.BadParameter(
+                f"{folder} holds a run with other settings: {', '.join(differs)}. Repeat its "
+                "settings (steps may be more), or choose another folder."
+            )
+    write_text(path, json.dumps(fixed | steps, indent=2) + "\n")
+
+
 def _build_text(folder: Path) -> Any:
     """Both text encoders, untrained, with their tokenizers.
 
-    CLIP's is built once and kept in `folder`: byte pairs that tie come in another order in each
-    process, and a run that goes on must number its words as it did before.
+    CLIP's is built once and stored in `folder`: tied byte pairs come in a different order in each
+    process, and a resumed run must number its words as before.
     """
     from transformers import CLIPTokenizer
 
@@ -169,7 +211,7 @@ def _load(start: Path, folder: Path) -> tuple[Any, Any]:
 
 
 def _commit() -> str | None:
-    """Of the code that is running; None outside of a repository."""
+    """The commit of the running code; None outside a repository."""
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
