@@ -82,7 +82,11 @@ def coloured(tmp_path: Path) -> Path:
         rng = np.random.default_rng(number)
         picture = np.clip(rng.normal(COLOURS[number % 2], 20, (64, 64, 3)), 0, 255)
         facts = Facts(
-            grid=GRID, source="c", times_seconds=(0.0, 0.1, 0.2, 0.3), fps=10.0, num_frames=4
+            grid=GRID,
+            source=f"c{number}",
+            times_seconds=(0.0, 0.1, 0.2, 0.3),
+            fps=10.0,
+            num_frames=4,
         )
         save_grid(picture.astype(np.uint8), folder / f"vid{number}.png", facts)
     return folder

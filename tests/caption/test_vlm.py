@@ -46,7 +46,8 @@ def test_a_glm_describes_what_it_sees_in_batches(
     assert "vid2.png" in done.stderr
     assert f"vid9.png: {glm} cannot take it (absolute aspect ratio" in done.stderr
     assert "Warning" not in done.stderr
-    assert len(done.stderr.splitlines()) == 5  # the profile, the rate, two failures, the count
+    # The profile, the rate, two equal captions, two failures, and their count.
+    assert len(done.stderr.splitlines()) == 7
     entries = map(json.loads, (coloured / "metadata.jsonl").read_text().splitlines())
     made = {entry["file_name"]: entry for entry in entries}
     assert made["vid0.png"]["caption_backend"] == "vlm"
