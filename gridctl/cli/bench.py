@@ -141,7 +141,7 @@ def quality(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the report and its pictures.")
     ] = Path("quality"),
-    count: Annotated[int, typer.Option(min=1, help="Prompts of each part.")] = 550,
+    count: Annotated[int, typer.Option(min=1, help="Prompts per part.")] = 550,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,17 +155,19 @@ def quality(
         str | None, typer.Option(help="Adapter to measure.", show_default="the profile's")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the sampler.", show_default="the profile's")
+        int | None,
+        typer.Option(min=1, help="Number of sampling steps.", show_default="the profile's"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of prompts and noise.", show_default="the profile's")
+        int | None,
+        typer.Option(min=0, help="Random seed of prompts and noise.", show_default="the profile's"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the folder.")] = False,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Where flags' defaults come from.")
+        str | None, typer.Option(metavar="NAME|FILE", help="Profile that sets what flags do not.")
     ] = None,
 ) -> None:
-    """Score what is drawn from prompts of the toy world, as its judge reads it."""
+    """Measure how often the model draws what toy-world prompts ask for."""
     from gridctl.bench.quality import PARTS, bench_quality, quality_data
     from gridctl.errors import UsageError
     from gridctl.profile import resolve_profile
