@@ -1,4 +1,4 @@
-"""What the toy world's pictures and clips are called, in several wordings.
+"""Captions of the toy world's pictures and clips, in several wordings.
 
 All words are lower case and few, so that a small text encoder can learn them.
 """
@@ -58,7 +58,7 @@ _SHEETS = (
     "a sheet with {thing} {on}, {count} pictures",
 )
 _ON = ("on a {background} background", "in front of a {background} background", "on {background}")
-# A flat fill is what nobody mentions.
+# A flat fill is not mentioned.
 _STYLES = {
     "flat": ("{color} {shape}",),
     "outline": ("outlined {color} {shape}", "{color} outlined {shape}", "{color} {shape} outline"),
@@ -69,7 +69,7 @@ _STYLES = {
     ),
     "sketch": ("sketched {color} {shape}", "{color} sketched {shape}", "{color} {shape} sketch"),
 }
-_LISTED = 4  # contents that a collage's caption names; CLIP keeps 77 tokens
+_LISTED = 4  # contents named in a collage's caption; CLIP reads 77 tokens
 
 
 def clip_caption(scene: Scene, rng: np.random.Generator) -> str:
@@ -107,7 +107,7 @@ def _fill(template: str, scene: Scene, rng: np.random.Generator | None) -> str:
 
 
 def _pick(choices: Sequence[str], rng: np.random.Generator | None) -> str:
-    """One of `choices` by lot; the first one without a generator."""
+    """A random one of `choices`; the first one without a generator."""
     return choices[0 if rng is None else int(rng.integers(len(choices)))]
 
 

@@ -1,7 +1,7 @@
-"""From a scene to frames, at any size: pure NumPy, anti-aliased, the same every time.
+"""Render scenes as frames of any size: pure NumPy, anti-aliased, deterministic.
 
-Flat shapes are signed distances, whose coverage of a pixel is known without sampling.
-Solids are cast by parallel rays and sampled several times per pixel.
+Flat shapes are signed distances, which give the coverage of a pixel without sampling. Solids are
+ray-cast with parallel rays, several samples per pixel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gridctl.toyworld.words import BACKGROUNDS, COLORS, RGB
 Floats = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.uint8]
 
-# All in units of the shape's radius, so a growing shape is a zoom of itself. The smallest
+# In units of the shape's radius, so that a growing shape is a zoom of itself. The smallest
 # radius is 0.19 of the side: a stroke of 0.2 is still 2.4 px wide in a cell of 64.
 STROKE = 0.24
 STRIPE_PERIOD = 0.6
@@ -26,7 +26,7 @@ HATCH_STROKE = 0.2
 WOBBLE = 0.028
 DARKER = 0.5  # the second tone of a striped shape, relative to its colour
 
-ELEVATION = math.radians(30)  # from where solids are seen
+ELEVATION = math.radians(30)  # of the camera above the solids
 SAMPLES = 2  # per pixel and axis, for solids
 MARK = 0.24  # half width of a solid's mark, in units of its radius
 LIGHT = (-0.384, -0.512, 0.768)  # from the upper left, behind the camera
@@ -34,10 +34,10 @@ AMBIENT = 0.45
 
 
 def frame_times(scene: Scene, num_frames: int) -> list[float]:
-    """When each frame of a clip is, from 0 to 1.
+    """The time of each frame of a clip, from 0 to 1.
 
-    A shape's last frame is the end of its way: k / (F - 1). A solid's turn is closed, so the
-    end, which is the start again, is left out: k / F.
+    A shape's last frame is the end of its motion: k / (F - 1). A solid's turn is closed, so its
+    end, which equals its start, is left out: k / F.
     """
     steps = num_frames if scene.kind == "solid" else max(num_frames - 1, 1)
     return [frame / steps for frame in range(num_frames)]
@@ -55,7 +55,7 @@ def render_frame(scene: Scene, t: float, size: tuple[int, int]) -> Frames:
 
 
 def render_layers(scene: Scene, t: float, size: tuple[int, int]) -> Floats:
-    """How much of background, colour and mark each pixel has, (H, W, 3), shading included.
+    """The share of background, colour and mark in each pixel, (H, W, 3), with shading.
 
     `render_layers(...) @ [background, colour, mark]` (RGB each) is the frame before rounding,
     in any colours.
@@ -64,7 +64,7 @@ def render_layers(scene: Scene, t: float, size: tuple[int, int]) -> Floats:
 
 
 def mark_color(color: str) -> RGB:
-    """Of the mark on a solid of that colour: dark on a light solid, light on a dark one."""
+    """The colour of the mark on a solid: dark on a light solid, light on a dark one."""
     light = np.dot(COLORS[color], [0.3, 0.6, 0.1]) > 120
     return (30, 30, 30) if light else (245, 245, 245)
 

@@ -1,4 +1,4 @@
-"""Scenes of the toy world: what can be drawn, and how one is drawn by lot.
+"""Scenes of the toy world: what can be drawn, and how a random one is chosen.
 
 A scene is a coloured shape that moves on a plain background, or a shaded solid that makes
 a full turn. Lengths are in units of the cell side (of the shorter one, where the cell is
@@ -22,10 +22,10 @@ TURN = "turning"  # the motion of every solid, and of nothing else
 MARGIN = 0.02  # at least so much background stays between a shape and the frame's edge
 BOUNCE_HEIGHT = 0.42
 LEAST_TRAVEL = 0.4
-SOLID_SHARE = 0.2  # of scenes whose kind is left to chance
+SOLID_SHARE = 0.2  # share of solids among scenes of any kind
 
-# Smallest and largest radius (of the circle around a shape) at the start of a motion: as large
-# as leaves room for the way, for a small shape is hard to draw in a cell of 4x4 tokens.
+# Smallest and largest radius of the circle around a shape at the start of a motion: as large as
+# the motion allows, because small shapes are hard to draw in a cell of 4x4 tokens.
 _RADIUS = {
     **dict.fromkeys(MOTIONS[:4], (0.2, 0.27)),
     **dict.fromkeys(MOTIONS[4:6], (0.2, 0.24)),
@@ -95,9 +95,9 @@ def sample_scene(
     held_out: bool | None = False,
     **fixed: str,
 ) -> Scene:
-    """Draw a scene; `fixed` pins attributes by name, such as color="red".
+    """A random scene; `fixed` sets attributes by name, such as color="red".
 
-    `held_out` False draws what training may see, True only what it never sees, None either.
+    `held_out` False gives what training may see, True only what it never sees, None both.
     Raises UsageError if `fixed` leaves no such scene.
     """
     for _ in range(1000):
@@ -139,9 +139,9 @@ def _sample_path(rng: np.random.Generator, motion: str, size: float) -> tuple[fl
         start = {"moving right": low, "moving down": low}.get(motion, low + travel)
         start += rng.uniform(0, high - low - travel)
         return (start, y, travel) if motion in MOTIONS[:2] else (x, start, travel)
-    # What goes round or bounces ends where it begins, as a solid's turn does, and begins where
-    # its caption alone lets one expect it: a phase by lot is a choice that all frames share, and
-    # a small model does not make it (docs/lab/2026-11-25-phase.md).
+    # Orbits and bounces end where they begin, as a solid's turn does, and begin where one expects
+    # them. A random phase is a choice that all frames must share and no word decides; a small model
+    # does not learn it (docs/lab/2026-11-25-phase.md).
     if motion in MOTIONS[4:6]:
         return 0.5, 0.5 - rng.uniform(0.2, high - 0.5), 1.0  # from the top, as on a clock
     if motion in ("growing", "shrinking"):

@@ -20,7 +20,7 @@ _OBJECT = 40  # of 255: farther than that from the background is the object
 _PART = 0.2  # of the largest part of an object: a smaller one apart from it is a speck
 _SHADES = np.array([1.0, 0.8, 0.6, 0.45], np.float32)  # of a colour: solids and stripes
 _GRAYS = np.array([[245] * 3, [110] * 3, [20] * 3], np.float32)  # a solid's mark, of any color
-_SAMPLED = 5000  # pixels of a clip from which its colour is read
+_SAMPLED = 5000  # pixels of a clip that its colour is read from
 
 
 def shrink(frames: npt.NDArray[np.uint8]) -> Floats:
@@ -98,7 +98,7 @@ def layer_distance(layers: Floats) -> Floats:
 
 
 def soften(pictures: Floats) -> Floats:
-    """Mean over 3x3 pixels, but for the outermost pixels."""
+    """Mean over 3x3 pixels; the outermost pixels have fewer neighbours."""
     soft: Floats = pictures.copy()
     soft[:, 1:-1] = (pictures[:, :-2] + pictures[:, 1:-1] + pictures[:, 2:]) / 3
     wide = soft.copy()

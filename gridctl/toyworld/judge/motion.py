@@ -20,7 +20,7 @@ LEAST_BOUNCE = 0.25  # the world's: 0.42
 LEAST_TURNS = 0.45  # the world's: 1
 ORBIT = (0.14, 0.45)  # radius; the world's: 0.2 to 0.28
 ORBIT_CENTER = 0.15  # farthest from the middle of the frame
-MOST_TILT = math.tan(math.radians(25))  # of a straight way off its axis
+MOST_TILT = math.tan(math.radians(25))  # of a straight path from its axis
 
 # Where the fits of an orbit (turns in a clip) and a bounce (bounces in a clip, phase) start
 # from; they go on from the best one. The world's: one turn, two bounces.

@@ -137,7 +137,7 @@ def by_radius(radii: Floats) -> Iterator[tuple[Bank, Indices]]:
 
 
 def offsets(looks: Floats, drawn: Floats) -> Floats:
-    """How the object in each look is off its template (F, N, 3): (F, 3) of (x, y, growth).
+    """Offset of the object in each look from its template (F, N, 3): (F, 3) of (x, y, growth).
 
     In units of the pose's half side. One step of Gauss and Newton, for small offsets.
     """
@@ -154,6 +154,6 @@ def offsets(looks: Floats, drawn: Floats) -> Floats:
 
 
 def moved(poses: Floats, by: Floats) -> Floats:
-    """Poses (F, 3) with `offsets` (F, 3) put right."""
+    """Poses (F, 3) corrected by `offsets` (F, 3)."""
     half = poses[:, 2:]
     return np.concatenate([poses[:, :2] + by[:, :2] * half, half * (1 + by[:, 2:])], -1)

@@ -11,7 +11,7 @@ from gridctl.toyworld.judge.find import Floats
 # Views that explain a frame as well as the best one does, up to so much of the object, are all
 # possible: from behind a pyramid's mark cannot be seen.
 SAME_VIEW = 0.005
-NEAR = 10.0  # degrees: what a view may be off the steady turn's
+NEAR = 10.0  # degrees that a view may differ from the steady turn's
 IN_ORDER = 0.95  # of the frames must be where the turn has them
 
 

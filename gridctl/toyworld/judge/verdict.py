@@ -19,7 +19,7 @@ from gridctl.toyworld.words import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES
 
 Indices = npt.NDArray[np.intp]
 
-AGREE = 0.75  # of the frames must have, on their own, what is read of the clip
+AGREE = 0.75  # share of frames that must read the same by themselves as the clip
 FAR_BACKGROUND = 40  # 8-bit levels: farther from each of the world's, it is none of them
 UNEVEN = 25  # the same, of a border's pixels from their median
 SMALL = 0.004  # of a frame: a smaller object is none
@@ -37,10 +37,10 @@ LOST = 0.04  # cell sides: a path farther (rms) from every motion is none
 
 @dataclass(frozen=True)
 class Reading:
-    """A name of the toy world, or None where nothing can be read; and how sure that is.
+    """A name of the toy world, or None where nothing can be read, and its confidence.
 
     `confidence` is 0..1: how much worse the next best name explains the frames, times the share
-    of frames that read the same on their own. A None has 0.
+    of frames that read the same by themselves. None has 0.
     """
 
     value: str | None
@@ -52,17 +52,16 @@ NOTHING = Reading(None, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was read of a clip or picture.
+    """What was read from a clip or picture.
 
     `temporal_error` is the flicker against the fitted motion, in 8-bit levels: the root of the
-    sum of two mean squares. (1) Over the object: each frame is sampled in the circle that the
-    smooth path of the best fitting motion has around the object (of a solid: where it stays,
-    seen as a steady turn has it); off that is taken the renderer's picture of what was read,
-    made as soft as the clip is, and then the mean over time. So a wrong tone or a bent shape
-    counts only where it changes. (2) Over the background: each pixel that the object does not
-    cover, less its mean over time. Without a legible object it is all pixels, less their mean
-    over time. Clean renders have 0 to 6, after a good VAE up to 9; one frame out of place in a
-    clip adds a few levels, a clip in disorder has 15 to 80.
+    sum of two mean squares. (1) Over the object: each frame is sampled in the circle around the
+    object on the smooth path of the best motion (a solid: where it stays, as in a steady turn).
+    The renderer's picture of what was read, as soft as the clip, is subtracted, then the mean
+    over time. So a wrong tone or a bent shape counts only where it changes. (2) Over the
+    background: each pixel outside the object minus its mean over time. Without a readable object:
+    all pixels minus their mean over time. Clean renders have 0 to 6, after a good VAE up to 9.
+    One misplaced frame adds a few levels; a disordered clip has 15 to 80.
     """
 
     kind: Reading  # "shape" or "solid"
@@ -79,7 +78,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class _Object:
-    """What was found in the frames: all that is needed to follow it through them."""
+    """The object found in the frames, and what is needed to follow it."""
 
     shape: str
     chosen: Indices  # (F,) the template that explains each frame
@@ -96,8 +95,7 @@ def judge_picture(frame: npt.NDArray[np.uint8]) -> Verdict:
 def judge_clip(frames: npt.NDArray[np.uint8]) -> Verdict:
     """Read a clip, (F, H, W, 3) uint8 of at least 2 frames of 32 px, in their order.
 
-    Orbits and bounces need 6 frames to be told from other motions. Raises UsageError for
-    frames that are not such.
+    Orbits and bounces need 6 frames to be recognised. Raises UsageError for other frames.
     """
     frames = _checked(np.asarray(frames))
     if len(frames) < 2:
@@ -131,7 +129,7 @@ def _judge(pixels: npt.NDArray[np.uint8]) -> Verdict:
         temporal_error=_rms(frames - frames.mean(0)) if len(frames) > 1 else None,
     )
     under = np.median(borders, axis=0)
-    # What the whole frame shares is flicker; it must not hide the object from the readings.
+    # Flicker of the whole frame must not hide the object.
     steady = frames - (borders - under)[:, None, None]
     color_costs, counts = find.read_color(steady, under)
     present = counts >= SMALL * frames[0, ..., 0].size
@@ -206,9 +204,8 @@ def _read_motion(frames: Floats, thing: _Object, read: Verdict) -> Verdict:
 def _read_turn(frames: Floats, steady: Floats, thing: _Object, read: Verdict) -> Verdict:
     """The views of a solid, whether they are a turn's, and its temporal error.
 
-    `steady` are the frames with their brightness evened out. A solid stays where it is, so all
-    frames are looked at through one circle: alone, the mark may be hard to tell from the
-    background, and the box be wrong.
+    `steady` are the frames with even brightness. A solid stays in place, so all frames are sampled in
+    one circle: in a single frame the mark may look like background, and its box may be wrong.
     """
     middle = np.median(thing.circles[thing.seen], axis=0)
     circles = np.broadcast_to(middle, thing.circles.shape).astype(np.float32)
@@ -216,7 +213,7 @@ def _read_turn(frames: Floats, steady: Floats, thing: _Object, read: Verdict) ->
     views = bank.circled[templates.indices(thing.shape)]
     looks = find.sample(steady, circles)
     left = templates.unexplained_by(looks, views, thing.paints)
-    # A drawn solid may still tremble by a pixel: put each frame right before reading its view.
+    # A drawn solid may tremble by a pixel: align each frame before its view is read.
     drawn = views[left.argmin(1)] @ thing.paints
     near = templates.moved(circles, templates.offsets(looks, drawn))
     left = templates.unexplained_by(find.sample(steady, near), views, thing.paints)

@@ -1,7 +1,7 @@
 """Train the transformer and the text encoders of the built-in base, together.
 
-It becomes an image model: what it sees, `batches` says. The text encoders first learn what words
-mean, from texts alone (`meaning`).
+The result is an image model; `batches` draws what it sees. The text encoders first learn what
+words mean, from texts alone (`meaning`).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from gridctl.train.checkpoint import (
 )
 
 MUON_RATE = 0.02  # for the matrices of the transformer's blocks
-ADAM_RATE = 2e-3  # for all else
+ADAM_RATE = 2e-3  # for all other parameters
 WARMUP = 50
 TOKENS_PER_STEP = 3 * (384 + TEXT_TOKENS)
-# Of the steps at full rates. Then they fall to 0 in a straight line, and batches are larger:
-# the noise of small ones no longer pays for more steps.
+# Share of steps at full learning rates. They then fall to 0 in a straight line, and batches grow:
+# at low rates less gradient noise is worth more than more steps.
 CONSTANT_SHARE = 0.4
 LARGER = 3
-SINGLES_SHARE = 0.3  # of the steps, the first ones, with single pictures only
+SINGLES_SHARE = 0.3  # share of steps, from the start, with single pictures only
 HINT_WEIGHT = 2.0
 PLACE_WEIGHT = 0.5
 MEANING_WEIGHT = 0.1
@@ -65,11 +65,11 @@ def train_base(
     is_learned: bool = False,
     compiled: bool = False,
 ) -> float:
-    """Train both in place for `steps`, or go on where `work` has them; returns the mean loss.
+    """Train both in place for `steps`, or resume from `work`; returns the mean loss.
 
-    What `is_learned` already gets no lesson, which would move the words under a transformer that
-    knows them, and large batches of all kinds from the first step. `compiled` blocks take 0.7 of
-    the time, after some minutes, and a C++ compiler.
+    A model that `is_learned` skips the language lesson, which would change words that its
+    transformer knows, and gets large batches of all kinds from the first step. `compiled` blocks
+    take 0.7 of the time per step, after minutes of compiling, and need a C++ compiler.
     """
     layers = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     head = picture_head(layers[len(layers) // 2 - 1], transformer.inner_dim)
@@ -93,7 +93,7 @@ def train_base(
     pictures = draw_pictures(code, seed=seed)
     full_rates = {name: optimizer.defaults["lr"] for name, optimizer in optimizers.items()}
     if compiled:
-        torch._dynamo.config.recompile_limit = 64  # a graph for each shape of a batch
+        torch._dynamo.config.recompile_limit = 64  # one graph per batch shape
         transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
     started, first = time.monotonic(), step
     while step < steps:
@@ -141,12 +141,12 @@ def train_base(
 def _flow_loss(
     transformer: Any, text: TextEncoders, batch: Batch, generator: torch.Generator
 ) -> Tensor:
-    """Flow matching's squared error on a batch, as `gridctl train` has it."""
+    """The flow-matching loss of a batch, as in `gridctl train`."""
     latents = batch.latents
     mu = default_mu(build_scheduler().config, latents.shape[-1] * latents.shape[-2] // 4)
     sigma = draw_sigmas(len(latents), mu=mu, mean=0.0, std=1.0, generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
-    # Never distilled, so any scale has to mean the same.
+    # The model is not distilled: it must draw the same at every guidance scale.
     guidance = 1 + 4 * float(torch.rand((), generator=generator))
     latents, noise, sigma = (x.to(transformer.device) for x in (latents, noise, sigma))
     prompt = replace(text, text_tokens=batch.text_tokens)(batch.captions)
@@ -161,17 +161,17 @@ def _flow_loss(
 
 
 def _fast_math(dtype: torch.dtype, device: str, *, fused: bool) -> ExitStack:
-    """A forward pass whose matrices are multiplied in `dtype`, with fused attention or not."""
+    """Context for a forward pass that multiplies in `dtype`, with fused attention or without."""
     stack = ExitStack()
     if dtype != torch.float32:
         stack.enter_context(torch.autocast(device, dtype))
-        if device == "cpu" and not fused:  # its gradient in bfloat16 is slow, if not compiled
+        if device == "cpu" and not fused:  # its bfloat16 gradient is slow unless compiled
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
     return stack
 
 
 def _optimizers(model: nn.ModuleDict, dtype: torch.dtype) -> dict[str, torch.optim.Optimizer]:
-    """Muon for the matrices of the transformer's blocks, AdamW for all else."""
+    """Muon for the matrices of the transformer's blocks, AdamW for the rest."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -184,6 +184,6 @@ def _optimizers(model: nn.ModuleDict, dtype: torch.dtype) -> dict[str, torch.opt
 
 
 def _of(optimizer: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Its own tensors of a checkpoint, under the names that it gave them."""
+    """The tensors of one optimizer in a checkpoint, under its own names."""
     head = f"{optimizer}."
     return {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}

@@ -1,6 +1,6 @@
 """The batches of the base: single pictures, collages of unrelated ones, sheets of one kind.
 
-None shows two moments of one scene: what a grid in time is, only an adapter can teach.
+None shows two moments of one scene: only an adapter teaches grids of frames.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from gridctl.toyworld.scene import Scene
 
 PICTURES = {64: 80_000, 96: 8_000, 128: 8_000}  # side in pixels → how many are drawn
 CELL = 64  # side of a cell in collages and sheets
-# Batches have few shapes, because each is compiled for itself.
-SINGLES = (64, 64, 96, 128)  # sides of single pictures, by lot
-GRIDS = ((2, 3), (3, 4), (4, 6))  # rows and columns of collages and sheets, by lot
+# Few shapes, because each is compiled separately.
+SINGLES = (64, 64, 96, 128)  # sides of single pictures, drawn at random
+GRIDS = ((2, 3), (3, 4), (4, 6))  # rows and columns of collages and sheets, drawn at random
 SHARES = {"sheet": 0.45, "collage": 0.1, "single": 0.45}  # of the steps after the first ones
 PROMPT_TOKENS = 16  # of most prompts of a single picture: the longest has no more
 PADDED_SHARE = 0.25  # of the batches of the smallest, whose prompts are as long as in generating
-# Of long prompts of one thing: they speak of motion, as captions of stills do, and nothing in the
-# picture shows it. Words that it never met would drive the transformer out of all bounds when an
-# adapter's training brings them.
+# Share of long prompts of one thing that mention a motion, which the picture does not show. Without
+# them the words of motion, when an adapter's training brings them, make the transformer diverge
+# (docs/lab/2026-11-24-words.md).
 MOVING_SHARE = 0.5
-EMPTY_SHARE = 0.1  # of prompts, which say nothing: what guidance leads away from
+EMPTY_SHARE = 0.1  # share of empty prompts, for classifier-free guidance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Pictures:
 
     @cached_property
     def kinds(self) -> list[npt.NDArray[np.int64]]:
-        """Of the cells, those that show one kind of thing, kind by kind."""
+        """The cells that show one kind of thing, for each kind."""
         kinds: dict[tuple[str, ...], list[int]] = {}
         for index, scene in enumerate(self.scenes[CELL]):
             look = (scene.shape, scene.color, scene.background, scene.style)
@@ -72,7 +72,7 @@ class Batch:
 
 
 def draw_pictures(code: Code, *, seed: int) -> Pictures:
-    """Draw and encode all that training sees: the same for the same seed."""
+    """Draw and encode all pictures of the training; the same seed gives the same."""
     scenes: dict[int, list[Scene]] = {}
     latents: dict[int, Tensor] = {}
     hints: dict[int, Tensor] = {}
@@ -89,9 +89,9 @@ def draw_pictures(code: Code, *, seed: int) -> Pictures:
 def draw_batch(
     pictures: Pictures, *, seed: int, step: int, only_singles: bool, tokens: int
 ) -> Batch:
-    """The batch of one step, of about `tokens` of image and text, so that all cost the same.
+    """The batch of one step: about `tokens` of image and text, so that all steps cost the same.
 
-    It is a pure function of the arguments.
+    A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, step])
     what = str(rng.choice(list(SHARES), p=list(SHARES.values())))

@@ -1,15 +1,14 @@
 """The first weights of the built-in VAE: a linear code in closed form.
 
-The encoder is one for good: the 16 principal components of 8x8 blocks of pixels, written as
-convolutions. Nothing of it is trained. Its latents are as easy to predict as a small picture
-is, because they are one, and the transformer need not wait for the decoder, nor be trained
-again when there is a better one.
+The encoder is final: the 16 principal components of 8x8 pixel blocks, written as convolutions. It
+is not trained. Its latents are as easy to predict as a small picture, and the transformer does
+not depend on the decoder.
 
-The decoder starts with the mean colour of each block and is trained. Group normalisation
-takes away the level of a picture, and a plain colour is nothing but level: from the usual
-random weights a VAE this small stays at a squared error of 0.15 (-1..1) where the mean colours
-alone have 0.03. So colours go through every layer untouched, residual branches start at zero,
-and in each layer two constant channels hold the norm's scale, so that it hardly bends the rest.
+The decoder starts as the mean colour of each block and is trained. Group normalisation removes a
+picture's level, and a plain colour is nothing but level: from random weights a VAE this small
+stays at a squared error of 0.15 (-1..1), where mean colours alone have 0.03. So colours pass every
+layer unchanged, residual branches start at zero, and in each layer two constant channels fix the
+norm's scale (docs/lab/2026-11-22-vae-start.md).
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 CODES = 16  # latent channels
-# Components keep this power of their standard deviation. At 1 they are pixels, and what tells a
-# star from a circle drowns in the noise; at 0.5 that is nine tenths of the loss, and the
-# transformer learns it before it has learned which colour a prompt asks for.
+# Each component is scaled to this power of its standard deviation. At 1, pixels, the difference
+# between a star and a circle is lost in the noise. At 0.5 it is nine tenths of the loss, and the
+# transformer learns it before the colours of prompts.
 SPREAD = 0.75
 LOG_VARIANCE = -6.0  # of the posterior, a constant
 STILL = 100.0  # the encoder's constants: so large that its norm divides by a constant
@@ -45,7 +44,7 @@ class Code:
     offset: Tensor
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 → (N, 16, H/8, W/8): what the VAE says, a hundred times faster."""
+        """(N, 3, H, W) in -1..1 → (N, 16, H/8, W/8): the VAE's latents, a hundred times faster."""
         blocks = _blocks(pictures) @ self.weight.T + self.offset
         height, width = pictures.shape[2] // 8, pictures.shape[3] // 8
         return rearrange(blocks, "(n h w) k -> n k h w", h=height, w=width).contiguous()
@@ -54,8 +53,8 @@ class Code:
 def prepare_vae(vae: AutoencoderKL, pictures: Tensor) -> Code:
     """Set all weights, shift and scale from `pictures`, (N, 3, H, W) in -1..1.
 
-    The encoder is left frozen; the decoder keeps its constants constant in training. Returns
-    the encoder's code, whose latents have mean 0 and deviation 1 by themselves.
+    The encoder is frozen, and the decoder's constants stay constant in training. Returns the
+    encoder's code, whose latents have mean 0 and standard deviation 1.
     """
     blocks = _blocks(pictures)
     code = principal_code(blocks)
@@ -155,7 +154,7 @@ def _copy_channels(conv: nn.Conv2d, count: int) -> None:
 
 
 def _write_decoder(decoder: Any, color: Tensor, offset: Tensor) -> None:
-    """Random, but for what carries the mean colour of each block to the picture."""
+    """Random weights, except those that carry each block's mean colour to the picture."""
     copy, resample = torch.ones(1, 1), torch.zeros(3, 3)
     resample[1, 1] = 1
     for module in decoder.modules():
@@ -191,7 +190,7 @@ def _start(
     carry: Tensor | None = None,
     from_latents: bool = False,
 ) -> None:
-    """Random weights that keep a signal's size; constants made anew; colours carried on."""
+    """Random weights that keep a signal's size, restore the constants and pass colours on."""
     weight, bias = conv.weight, conv.bias
     assert bias is not None
     weight.normal_(0, gain / math.sqrt(weight[0].numel()))
@@ -214,7 +213,7 @@ def _silence(layer: nn.Conv2d | nn.Linear) -> None:
 
 
 def _hold_constants(decoder: nn.Module) -> None:
-    """No gradient for weights that write the constant channels or read them."""
+    """Switch off gradients of weights that write or read the constant channels."""
     for name, module in decoder.named_modules():
         if not isinstance(module, nn.Conv2d) and not name.endswith("to_out.0"):
             continue

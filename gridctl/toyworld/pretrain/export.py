@@ -17,13 +17,13 @@ STORED = torch.float16  # half the size; the VAE's weights are small numbers, wh
 
 
 def export_base(folder: Path, *, transformer: Any, vae: Any, text: TextEncoders) -> None:
-    """Save the whole pipeline into `folder`, in 16 bits, replacing what is there."""
+    """Save the whole pipeline into `folder`, in 16 bits, overwriting it."""
     with torch.no_grad():
         table = text.t5.get_input_embeddings().weight
         for capitalised, lower in lowercase_twins(text.t5_tokenizer):
             table[capitalised] = table[lower]
     for tokenizer in (text.clip_tokenizer, text.t5_tokenizer):
-        # The length that was asked for last is no part of a tokenizer.
+        # A tokenizer would store the length of its last call.
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     pipeline = FluxPipeline(

@@ -1,13 +1,13 @@
-"""What each image token should know of the picture it belongs to: hints for pretraining.
+"""Hints for pretraining: what each image token should know of its picture.
 
-Half-way through the transformer, a small head has to tell from each noisy token what is drawn
-there and where its centre is. That is the whole content of a picture, so what the head can read
-the second half can draw. It is representation alignment (REPA, arXiv 2410.06940) with the
-renderer's own knowledge in the place of another network's; the head is thrown away afterwards.
+Half-way through the transformer, a small head predicts from each noisy token what is drawn and
+where its centre is. That is all there is in a picture, so what the head can read the second half
+can draw. This is representation alignment (REPA, arXiv 2410.06940) with the renderer's knowledge
+instead of another network's. The head is discarded afterwards.
 
-Another head has to tell, as early as the last double block, which cell of the sheet the token
-belongs to. Pictures of one thing can be drawn without knowing that, a clip cannot: its adapter
-would have to teach a transformer to count cells (docs/lab/2026-11-24-places.md).
+Another head predicts, after the last double block, the cell that the token belongs to. Pictures of
+one thing can be drawn without it, clips cannot: an adapter would have to teach the transformer
+to count cells (docs/lab/2026-11-24-places.md).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def token_places(grid: Grid) -> Tensor:
 
 
 class HintHead(nn.Module):
-    """Reads hints off the image tokens that a block of a FLUX transformer puts out."""
+    """A head that reads hints from the image tokens after a block of a FLUX transformer."""
 
     def __init__(self, block: nn.Module, layers: nn.Module) -> None:
         super().__init__()
@@ -96,11 +96,11 @@ class HintHead(nn.Module):
 
 
 def picture_head(block: nn.Module, width: int) -> HintHead:
-    """For `token_hints`."""
+    """The head for `token_hints`."""
     layers = nn.Linear(width, width), nn.SiLU(), nn.Linear(width, WIDTH)
     return HintHead(block, nn.Sequential(nn.LayerNorm(width), *layers))
 
 
 def place_head(block: nn.Module, width: int) -> HintHead:
-    """For `token_places`, which must be there to be read as they are, for LoRA to use."""
+    """The head for `token_places`: linear, so that a LoRA can use what it reads."""
     return HintHead(block, nn.Sequential(nn.LayerNorm(width), nn.Linear(width, PLACE_WIDTH)))

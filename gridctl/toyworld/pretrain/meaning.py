@@ -1,15 +1,15 @@
-"""What the text encoders should know of a prompt: the language lesson of pretraining.
+"""The language lesson of pretraining: what the text encoders should know of a prompt.
 
-FLUX.1's T5 and CLIP have read of things that move long before an adapter shows them a clip.
-The built-in ones would know the words of stills alone, and an adapter, for which they are
-frozen, could not tell `moving left` from `moving right`. So small heads have to tell from T5's
-states and from CLIP's vector what prompts of clips mean. These are texts without pictures: of
-time the transformer sees nothing. The heads are thrown away afterwards.
+FLUX.1's T5 and CLIP have read about motion long before an adapter shows them a clip. The built-in
+encoders would know only the words of stills, and an adapter, which is trained with frozen
+encoders, could not separate `moving left` from `moving right`. So small heads learn to read what
+prompts of clips mean from T5's states and CLIP's vector. These are texts without pictures; the
+transformer sees nothing of time. The heads are discarded afterwards.
 
-Layout prompts are met by T5 and CLIP, and never by the transformer. T5's states of them do no
-harm, but CLIP has one vector for all, which they move to where the transformer has never been:
-at one prompt in ten it then draws nothing but noise, and an adapter cannot mend that. So, when
-the base is done, CLIP learns to say of a prompt what it says of its content alone.
+The transformer never sees layout prompts in pretraining. T5's states of them do no harm, but they
+move CLIP's one vector out of the range that the transformer knows: for one prompt in ten it then
+draws only noise, and an adapter cannot repair that. So, when the base is done, CLIP learns to give
+a prompt the vector of its content alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from gridctl.toyworld.pretrain.model import POOLED_WIDTH, TEXT_WIDTH
 from gridctl.toyworld.scene import TURN, Scene, sample_scene
 from gridctl.toyworld.words import MOTIONS
 
-TEXTS = 32  # a step of the lesson
-REPEATED = 12  # a step of the base: lest it is forgotten
+TEXTS = 32  # prompts per step of the lesson
+REPEATED = 12  # prompts per step of the base, so that it is not forgotten
 LESSON_STEPS = 3000
 CALM_STEPS = 3000
 FRESH = 500  # prompts that measure it
@@ -45,7 +45,7 @@ NAMES = {**LOOKS, "motion": (*MOTIONS, TURN)}
 
 
 class MeaningHead(nn.Module):
-    """Reads a scene's attributes off each state of T5, and off CLIP's vector."""
+    """Heads that read a scene's attributes from each state of T5 and from CLIP's vector."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class MeaningHead(nn.Module):
 def teach_words(
     text: TextEncoders, head: MeaningHead, *, steps: int, seed: int, log: Callable[[str], None]
 ) -> None:
-    """The lesson: both encoders in place, from texts alone, before they see a picture."""
+    """Train both encoders in place, from texts alone, before they see a picture."""
     parameters = dict.fromkeys(
         parameter for model in (text.clip, text.t5, head) for parameter in model.parameters()
     )
@@ -86,10 +86,10 @@ def teach_words(
 
 
 def calm_vector(text: TextEncoders, *, steps: int, seed: int, log: Callable[[str], None]) -> float:
-    """CLIP in place: a layout before the content no longer moves its vector.
+    """Train CLIP in place, so that a layout prompt before the content does not move its vector.
 
-    Returns what is left, on fresh prompts: the mean squared distance from the vector of the
-    content alone, as a share of the variance of such vectors.
+    Returns the rest on fresh prompts: the mean squared distance from the vector of the content
+    alone, as a share of the variance of such vectors.
     """
     taught = copy.deepcopy(text)
     optimizer = torch.optim.AdamW(text.clip.parameters(), lr=RATE / 2, weight_decay=0.0)
@@ -126,7 +126,7 @@ def _vector_distance(
 
 
 def draw_prompts(count: int, *, seed: int, step: int) -> tuple[list[str], list[Scene]]:
-    """Prompts of clips, as `caption` and `generate` word them, and the scenes they describe."""
+    """Prompts of clips, worded as `caption` and `generate` do, and their scenes."""
     rng = np.random.default_rng([seed, step, 1])  # draw_batch has [seed, step]
     prompts, scenes = [], []
     for _ in range(count):

@@ -2,7 +2,7 @@
 
 Sizes are chosen so that everything fits 16 MB in 16 bits, and so that a 4x6 grid of 64x64
 pixel cells (384 image tokens) trains at a second or two a step at batch 16 on two CPU cores:
-1.7 s in float32; a processor with bf16 of its own is several times faster.
+1.7 s in float32; a processor with bfloat16 instructions is several times faster.
 """
 
 from __future__ import annotations

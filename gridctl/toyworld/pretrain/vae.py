@@ -23,11 +23,11 @@ from gridctl.train.checkpoint import (
 
 LEARNING_RATE = 2e-3
 WARMUP = 50
-# Small crops are four times cheaper and teach nearly all; whole cells teach the rest.
+# Crops are four times cheaper and teach nearly everything; whole cells teach the rest.
 CROP, CROP_BATCH = 32, 16
 CELL, CELL_BATCH = 64, 8
 CROP_SHARE = 0.65  # of all steps
-LATENT_NOISE = 0.1  # at most; so that the decoder forgives latents that are a little off
+LATENT_NOISE = 0.1  # at most, so that the decoder tolerates small errors of latents
 CHECKPOINT_EVERY = 250
 
 
@@ -41,7 +41,7 @@ def train_decoder(
     device: str,
     log: Callable[[str], None],
 ) -> None:
-    """Train `vae`'s decoder in place for `steps`, or go on where `work` has it.
+    """Train `vae`'s decoder in place for `steps`, or resume from `work`.
 
     `pool` is (N, 64, 64, 3) uint8.
     """
@@ -68,7 +68,7 @@ def train_decoder(
         amount = LATENT_NOISE * torch.rand((len(noise), 1, 1, 1), generator=generator)
         drawn = decoder(latents + (amount * noise).to(device))
         squared = F.mse_loss(drawn, pictures)
-        # The L1 term keeps flat colours flat, where the squared one has long been content.
+        # The L1 term keeps plain colours plain, where the squared error is already tiny.
         loss = squared + F.l1_loss(drawn, pictures)
         optimizer.zero_grad()
         loss.backward()

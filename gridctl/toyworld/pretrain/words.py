@@ -1,7 +1,7 @@
-"""The tokenizers of the built-in base: every word of the toy world is a token of its own.
+"""The tokenizers of the built-in base: every word of the toy world is one token.
 
-Words that it has not learned fall apart into letters, so a prompt can hold anything, and
-`gridctl.flux.text` can tell which of its words mean nothing to the model.
+Other words fall apart into letters, so a prompt can hold anything, and `gridctl.flux.text` knows
+which of its words mean nothing to the model.
 """
 
 from __future__ import annotations
