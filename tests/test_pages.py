@@ -30,6 +30,7 @@ PAGES = {
 }
 README = PAGES["README.md"]
 # The README comes first: other pages use the files that its commands make.
+QUICK = ["README.md", "docs/python.md"]  # the other pages are run by the slow tests
 RUN = [page for page in PAGES if re.search("^```(sh|python)$", PAGES[page], re.MULTILINE)]
 
 
@@ -52,10 +53,8 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], 
 COMMANDS = commands(typer.main.get_command(app))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runnable blocks have been run, as one user would, page after page."""
-    folder = tmp_path_factory.mktemp("pages")
+def run_blocks(page: str, folder: Path) -> None:
+    """Run the sh and python blocks of a page in `folder`, as one user would."""
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -65,20 +64,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     environment.pop("GRIDCTL_PROFILE", None)
     interpreters = {"sh": ["sh", "-eu", "-c"], "python": [sys.executable, "-c"]}
-    for page in RUN:
-        for language, block in re.findall(
-            r"^```(sh|python)\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL
-        ):
-            done = subprocess.run(
-                [*interpreters[language], block],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, f"{page}\n{block}\n{done.stdout}\n{done.stderr}"
-            assert "Warning" not in done.stderr, f"{page}\n{block}\n{done.stderr}"
+    pattern = r"^```(sh|python)\n(.*?)^```$"
+    for language, block in re.findall(pattern, PAGES[page], re.MULTILINE | re.DOTALL):
+        done = subprocess.run(
+            [*interpreters[language], block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{page}\n{block}\n{done.stdout}\n{done.stderr}"
+        assert "Warning" not in done.stderr, f"{page}\n{block}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the blocks of the README and the Python page have been run."""
+    folder = tmp_path_factory.mktemp("pages")
+    for page in QUICK:
+        run_blocks(page, folder)
     return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in RUN if page not in QUICK])
+def test_the_blocks_of_a_page_run(page: str, folder: Path) -> None:
+    run_blocks(page, folder)
 
 
 def frames_of(path: Path) -> int:

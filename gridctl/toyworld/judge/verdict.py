@@ -204,8 +204,9 @@ def _read_motion(frames: Floats, thing: _Object, read: Verdict) -> Verdict:
 def _read_turn(frames: Floats, steady: Floats, thing: _Object, read: Verdict) -> Verdict:
     """The views of a solid, whether they are a turn's, and its temporal error.
 
-    `steady` are the frames with even brightness. A solid stays in place, so all frames are sampled in
-    one circle: in a single frame the mark may look like background, and its box may be wrong.
+    `steady` are the frames with even brightness. A solid stays in place, so all frames are
+    sampled in one circle: in a single frame the mark may look like background, and its box may
+    be wrong.
     """
     middle = np.median(thing.circles[thing.seen], axis=0)
     circles = np.broadcast_to(middle, thing.circles.shape).astype(np.float32)
