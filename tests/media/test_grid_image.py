@@ -18,6 +18,7 @@ from gridctl.media.grid_image import (
     scale_cells,
     split,
 )
+from tests.media.test_color import GREEN, WIDE, in_profile, matrix_profile
 
 sides = st.integers(1, 3).map(lambda n: 16 * n)
 grids = st.builds(
@@ -176,3 +177,33 @@ def test_cells_are_not_enlarged() -> None:
     assert scale_cells(image, GRID, GRID.cell) is image
     with pytest.raises(UsageError, match="not enlarged"):
         scale_cells(image, GRID, (48, 48))
+
+
+def test_a_sheet_is_read_upright_and_in_srgb(tmp_path: Path) -> None:
+    profile = matrix_profile(WIDE["adobe"])
+    sheet = in_profile(Image.new("RGB", (96, 64), GREEN), profile)
+    sheet.paste("black", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = sheet.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "photo.png", exif=exif, icc_profile=profile)
+    image, facts = load_grid(tmp_path / "photo.png")
+    assert facts is None
+    assert image.shape == (64, 96, 3)
+    assert image[:32, :32].max() < 10
+    assert tuple(image[40, 40].astype(int)) == pytest.approx(GREEN, abs=3)
+
+
+def test_an_orientation_that_a_viewer_added_leaves_the_cells_in_place(tmp_path: Path) -> None:
+    grid = Grid(rows=1, cols=2, cell=(16, 16))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    facts = Facts(grid=grid, source="a.mp4", times_seconds=(0.0, 1.0), fps=1.0, num_frames=2)
+    path = tmp_path / "vid1.png"
+    save_grid(compose(frames, grid), path, facts)
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[0x0112] = 8
+        image.copy().save(path, exif=exif)
+    image, read = load_grid(path)
+    assert read == facts
+    assert np.array_equal(split(image, grid), frames)
