@@ -32,6 +32,7 @@ def as_srgb(
 
     Raises UnknownBrightnessError for values outside these ranges.
     """
+    image.load()  # the file may be closed when the result is used
     profile, is_png = image.info.get("icc_profile"), image.format == "PNG"
     if upright and image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
@@ -78,10 +79,11 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         image = image.convert("L")
     if image.mode == "LAB":
         return _apply(_lab_to_srgb(), image)
-    if image.mode not in ("L", "CMYK"):
+    if image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    transform = _transform(profile, image.mode) if profile else None
-    return _apply(transform, image) if transform else image.convert("RGB")
+    if profile and (transform := _transform(profile, image.mode)):
+        return _apply(transform, image)
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert makes a copy
 
 
 @lru_cache(maxsize=16)
