@@ -170,7 +170,7 @@ def _print_help(context: typer.Context, asked: bool) -> None:
 
 def _tidy(annotation: Any) -> None:
     """Show flags without a type, and defaults without parentheses."""
-    kind, *rest = get_args(annotation)
+    kind, *rest = get_args(annotation) or (annotation,)
     for info in rest:
         if isinstance(info, OptionInfo) and kind is bool:
             info.metavar = ""

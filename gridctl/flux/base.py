@@ -7,7 +7,6 @@ caller.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from gridctl.flux.hub import file_hash, find_base, loading
+from gridctl.flux.hub import find_base, fingerprint, loading
 from gridctl.flux.quantization import quantization_config, transformer_quantization
 from gridctl.flux.quiet import quiet_libraries
 from gridctl.flux.text import TextEncoders
@@ -116,12 +115,7 @@ class BaseModel:
 
     def fingerprint(self, *parts: str) -> str:
         """A hash of all files in these sub-folders."""
-        digest = hashlib.sha256()
-        for part in parts:
-            for path in sorted((self.folder / part).rglob("*")):
-                if path.is_file():
-                    digest.update(f"{path.relative_to(self.folder)}\0{file_hash(path)}\n".encode())
-        return digest.hexdigest()
+        return fingerprint(self.folder, *parts)
 
     def _config(self, name: str) -> dict[str, Any]:
         with loading(self.name):

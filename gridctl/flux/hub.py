@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gridctl.errors import GridctlError, InputError, UsageError
+from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.machine.models import local_base
 from gridctl.machine.tokens import hub_token
 from gridctl.profile import BUILT_IN
@@ -17,6 +18,7 @@ _PARTS = (
     "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae",
 )  # fmt: skip
 # Only diffusers' folders: FLUX.1-dev's repository has the same 24 GB a second time.
+_LARGE_BYTES = 64 * 2**20
 _SUFFIXES = ("json", "txt", "model", "safetensors")
 _FILES = [
     "model_index.json",
@@ -58,10 +60,37 @@ def loading(name: str) -> Iterator[None]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file. The Hub's cache names large files by it, which saves reading 34 GB."""
+    """SHA-256 of a file.
+
+    The Hub's cache names large files by it. Of other large files it is remembered, by name, size
+    and time, so that 24 GB are not read each time.
+    """
     blob = path.resolve().name
     if len(blob) == 64 and all(c in "0123456789abcdef" for c in blob):
         return blob
+    stat = path.stat()
+    if stat.st_size < _LARGE_BYTES:
+        return _read_hash(path)
+    state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    name = hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()
+    known = cache_folder() / "hashes" / name
+    if not known.is_file() or len(known.read_text()) != 64:
+        with cache_file(known) as temporary:
+            temporary.write_text(_read_hash(path))
+    return known.read_text()
+
+
+def fingerprint(folder: Path, *parts: str) -> str:
+    """A hash of all files in these sub-folders of a model."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(folder)}\0{file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_hash(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):

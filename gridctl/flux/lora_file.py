@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from gridctl.errors import UsageError
 from gridctl.flux.lora_names import FINAL_NORM, Layer, find_layer, find_module
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,8 @@ def _collect(
 def _divide(pair: LoraPair, layer: Layer, path: Path) -> Iterator[tuple[str, LoraPair]]:
     """A fused layer's update as those of its parts, without the ranks that do nothing there."""
     if layer.name == FINAL_NORM:
+        import torch
+
         shift, scale = pair.up.chunk(2)
         yield layer.parts[0], LoraPair(down=pair.down, up=torch.cat([scale, shift]))
         return

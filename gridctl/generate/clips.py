@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import Canvas
@@ -29,15 +29,19 @@ def clip_drawing(
     *,
     reference: Frames | None = None,
     make: Callable[[Studio, Shot], Frames] | None = None,
+    num_frames: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Drawing:
-    """A drawing of clips, each a grid by `plan` unless `make` draws it.
+    """A drawing of clips, each a grid by `plan` unless `make` draws it, of `num_frames`.
+
+    `arguments` are the task's own, to be recorded.
 
     Raises UsageError for a rate or an output name that no clip can have.
     """
     if request.fps is not None:
         check_fps(request.fps)
     if not request.many:
-        check_clip_name(request.output)
+        check_clip_name(request.output, canvas.grid, num_frames or canvas.grid.num_frames)
 
     def make_grid(studio: Studio, shot: Shot) -> Frames:
         return studio.draw(plan, shot.prompt, shot.seed, reference=reference)
@@ -45,7 +49,7 @@ def clip_drawing(
     return Drawing(
         task=task,
         plan=plan,
-        shots=make_shots(request, [canvas.prompt(p) for p in request.prompts], ".mp4"),
+        shots=make_shots(request, [canvas.prompt(p) for p in request.prompts], ".mp4", arguments),
         make=make or make_grid,
         write=write_frames,
         adapter=canvas.adapter,

@@ -23,7 +23,6 @@ class Request:
     `many` makes `output` a folder, with a file for each prompt. `insist` holds the fields of
     `Grid` that the user set; a grid of the adapter that differs in them is refused. `fps`
     plays clips at another rate than the adapter's.
-
     """
 
     prompts: tuple[str, ...]
@@ -41,11 +40,17 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """One output: the whole prompt as the model reads it, the random seed, and the file."""
+    """One output: the whole prompt as the model reads it, the random seed, and the file.
+
+    `content` is the prompt as the user gave it, and `arguments` are what the task was given
+    besides the request; both are recorded in the file.
+    """
 
     prompt: str
     seed: int
     output: Path
+    content: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +58,16 @@ class Drawing:
     """What `draw` will do.
 
     `make` draws the frames (F, H, W, 3) of a shot with a loaded model, and `write` writes
-    them to its output. `reference` (F, H, W, 3) holds the frames that `plan` keeps or starts
-    from. `prompts` are further whole prompts that `make` needs. A shot is `num_grids` grids.
+    them to its output, with a record of how they were made. `reference` (F, H, W, 3) holds the
+    frames that `plan` keeps or starts from. `prompts` are further whole prompts that `make`
+    needs. A shot is `num_grids` grids.
     """
 
     task: str
     plan: Plan
     shots: tuple[Shot, ...]
     make: Callable[[Studio, Shot], Frames]
-    write: Callable[[Frames, Path, float, bool], None]
+    write: Callable[[Drawing, Shot, Frames, str, bool], None]
     adapter: Path | None
     fps: float
     profile: Profile

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file
-from gridctl.generate.drawing import Request, Shot
+from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.geometry import Grid
+from gridctl.media.facts import Facts
+from gridctl.media.grid_image import compose, save_grid
 from gridctl.media.images import Frames
+from gridctl.media.making import add_making
 from gridctl.media.write import clip_format, write_clip
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+_GRID_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})  # .webp is an animation
 _FILE_SUFFIXES = PICTURE_SUFFIXES | {".mp4", ".webm", ".gif", ".apng"}
 
 
-def check_clip_name(path: Path) -> None:
-    """UsageError for a name that no clip can have."""
-    clip_format(path)
+def check_clip_name(path: Path, grid: Grid, num_frames: int) -> None:
+    """UsageError for a name that no clip can have, or a grid image for more than a grid."""
+    if path.suffix.lower() not in _GRID_SUFFIXES:
+        clip_format(path)
+    elif num_frames > grid.num_frames:
+        raise UsageError(
+            f"{path} would be a grid image, which holds {grid.num_frames} frames, and the clip has "
+            f"{num_frames}; write .mp4, .webp or a folder."
+        )
 
 
 def check_picture_name(path: Path) -> None:
@@ -28,7 +41,12 @@ def check_picture_name(path: Path) -> None:
         raise UsageError(f"{path}: an image is written as .png, .jpg or .webp.")
 
 
-def make_shots(request: Request, prompts: list[str], suffix: str) -> tuple[Shot, ...]:
+def make_shots(
+    request: Request,
+    prompts: list[str],
+    suffix: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> tuple[Shot, ...]:
     """A shot for each of `prompts`, the whole prompts of the request's; one seed each.
 
     With `many`, files are numbered and named by their prompt. Raises UsageError if the output
@@ -45,20 +63,43 @@ def make_shots(request: Request, prompts: list[str], suffix: str) -> tuple[Shot,
         ]
     seed = request.profile.generate.seed
     return tuple(
-        Shot(prompt=prompt, seed=seed + index, output=path)
-        for index, (prompt, path) in enumerate(zip(prompts, paths, strict=True))
+        Shot(
+            prompt=prompt,
+            seed=seed + index,
+            output=path,
+            content=content,
+            arguments=arguments or {},
+        )
+        for index, (content, prompt, path) in enumerate(
+            zip(request.prompts, prompts, paths, strict=True)
+        )
     )
 
 
-def write_frames(frames: Frames, path: Path, fps: float, force: bool) -> None:
-    """Write a clip in the format of its name."""
-    write_clip(frames, path, fps=fps, force=force)
-
-
-def write_picture(frames: Frames, path: Path, fps: float, force: bool) -> None:
-    """Write a single image, the only one of `frames`."""
+def write_frames(drawing: Drawing, shot: Shot, frames: Frames, making: str, force: bool) -> None:
+    """Write a clip in the format of its name; .png and .jpg are a grid image with facts."""
+    path, grid = shot.output, drawing.plan.grid
+    if path.suffix.lower() not in _GRID_SUFFIXES:
+        write_clip(frames, path, fps=drawing.fps, force=force, making=making)
+        return
+    facts = Facts(
+        grid=grid,
+        source=path.name,
+        times_seconds=tuple(round(frame / drawing.fps, 6) for frame in range(len(frames))),
+        fps=drawing.fps,
+        num_frames=len(frames),
+        text=shot.content or None,
+    )
     with atomic_file(path, force=force) as temporary:
+        save_grid(compose(frames, grid), temporary, facts, force=True)
+        add_making(temporary, making)
+
+
+def write_picture(drawing: Drawing, shot: Shot, frames: Frames, making: str, force: bool) -> None:
+    """Write a single image, the only one of `frames`."""
+    with atomic_file(shot.output, force=force) as temporary:
         Image.fromarray(frames[0]).save(temporary)
+        add_making(temporary, making)
 
 
 def _slug(prompt: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gridctl.files import refuse_overwrite
+from gridctl.errors import InputError
 from gridctl.generate.drawing import Drawing, Shot
 from gridctl.media.images import Frames
+from gridctl.media.making import making_text
 from gridctl.media.write import refuse_to_lose
 from gridctl.progress import Progress, silent
 
@@ -27,16 +28,29 @@ def draw(
 ) -> GenerateResult:
     """Draw and write every shot; the model is loaded once, each file is whole or absent.
 
-    A single output that exists is refused without `force`. Of many, those are skipped.
+    Outputs that were made so already are skipped. Raises InputError without `force` for one that
+    was made otherwise.
     """
-    if not drawing.many:
-        refuse_overwrite(drawing.shots[0].output, force=force)
-    shots = tuple(shot for shot in drawing.shots if force or not shot.output.exists())
-    for shot in shots:
+    from gridctl.generate.making import Weights, is_made, making_of
+
+    weights = Weights.of(drawing.profile, drawing.adapter)
+    makings = [making_of(drawing, shot, weights) for shot in drawing.shots]
+    shots, texts = [], []
+    for shot, making in zip(drawing.shots, makings, strict=True):
+        if not force and shot.output.exists():
+            if is_made(shot.output, making):
+                continue
+            raise InputError(
+                f"{shot.output} exists and was not made by this prompt, seed, settings and files; "
+                "use --force to overwrite it, or another name."
+            )
         refuse_to_lose(shot.output)
+        shots.append(shot)
+        texts.append(making_text(making))
     notes: list[str] = []
-    for shot, frames in render(replace(drawing, shots=shots), notes, progress=progress):
-        drawing.write(frames, shot.output, drawing.fps, force)
+    drawn = render(replace(drawing, shots=tuple(shots)), notes, progress=progress)
+    for text, (shot, frames) in zip(texts, drawn, strict=True):
+        drawing.write(drawing, shot, frames, text, force)
     return GenerateResult(
         written=tuple(shot.output for shot in shots),
         skipped=tuple(shot.output for shot in drawing.shots if shot not in shots),

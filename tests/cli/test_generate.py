@@ -52,7 +52,7 @@ def test_what_is_there_ends_with_1_and_force_replaces_it(
     assert (here / "a.gif").read_bytes() == b"precious"
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
-    assert errors[0].startswith("gridctl: a.gif exists")
+    assert errors[0].startswith("gridctl: a.gif exists and was not made by this prompt")
     assert t2v(PROMPT, "-o", "a.gif", "--force") == 0
     assert Image.open("a.gif").n_frames == 6
 
@@ -65,7 +65,7 @@ def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture
     assert t2v("--prompts", "prompts.txt", "-o", "clips", "--json") == 0
     output = capsys.readouterr()
     assert json.loads(output.out) == {"written": [], "skipped": names}
-    assert "2 existed already" in output.err
+    assert "2 are drawn already" in output.err
 
 
 def test_prompts_from_stdin(
@@ -240,6 +240,39 @@ def test_wrong_pictures_are_one_line(
 ) -> None:
     arguments = [argument.replace("FIRST", first) for argument in arguments]
     assert gridctl("generate", *arguments, "--adapter", adapter, "--quiet") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+def test_an_output_is_drawn_again_from_itself(
+    t2v: Cli, gridctl: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert t2v(PROMPT, "-o", "a.webp", "--seed", 9) == 0
+    assert gridctl("generate", "--from", "a.webp", "-o", "b.webp") == 0
+    assert capsys.readouterr().out.splitlines() == ["a.webp", "b.webp"]
+    assert (here / "a.webp").read_bytes() == (here / "b.webp").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--from", "plain.png", "-o", "b.png"], 1, "does not say how it was made"),
+        (["--from", "nowhere.png", "-o", "b.png"], 1, "nowhere.png does not exist"),
+        (["--from", "plain.png"], 2, "the new one with -o"),
+        (["--from", "plain.png", "t2v", PROMPT], 2, "stands alone"),
+    ],
+)
+def test_what_cannot_be_drawn_again_is_one_line(
+    gridctl: Cli,
+    here: Path,
+    arguments: list[str],
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("RGB", (32, 32)).save(here / "plain.png")
+    assert gridctl("generate", *arguments) == code
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert words in errors[0]

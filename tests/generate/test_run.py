@@ -216,41 +216,41 @@ def test_many_prompts_are_files_in_order_and_seeds_of_their_own(
     assert thousand.shots[0].output.name.startswith("0001-")
 
 
-def test_what_is_there_is_skipped_and_the_rest_is_as_it_would_have_been(
+def test_finished_outputs_are_skipped_and_the_rest_is_drawn_as_it_would_have_been(
     profile: Any, tmp_path: Path
 ) -> None:
     drawing = prepare(t2v, [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
     first, second = draw(drawing).written
     before = second.read_bytes()
     second.unlink()
-    first.write_bytes(b"mine")
     again = draw(drawing)
     assert (again.written, again.skipped) == ((second,), (first,))
-    assert (first.read_bytes(), second.read_bytes()) == (b"mine", before)
+    assert second.read_bytes() == before
     assert draw(drawing).skipped == (first, second)
-    assert draw(drawing, force=True).written == (first, second)
-    assert first.read_bytes() != b"mine"
 
 
-def test_one_prompt_of_a_file_is_skipped_too(profile: Any, tmp_path: Path) -> None:
-    drawing = prepare(t2v, [PROMPT], tmp_path / "clips", profile=profile, many=True)
-    (written,) = draw(drawing).written
-    assert draw(drawing).skipped == (written,)
-
-
-def test_a_single_output_is_not_overwritten_unasked(
-    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("many", [False, True])
+def test_an_output_that_was_made_otherwise_is_not_overwritten_unasked(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: bool
 ) -> None:
-    path = tmp_path / "a.gif"
-    path.write_bytes(b"precious")
-    drawing = prepare(t2v, [PROMPT], path, profile=profile)
+    output = tmp_path / ("clips" if many else "a.gif")
+    drawing = prepare(t2v, [PROMPT], output, profile=profile, many=many)
+    (path,) = draw(drawing).written
+    assert draw(drawing).skipped == (path,)
+    settings = profile.generate.model_copy(update={"seed": 99})
+    other = profile.model_copy(update={"generate": settings})
+    otherwise = prepare(t2v, [PROMPT], output, profile=other, many=many)
+    before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(BaseModel, "text_encoders", None)  # nothing is loaded for that
         with pytest.raises(InputError, match="--force"):
-            draw(drawing)
-    assert path.read_bytes() == b"precious"
-    draw(drawing, force=True)
-    assert Image.open(path).format == "GIF"
+            draw(otherwise)
+    assert path.read_bytes() == before
+    assert draw(otherwise, force=True).written == (path,)
+    assert path.read_bytes() != before
+    path.write_bytes(b"precious")  # somebody else's
+    with pytest.raises(InputError, match="--force"):
+        draw(drawing)
 
 
 def test_steps_are_told_over_all_jobs(profile: Any, tmp_path: Path) -> None:
@@ -418,7 +418,6 @@ def test_a_rate_that_cannot_be_is_refused_before_the_work(
     ("task", "name", "many"),
     [
         (t2v, "a.avi", False),
-        (t2v, "a.png", False),
         (image, "a.mp4", False),
         (image, "a", False),
         (t2v, "out.mp4", True),

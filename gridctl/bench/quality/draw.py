@@ -96,6 +96,6 @@ def _picture(case: Case, grid: Grid, folder: Path, frame: int) -> Path:
 
 
 def _clip(case: Case, grid: Grid, folder: Path) -> Path:
-    path = folder / f"{case.index}.webp"
+    path = folder / f"{case.index}"  # PNG frames: an animation would merge those that are equal
     write_clip(case.given(grid.num_frames, grid.cell), path, fps=8)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gridctl.cli.generate import (  # noqa: F401  registers the commands
+    again,
     edit,
     extend,
     i2v,

@@ -16,10 +16,10 @@ from gridctl.cli.generate.flags import Flag
 from gridctl.cli.shell import Shell, with_shell
 
 if TYPE_CHECKING:
-    from gridctl.generate import Drawing, Request
+    from gridctl.generate import Drawing, GenerateResult, Request
 
 generate_app = typer.Typer(
-    help="Draw clips and images from prompts.",
+    help="Draw clips and images from prompts and pictures.",
     epilog='Example: gridctl generate t2v "a red circle moving right" -o out.mp4. The built-in '
     "model knows few words; gridctl generate vocabulary lists them.",
     no_args_is_help=True,
@@ -95,16 +95,21 @@ class Call:
             return
         with self.shell.progress("draw") as progress:
             result = draw(drawing, force=self.force, progress=progress)
-        for note in result.notes:
-            self.shell.note(note)
-        if result.skipped:
-            self.shell.note(
-                f"{len(result.skipped)} existed already and are skipped; --force draws them again."
-            )
-        self.shell.results(
-            result.written,
-            {"written": list(result.written), "skipped": list(result.skipped)},
+        report(self.shell, result)
+
+
+def report(shell: Shell, result: GenerateResult) -> None:
+    """Print what was written, and notes."""
+    for note in result.notes:
+        shell.note(note)
+    if result.skipped:
+        shell.note(
+            f"{len(result.skipped)} are drawn already and skipped; --force draws them again."
         )
+    shell.results(
+        result.written,
+        {"written": list(result.written), "skipped": list(result.skipped)},
+    )
 
 
 def task_command(*groups: tuple[Flag, ...]) -> Callable[[Callable[..., None]], Any]:

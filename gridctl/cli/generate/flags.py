@@ -13,8 +13,8 @@ Prompts = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="File with one prompt per line, or - for stdin. -o is then a folder, and outputs "
-        "that exist are skipped.",
+        help="File with one prompt per line, or - for stdin. -o is then a folder; what is drawn "
+        "already is skipped.",
         rich_help_panel="Input",
     ),
 ]
@@ -23,8 +23,8 @@ ClipOutput = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="Clip to write: .mp4, .webm, .gif, .webp or .apng; without a suffix, a folder of "
-        "PNG frames.",
+        help="Clip to write: .mp4, .webm, .gif, .webp or .apng; .png or .jpg for a grid image; "
+        "without a suffix, a folder of PNG frames.",
         rich_help_panel="Output",
     ),
 ]

@@ -42,7 +42,15 @@ def prepare(request: Request, *, clip: Path, source_prompt: str | None = None) -
         return map_windows(source.frames, canvas.grid.num_frames, draw)
 
     strength = request.profile.generate.edit_strength
-    drawing = clip_drawing("edit", request, canvas, Plan.init(canvas.grid, strength), make=make)
+    drawing = clip_drawing(
+        "edit",
+        request,
+        canvas,
+        Plan.init(canvas.grid, strength),
+        make=make,
+        num_frames=len(source.frames),
+        arguments={"clip": clip, "source_prompt": source_prompt},
+    )
     notes = (
         ()
         if said

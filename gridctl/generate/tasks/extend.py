@@ -39,7 +39,15 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
         return continue_clip(studio, grid, shot.prompt, shot.seed, known=source.frames, count=count)
 
     plan = Plan.keep(grid, range(shared))
-    drawing = clip_drawing("extend", request, canvas, plan, make=make)
+    drawing = clip_drawing(
+        "extend",
+        request,
+        canvas,
+        plan,
+        make=make,
+        num_frames=count,
+        arguments={"clip": clip, "frames": frames},
+    )
     return replace(
         drawing,
         reference=source.frames,

@@ -38,6 +38,7 @@ def prepare(
         canvas,
         Plan.keep(canvas.grid, pictures),
         reference=place_pictures(pictures, canvas.grid, fit_for(request.profile, canvas.grid)),
+        arguments={"first": first, "last": last, "at": list(at)},
     )
 
 

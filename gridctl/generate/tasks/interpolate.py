@@ -33,4 +33,5 @@ def prepare(request: Request, *, pictures: Sequence[Path]) -> Drawing:
         canvas,
         Plan.keep(canvas.grid, by_frame),
         reference=place_pictures(by_frame, canvas.grid, fit_for(request.profile, canvas.grid)),
+        arguments={"pictures": list(pictures)},
     )

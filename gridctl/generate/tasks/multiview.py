@@ -20,12 +20,18 @@ def prepare(request: Request, *, front: Path | None = None) -> Drawing:
     """
     request.require_prompts()
     canvas = find_canvas(request.profile, request.insist)
-    request = replace(request, prompts=tuple(_turn(canvas, p) for p in request.prompts))
     plan, reference = Plan.generate(canvas.grid), None
     if front:
         plan = Plan.keep(canvas.grid, {0})
         reference = place_pictures({0: front}, canvas.grid, fit_for(request.profile, canvas.grid))
-    return clip_drawing("multiview", request, canvas, plan, reference=reference)
+    return clip_drawing(
+        "multiview",
+        replace(request, prompts=tuple(_turn(canvas, p) for p in request.prompts)),
+        canvas,
+        plan,
+        reference=reference,
+        arguments={"front": front},
+    )
 
 
 def _turn(canvas: Canvas, content: str) -> str:

@@ -48,7 +48,15 @@ def prepare(request: Request, *, clip: Path) -> Drawing:
 
         return map_windows(source.frames, grid.num_frames, draw)
 
-    drawing = clip_drawing("restore", request, canvas, Plan.init(grid, strength), make=make)
+    drawing = clip_drawing(
+        "restore",
+        request,
+        canvas,
+        Plan.init(grid, strength),
+        make=make,
+        num_frames=len(source.frames),
+        arguments={"clip": clip},
+    )
     return replace(
         drawing,
         reference=source.frames,

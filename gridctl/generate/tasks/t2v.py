@@ -35,7 +35,15 @@ def prepare(request: Request, *, frames: int | None = None, long: Long = "keyfra
     def make(studio: Studio, shot: Shot) -> Frames:
         return draw_long(studio, grid, shot.prompt, shot.seed, count=count, long=long)
 
-    drawing = clip_drawing("t2v", request, canvas, Plan.generate(grid), make=make)
+    drawing = clip_drawing(
+        "t2v",
+        request,
+        canvas,
+        Plan.generate(grid),
+        make=make,
+        num_frames=count,
+        arguments={"frames": frames, "long": long},
+    )
     return replace(
         drawing,
         num_grids=num_long_grids(count, grid, long),

@@ -1,0 +1,152 @@
+"""Making: what an output file says of how it was made, and drawing it again from that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gridctl import __version__
+from gridctl.errors import GridctlError, InputError
+from gridctl.flux.hub import file_hash, find_base, fingerprint
+from gridctl.generate import tasks
+from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.media.making import read_making
+from gridctl.profile import Profile
+
+_COMMAND = "generate"
+# The parts of a profile that decide what is drawn.
+_SECTIONS: dict[str, Any] = {
+    "grid": True,
+    "model": True,
+    "memory": True,
+    "generate": True,
+    "pack": {"fit", "background", "sample"},
+    "caption": {"layout"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Hashes of the base model's files and of the adapter."""
+
+    base: str
+    adapter: str | None
+
+    @classmethod
+    def of(cls, profile: Profile, adapter: Path | None) -> Weights:
+        folder = find_base(profile.model.base, profile.model.revision)
+        parts = ("transformer", "vae", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+        return cls(
+            base=fingerprint(folder, *parts), adapter=file_hash(adapter) if adapter else None
+        )
+
+
+def making_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
+    """Everything that decides a shot's frames, and the versions that drew them."""
+    return {
+        "command": _COMMAND,
+        "task": drawing.task,
+        "prompt": shot.content,
+        "seed": shot.seed,
+        "arguments": _encode(dict(shot.arguments)),
+        "fps": drawing.fps,
+        "profile": drawing.profile.model_dump(mode="json", by_alias=True, include=_SECTIONS),
+        "base": weights.base,
+        "adapter": weights.adapter,
+        "versions": {
+            "gridctl": __version__,
+            **{name: version(name) for name in ("torch", "diffusers")},
+        },
+    }
+
+
+def is_made(path: Path, making: Mapping[str, Any]) -> bool:
+    """Whether the file at `path` was made so, by whatever versions."""
+    found = read_making(path)
+    if found is None:
+        return False
+    wanted = json.loads(json.dumps(making))
+    return all(found.get(key) == value for key, value in wanted.items() if key != "versions")
+
+
+def remake(path: Path, output: Path) -> Drawing:
+    """The drawing that made the file at `path`, for another `output`.
+
+    Raises InputError for a file that `generate` has not made, or if the model, the adapter or
+    a reference is not what it was.
+    """
+    found = read_making(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name.")
+    known = {module.name for module in pkgutil.iter_modules(tasks.__path__)}
+    if found is None or found.get("command") != _COMMAND or found.get("task") not in known:
+        raise InputError(
+            f"{path} does not say how it was made; name a file that gridctl generate has written."
+        )
+    try:
+        profile = Profile.model_validate_json(json.dumps(found["profile"]))
+        settings = profile.generate.model_copy(update={"seed": found["seed"]})
+        profile = profile.model_copy(update={"generate": settings})
+        task = import_module(f"{tasks.__name__}.{found['task']}")
+        request = Request(
+            prompts=(found["prompt"],), output=output, profile=profile, fps=found["fps"]
+        )
+        arguments = _decode(found["arguments"], path.parent)
+        drawing: Drawing = task.prepare(request, **arguments)
+        weights = Weights.of(profile, drawing.adapter)
+        same = (weights.base, weights.adapter) == (found["base"], found["adapter"])
+    except GridctlError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} was made by another version of gridctl ({error}); draw it by its prompt."
+        ) from error
+    if not same:
+        raise InputError(
+            f"{path} was made with another {profile.model.base} or another adapter than the ones "
+            "here; it cannot be made again with these."
+        )
+    return drawing
+
+
+def _encode(value: Any) -> Any:
+    """Paths with the hash of their content, in any nesting."""
+    if isinstance(value, Path):
+        return {"path": str(value), "sha256": _content_hash(value)}
+    if isinstance(value, Mapping):
+        return {key: _encode(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(one) for one in value]
+    return value
+
+
+def _decode(value: Any, folder: Path) -> Any:
+    """What `_encode` took; files are looked for where they were, then in `folder`."""
+    if isinstance(value, list):
+        return [_decode(one, folder) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"path", "sha256"}:
+        return {key: _decode(one, folder) for key, one in value.items()}
+    path = Path(value["path"])
+    for place in (path, folder / path.name):
+        if place.exists() and _content_hash(place) == value["sha256"]:
+            return place
+    raise InputError(f"{path} is not there as it was; put the same file back.")
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's files."""
+    if path.is_file():
+        return file_hash(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{file_hash(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""What outputs record, and drawing them again from that."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gridctl.errors import InputError
+from gridctl.flux.hub import file_hash
+from gridctl.generate import Request, draw
+from gridctl.generate.making import remake
+from gridctl.generate.tasks import edit, i2v, image, t2v
+from gridctl.media.grid_image import load_grid, split
+from gridctl.media.making import read_making
+from gridctl.media.write import write_clip
+
+Make = Callable[..., Any]
+PROMPT = "a red circle moving right on a black background"
+
+
+@pytest.fixture
+def profile(make_profile: Make, adapter: Path) -> Any:
+    return make_profile(
+        model__adapter=str(adapter), generate__steps=1, generate__seed=5, generate__size="32x32"
+    )
+
+
+def request(profile: Any, output: Path, prompt: str = PROMPT) -> Request:
+    return Request(prompts=(prompt,), output=output, profile=profile)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "a.webm", "a.gif", "a.webp", "a.apng", "a.png", "a.jpg", "a"]
+)
+def test_every_format_says_how_it_was_made(
+    profile: Any, adapter: Path, tmp_path: Path, name: str
+) -> None:
+    draw(t2v.prepare(request(profile, tmp_path / name)))
+    found = read_making(tmp_path / name)
+    assert found is not None
+    assert (found["task"], found["prompt"], found["seed"]) == ("t2v", PROMPT, 5)
+    assert found["adapter"] == file_hash(adapter)
+    assert found["profile"]["generate"]["steps"] == 1
+    assert {"gridctl", "torch", "diffusers"} <= set(found["versions"])
+
+
+def test_a_png_is_a_grid_image_with_facts(profile: Any, tmp_path: Path) -> None:
+    draw(t2v.prepare(request(profile, tmp_path / "grid.png")))
+    draw(t2v.prepare(request(profile, tmp_path / "frames")))
+    picture, facts = load_grid(tmp_path / "grid.png")
+    assert facts is not None
+    assert (facts.text, facts.fps, facts.num_frames) == (PROMPT, 12.0, 6)
+    files = sorted((tmp_path / "frames").glob("*.png"))
+    assert np.array_equal(split(picture, facts.grid), [np.asarray(Image.open(f)) for f in files])
+
+
+def test_clips_pictures_and_edits_come_out_the_same_again(profile: Any, tmp_path: Path) -> None:
+    first = tmp_path / "first.png"
+    Image.new("RGB", (40, 40), "red").save(first)
+    frames = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8)
+    write_clip(frames, tmp_path / "clip.webp", fps=5)
+    drawings = [
+        image.prepare(request(profile, tmp_path / "image.png")),
+        i2v.prepare(request(profile, tmp_path / "i2v.webp"), first=first, at=[(3, first)]),
+        edit.prepare(request(profile, tmp_path / "edit.webp"), clip=tmp_path / "clip.webp"),
+    ]
+    for drawing in drawings:
+        (path,) = draw(drawing).written
+        again = tmp_path / f"again-{path.name}"
+        draw(remake(path, again))
+        assert again.read_bytes() == path.read_bytes()
+
+
+def test_references_are_found_beside_the_output_and_must_be_the_same(
+    profile: Any, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.png"
+    Image.new("RGB", (40, 40), "red").save(first)
+    draw(i2v.prepare(request(profile, tmp_path / "a.webp"), first=first))
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("first.png", "a.webp"):
+        shutil.move(tmp_path / name, moved / name)
+    assert remake(moved / "a.webp", tmp_path / "b.webp").plan.kept == (0,)
+    Image.new("RGB", (40, 40), "blue").save(moved / "first.png")
+    with pytest.raises(InputError, match=r"first\.png is not there as it was"):
+        remake(moved / "a.webp", tmp_path / "b.webp")
+
+
+def test_another_adapter_than_before_is_refused(
+    make_profile: Make, adapter: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.safetensors"
+    shutil.copy(adapter, own)
+    profile = make_profile(model__adapter=str(own), generate__steps=1)
+    draw(t2v.prepare(request(profile, tmp_path / "a.gif")))
+    data = bytearray(own.read_bytes())
+    data[-1] ^= 1
+    own.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="another adapter"):
+        remake(tmp_path / "a.gif", tmp_path / "b.gif")
