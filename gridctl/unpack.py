@@ -21,6 +21,7 @@ from gridctl.media.grid_image import load_facts, load_grid, split
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.making import making_text, read_making
 from gridctl.media.seams import find_cells
+from gridctl.media.unshard import as_folder
 from gridctl.media.write import ClipFormat, check_codec, clip_format, clip_suffix, write_clip
 from gridctl.profile import Profile
 from gridctl.profile.schema import GridSection
@@ -57,6 +58,8 @@ def unpack(
 ) -> BatchResult:
     """Write the clip of each grid image, without the padding.
 
+    A source may also be a .tar or .parquet shard that pack wrote, or a folder of them.
+
     Grids that pack made from one clip become one clip again: in order, and frames that they
     share come once. A single clip is written to `output` if that is named like a clip.
     Otherwise clips go into the folder `output`, under their grids' names. A clip that was made
@@ -72,7 +75,7 @@ def unpack(
     """
     profile = profile or Profile()
     settings = profile.unpack
-    clips = plan_clips(sources, output, settings.format)
+    clips = plan_clips([as_folder(source) for source in sources], output, settings.format)
     for kind in {clip_format(clip.target, settings.format) for clip in clips}:
         check_codec(kind, settings.codec, settings.crf)
     written: list[Path] = []

@@ -16,6 +16,8 @@ _USED_BY = {
     "server": ("server",),
     "concurrency": ("server",),
     "rate": ("server",),
+    "engine": ("vlm", "server"),
+    "ray_address": ("vlm", "server"),
 }
 
 
@@ -42,6 +44,11 @@ def open_describer(profile: Profile) -> Describer | None:
     settings = profile.caption
     if settings.backend == "template":
         return None
+    on_ray = settings.engine == "ray"
+    if settings.backend == "vlm" and on_ray:
+        from gridctl.caption.on_ray import VlmOnRay
+
+        return VlmOnRay(profile=profile)
     if settings.backend == "vlm":
         from gridctl.caption.vlm import open_vlm
 
@@ -55,7 +62,18 @@ def open_describer(profile: Profile) -> Describer | None:
 
     key = _server_key(settings.key_variable)
     model = settings.model or only_model(settings.server, key=key)
-    return ServerDescriber(settings=settings, model=model, key=key)
+    if not on_ray:
+        return ServerDescriber(settings=settings, model=model, key=key)
+    from gridctl.caption.on_ray import ServerOnRay
+
+    alone = settings.model_copy(update={"concurrency": 1, "rate": None})
+    return ServerOnRay(
+        model=model,
+        ask=ServerDescriber(settings=alone, model=model, key=key),
+        concurrency=settings.concurrency,
+        rate=settings.rate,
+        address=settings.ray_address,
+    )
 
 
 def _server_key(variable: str) -> str | None:

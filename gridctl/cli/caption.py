@@ -105,6 +105,23 @@ def caption(
         _run("--check", help="Check existing captions instead of writing."),
     ] = False,
     force: Annotated[bool, _run("--force", help="Replace existing captions.")] = False,
+    engine: Annotated[
+        str | None,
+        _run(
+            help="Where models are asked. local: from this machine. ray: by tasks on a Ray "
+            "cluster, or a vlm on each of its GPUs.",
+            show_default="local",
+            autocompletion=complete.choices("caption.engine"),
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        _run(
+            metavar="ADDRESS",
+            help="Ray cluster, such as auto or head:6379.",
+            show_default="start one on this machine",
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         _run(
@@ -142,6 +159,8 @@ def caption(
             "caption.prompt": prompt,
             "caption.concurrency": concurrency,
             "caption.rate": rate,
+            "caption.engine": engine,
+            "caption.ray_address": ray_address,
         },
     )
     shell.note(loaded.choice)

@@ -136,6 +136,18 @@ def pack(
     quality: Annotated[
         int | None, _output(help="JPEG quality, 1 to 100.", show_default="95")
     ] = None,
+    to: Annotated[
+        str | None,
+        _output(
+            help="folder, or also as large files beside it: webdataset (.tar) or parquet. These "
+            "have the captions that the folder has by then.",
+            show_default="folder",
+            autocompletion=complete.choices("pack.to"),
+        ),
+    ] = None,
+    max_shard_megabytes: Annotated[
+        int | None, _output(help="Size limit of each of these files.", show_default="500")
+    ] = None,
     force: Annotated[bool, _output("--force", help="Make grids that are there again.")] = False,
     dry_run: Annotated[
         bool, _run("--dry-run", help="Print what would be written. Write nothing.")
@@ -200,6 +212,8 @@ def pack(
             "pack.format": format,
             "pack.quality": quality,
             "pack.workers": workers,
+            "pack.to": to,
+            "pack.max_shard_megabytes": max_shard_megabytes,
             "pack.engine": engine,
             "pack.ray_address": ray_address,
         },

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 from gridctl.engine import local
+from gridctl.engine.outcome import STALL_SECONDS
 from gridctl.machine.cores import num_cores
 
 Job = TypeVar("Job")
@@ -40,6 +41,11 @@ def run_jobs(
         from gridctl.engine import ray
 
         return ray.run_jobs(
-            jobs, work, name=name, workers=settings.workers, address=settings.ray_address
+            jobs,
+            work,
+            name=name,
+            tasks=ray.Tasks(stall_seconds=STALL_SECONDS),
+            workers=settings.workers,
+            address=settings.ray_address,
         )
     return local.run_jobs(jobs, work, name=name, workers=settings.workers or num_cores())

@@ -12,6 +12,9 @@ from gridctl.media.grid_image import MAX_PIXELS, MAX_SIDES
 from gridctl.profile import PackSection, Profile
 from gridctl.profile.schema.engine import EngineSection
 
+# Settings that change no grid: who makes it, and how the dataset is written besides.
+_ELSEWHERE = {"workers", "to", "max_shard_megabytes"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions:
@@ -75,7 +78,7 @@ class PackOptions:
 
     def facts(self) -> dict[str, Any]:
         """What a finished grid's fingerprint covers. A change here makes every grid again."""
-        leave_out = {*EngineSection.model_fields, "workers", "start", "end"}
+        leave_out = {*EngineSection.model_fields, *_ELSEWHERE, "start", "end"}
         settings = self.settings.model_dump(exclude=leave_out)
         times = {"start_seconds": self.settings.start, "end_seconds": self.settings.end}
         return {"grid": asdict(self.grid), **settings, **times}

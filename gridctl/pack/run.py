@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gridctl.media.dataset import write_metadata
 from gridctl.media.grid_image import load_facts
 from gridctl.media.provenance import METADATA
 from gridctl.pack.clip import Packed, first_name, pack_clip
+from gridctl.pack.export import check_export, export
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sources import Found, SourceClip, find_clips
 from gridctl.pack.summary import PackResult, Summary
@@ -47,11 +49,16 @@ def pack(
     every n-th clip into a sub-folder. `dry_run` writes nothing: `written` then holds what would
     be written.
 
+    With `pack.to` the whole folder is also exported as shards, with the captions it has by then.
+
     Raises UsageError for settings that do not fit together, InputError if `output` cannot be
     written.
     """
     profile = profile or Profile()
     options = PackOptions.of(profile)
+    exports = profile.pack.to != "folder"
+    if exports:
+        check_export(profile.pack, shard)
     found = find_clips(sources, output, first_name=first_name(options), shard=shard)
     clips = found.clips
     cores = profile.pack.workers or num_cores()
@@ -78,7 +85,17 @@ def pack(
         if not dry_run:
             for folder in folders:
                 sweep_temporaries(folder)
-    return _sum_up(found, [outcomes[number] for number in range(len(clips))], write=not dry_run)
+    result = _sum_up(found, [outcomes[number] for number in range(len(clips))], write=not dry_run)
+    if not exports or dry_run or not (result.written or result.skipped):
+        return result
+    also = export(output, profile.pack, force=force, progress=progress)
+    return replace(
+        result,
+        written=result.written + also.written,
+        skipped=result.skipped + also.skipped,
+        failed=result.failed + also.failed,
+        notes=result.notes + also.notes,
+    )
 
 
 class _Report:

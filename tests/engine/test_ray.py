@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from gridctl.engine.ray import _import_ray, run_jobs
+from gridctl.engine.cluster import import_ray
+from gridctl.engine.ray import Tasks, run_jobs
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid
@@ -62,14 +63,14 @@ def test_a_dataset_packed_on_ray_is_byte_identical(sources: Path) -> None:
 def test_without_ray_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'gridctl\[ray\]'"):
-        list(run_jobs([1], print, name=str, workers=1, address=None))
+        list(run_jobs([1], print, name=str, tasks=Tasks()))
 
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray of this machine, connected. Functions of this file travel to its workers by value."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    ray = _import_ray()
+    ray = import_ray()
     ray.init(
         num_cpus=2,
         object_store_memory=80 * 2**20,
@@ -101,11 +102,10 @@ def act(job: str, *, tick: Callable[[], None]) -> str:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_a_job_that_fails_costs_its_line_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("gridctl.engine.ray.STALL_SECONDS", 2.0)
     jobs = ["a", "crash", f"once {tmp_path / 'seen'}", "bad", "hang", "bug", "c"]
-    outcomes = dict(run_jobs(jobs, act, name=str.title, workers=None, address=None))
+    outcomes = dict(run_jobs(jobs, act, name=str.title, tasks=Tasks(stall_seconds=2.0)))
     assert [outcomes[number] for number in range(len(jobs))] == [
         "A",
         "Crash ended its worker 2 times; replace it or leave it out.",
@@ -147,7 +147,7 @@ def test_jobs_in_flight_are_limited_and_cancelled_cleanly(tmp_path: Path) -> Non
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         with pytest.raises(InterruptedError):
-            list(run_jobs(jobs, note, name=name, workers=None, address=None))
+            list(run_jobs(jobs, note, name=name, tasks=Tasks()))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -158,7 +158,7 @@ def test_jobs_in_flight_are_limited_and_cancelled_cleanly(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_an_address_without_a_cluster_is_one_line() -> None:
     with pytest.raises(GridctlError, match="no Ray at") as caught:
-        list(run_jobs([1], print, name=str, workers=1, address="127.0.0.1:1"))
+        list(run_jobs([1], print, name=str, tasks=Tasks(), address="127.0.0.1:1"))
     assert "\n" not in str(caught.value)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gridctl.profile.schema.section import Section
+from gridctl.profile.schema.engine import EngineSection
 from gridctl.profile.values import (
     Count,
     FilePath,
@@ -22,7 +22,7 @@ from gridctl.prompt import DEFAULT_QUESTION, LAYOUT_FIELDS, LAYOUTS, View
 DEFAULT_VLM = "zai-org/GLM-4.1V-9B-Thinking"  # of the kind that the method's authors caption with
 
 
-class CaptionSection(Section):
+class CaptionSection(EngineSection):
     """Grid images → captions."""
 
     backend: Literal["template", "vlm", "server"] = Field(

@@ -57,6 +57,14 @@ class PackSection(EngineSection):
     quality: Annotated[int, Field(ge=1, le=100)] = Field(
         default=95, description="JPEG quality, 1 to 100."
     )
+    to: Literal["folder", "webdataset", "parquet"] = Field(
+        default="folder",
+        description="folder: the dataset folder only. webdataset, parquet: the grids and captions "
+        "also as a few large files in a folder beside it, such as vidgrid-webdataset.",
+    )
+    max_shard_megabytes: Annotated[int, Field(ge=1, le=10**6)] = Field(
+        default=500, description="Size limit of each of these files."
+    )
     workers: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None,
         description="Number of processes. Unset is one per CPU core. On a Ray cluster: most clips "

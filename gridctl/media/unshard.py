@@ -1,0 +1,106 @@
+"""Shards read again: extracted once into the cache, where they are a dataset folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gridctl.errors import InputError
+from gridctl.files import atomic_folder
+from gridctl.machine.caches import cache_folder
+from gridctl.media.grid_image import GRID_SUFFIXES
+from gridctl.media.shards import import_parquet
+from gridctl.text import decode
+
+_MAGIC = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp"}
+
+
+def as_folder(source: Path) -> Path:
+    """A dataset folder with the grids of `source`.
+
+    That is `source` itself, unless it is a .tar or .parquet file or a folder of these: then a
+    folder in the cache with what they hold. Raises InputError for a damaged shard.
+    """
+    shards = _shards(source)
+    if not shards:
+        return source
+    known = [[str(s), s.stat().st_size, s.stat().st_mtime_ns] for s in shards]
+    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+    folder = cache_folder() / "shards" / digest
+    if not folder.is_dir():
+        with atomic_folder(folder) as temporary:
+            for shard in shards:
+                _extract(shard, temporary)
+    return folder
+
+
+def _shards(source: Path) -> list[Path]:
+    if source.is_dir():
+        files = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    else:
+        files = [source]
+    return [path for path in files if path.suffix in (".tar", ".parquet")]
+
+
+def _extract(shard: Path, folder: Path) -> None:
+    read = _read_tar if shard.suffix == ".tar" else _read_parquet
+    try:
+        for name, image, text in read(shard):
+            path = folder / _inside(name, shard)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image)
+            if text:
+                path.with_suffix(".txt").write_text(f"{text.strip()}\n", encoding="utf-8")
+    except (tarfile.TarError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{shard} is damaged ({error}); download or make it again.") from error
+
+
+def _inside(name: str, shard: Path) -> PurePosixPath:
+    """Where a file goes in the folder: never outside it, and in val/ if its shard is for that."""
+    path = PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", "..")))
+    if path.parts[0] not in ("train", "val") and shard.name.startswith("val"):
+        return "val" / path
+    return path
+
+
+def _read_tar(shard: Path) -> Iterator[tuple[str, bytes, str | None]]:
+    """(name, image, caption) of each sample: members of one name up to its first dot."""
+    with tarfile.open(shard) as tar:
+        sample: dict[str, bytes] = {}
+        key = ""
+        for member in tar:
+            if not member.isfile():
+                continue
+            folder, _, name = member.name.rpartition("/")
+            stem, _, suffix = name.partition(".")
+            if f"{folder}/{stem}" != key:
+                yield from _sample(key, sample)
+                key, sample = f"{folder}/{stem}", {}
+            file = tar.extractfile(member)
+            sample[f".{suffix.lower()}"] = file.read() if file else b""
+        yield from _sample(key, sample)
+
+
+def _sample(key: str, files: dict[str, bytes]) -> Iterator[tuple[str, bytes, str | None]]:
+    for suffix in GRID_SUFFIXES & files.keys():
+        entry: Any = json.loads(files.get(".json", b"{}"))
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        text = decode(files.get(".txt", b""))
+        yield str(name or f"{key}{suffix}"), files[suffix], text
+
+
+def _read_parquet(shard: Path) -> Iterator[tuple[str, bytes, str | None]]:
+    """(name, image, caption) of each row of a table with the columns image and text."""
+    number = 0
+    with import_parquet().ParquetFile(shard) as table:
+        for batch in table.iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                image: bytes = row["image"]["bytes"]
+                suffix = _MAGIC.get(image[:2], ".jpg")
+                name = row.get("file_name") or f"{shard.stem}-{number:09}{suffix}"
+                number += 1
+                yield name, image, row.get("text")
