@@ -37,6 +37,21 @@ def test_joined_transport_streams_play_one_after_the_other(
 
 
 @pytest.mark.parametrize(
+    ("suffix", "codec"), [("mpg", "mpeg2video"), ("flv", "flv1"), ("mkv", "libx264")]
+)
+def test_other_files_can_be_joined_as_well(tmp_path: Path, suffix: str, codec: str) -> None:
+    options = {"b": "8M", "g": "10"} if codec != "libx264" else CLEAN
+    parts = [
+        write(tmp_path / f"{k}.{suffix}", counted(25), codec=codec, fps=25, options=options)
+        for k in range(2)
+    ]
+    clip = open_clip(join(tmp_path / f"all.{suffix}", *parts))
+    # Program streams stamp packs and not frames, so a frame may be a step off, in each part.
+    assert clip.times_seconds == pytest.approx(np.arange(50) / 25, abs=0.081)
+    assert numbers(cells_of(clip)) == [*range(25), *range(25)]
+
+
+@pytest.mark.parametrize(
     ("suffix", "seconds", "note"),
     [("ts", 300, "jump"), ("ts", 15, "jump"), ("mkv", 300, "jump"), ("mkv", 15, ""), ("ts", 5, "")],
 )
