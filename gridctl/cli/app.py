@@ -13,11 +13,12 @@ from gridctl.cli.caption import caption
 from gridctl.cli.generate import generate_app
 from gridctl.cli.pack import pack
 from gridctl.cli.profile import profile_app
-from gridctl.cli.shell import with_shell
+from gridctl.cli.shell import Group, with_shell
 from gridctl.cli.train import train
 from gridctl.cli.unpack import unpack
 
 app = typer.Typer(
+    cls=Group,
     epilog="Start with `gridctl pack videos/ --rows 4 --cols 6`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -46,8 +47,8 @@ def root(
 
 for _verb in (pack, caption, train):
     app.command(_verb.__name__)(with_shell(_verb))
-app.add_typer(generate_app, name="generate")
+app.add_typer(generate_app, name="generate", cls=Group)
 app.command("unpack")(with_shell(unpack))
-app.add_typer(adapter_app, name="adapter")
-app.add_typer(bench_app, name="bench")
-app.add_typer(profile_app, name="profile")
+app.add_typer(adapter_app, name="adapter", cls=Group)
+app.add_typer(bench_app, name="bench", cls=Group)
+app.add_typer(profile_app, name="profile", cls=Group)

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperGroup
 from typer.models import OptionInfo, ParameterInfo
 
+from gridctl.cli import complete
 from gridctl.files import expand_home
 from gridctl.progress import Progress, silent
 
@@ -125,6 +127,17 @@ def progress_lines(label: str, *, seconds: float = LINE_SECONDS) -> Progress:
     return show
 
 
+class Group(TyperGroup):
+    """A group of commands whose help page shows flags without a type."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
 def with_shell(command: Callable[..., None]) -> Callable[..., None]:
     """Replace a command's first parameter `shell` by the flags that all commands have."""
     flags = {
@@ -152,13 +165,14 @@ def with_shell(command: Callable[..., None]) -> Callable[..., None]:
     ]
     own = [p.replace(kind=keyword) for p in list(signature.parameters.values())[1:]]
     for parameter in (*own, *shared):
-        _tidy(parameter.annotation)
+        _tidy(parameter.name, parameter.annotation)
     wrapper.__doc__ = _as_paragraphs(command.__doc__ or "")
     wrapper.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
     return wrapper
 
 
+_COMPLETERS = {"profile": complete.profiles, "order": complete.choices("grid.order")}
 _general = functools.partial(typer.Option, rich_help_panel="General")
 
 
@@ -168,10 +182,12 @@ def _print_help(context: typer.Context, asked: bool) -> None:
         raise typer.Exit()
 
 
-def _tidy(annotation: Any) -> None:
-    """Show flags without a type, and defaults without parentheses."""
+def _tidy(name: str, annotation: Any) -> None:
+    """Show flags without a type and defaults without parentheses, and complete common options."""
     kind, *rest = get_args(annotation) or (annotation,)
     for info in rest:
+        if isinstance(info, ParameterInfo) and info.autocompletion is None:
+            info.autocompletion = _COMPLETERS.get(name)
         if isinstance(info, OptionInfo) and kind is bool:
             info.metavar = ""
         if isinstance(info, ParameterInfo) and isinstance(info.show_default, str):

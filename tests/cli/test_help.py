@@ -51,6 +51,13 @@ def test_options_stand_in_panels(command: tuple[str, ...], columns: int) -> None
     assert "<bool>" not in page
 
 
+@pytest.mark.parametrize("group", [(), ("profile",), ("generate",), ("bench",)])
+def test_flags_of_groups_have_no_type(group: tuple[str, ...]) -> None:
+    page = help_page(*group)
+    assert "--help" in page
+    assert "<bool>" not in page
+
+
 def test_prose_fills_the_width() -> None:
     """Lines end because the page does, not because the source code's line did."""
     lines = [line.strip() for line in help_page("pack", columns=60).splitlines()]
@@ -85,8 +92,8 @@ def test_completion_offers_the_values_of_an_option(tmp_path: Path) -> None:
         "scenes",
         "fps=8",
     ]
-    names = completions("gridctl profile show ", tmp_path)
-    assert names == [*shipped_profiles(), "mine.toml"]
+    for command in ("profile show", "unpack a.jpg --profile", "generate t2v --profile", "train"):
+        assert completions(f"gridctl {command} ", tmp_path) == [*shipped_profiles(), "mine.toml"]
 
 
 def test_completion_that_cannot_be_installed_is_one_line(tmp_path: Path) -> None:
