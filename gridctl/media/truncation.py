@@ -140,9 +140,6 @@ def _flv(file: BinaryIO, size: int) -> bool:
     while at < size:
         file.seek(at)
         head = file.read(11)
-        if head[:4] == b"FLV\x01":  # another file was appended
-            at += 13
-            continue
         length = int.from_bytes(head[1:4], "big")
         stamp = int.from_bytes(head[7:8] + head[4:7], "big") / 1000
         seconds, longest = max(seconds, stamp), max(longest, stamp - seconds)

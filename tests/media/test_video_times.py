@@ -36,9 +36,7 @@ def test_joined_transport_streams_play_one_after_the_other(
     assert numbers(cells_of(clip)) == [k % 36 for count in counts for k in range(count)]
 
 
-@pytest.mark.parametrize(
-    ("suffix", "codec"), [("mpg", "mpeg2video"), ("flv", "flv1"), ("mkv", "libx264")]
-)
+@pytest.mark.parametrize(("suffix", "codec"), [("mpg", "mpeg2video"), ("mkv", "libx264")])
 def test_other_files_can_be_joined_as_well(tmp_path: Path, suffix: str, codec: str) -> None:
     options = {"b": "8M", "g": "10"} if codec != "libx264" else CLEAN
     parts = [
