@@ -20,7 +20,7 @@ import torch
 from gridctl.flux.hub import find_base, fingerprint, loading
 from gridctl.flux.quantization import quantization_config, transformer_quantization
 from gridctl.flux.quiet import quiet_libraries
-from gridctl.flux.text import TextEncoders
+from gridctl.flux.text import TextEncoders, Tokenizers
 from gridctl.machine.devices import pick_device, pick_dtype
 from gridctl.profile import Profile
 
@@ -54,19 +54,31 @@ class BaseModel:
     def latent_channels(self) -> int:
         return int(self.transformer_config["in_channels"]) // 4
 
-    @contextmanager
-    def text_encoders(self, text_tokens: int | None = None) -> Iterator[TextEncoders]:
-        """CLIP and T5; without `text_tokens`, prompts have the length the base was trained with."""
-        from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+    def tokenizers(self, text_tokens: int | None = None) -> Tokenizers:
+        """Those of CLIP and T5; without `text_tokens`, of the length the base was trained with."""
+        from transformers import CLIPTokenizer, T5TokenizerFast
 
         with loading(self.name):
             t5_tokenizer = T5TokenizerFast.from_pretrained(self.folder / "tokenizer_2")
-            encoders = TextEncoders(
+            return Tokenizers(
                 clip_tokenizer=CLIPTokenizer.from_pretrained(self.folder / "tokenizer"),
-                clip=self._encoder(CLIPTextModel, "text_encoder"),
                 t5_tokenizer=t5_tokenizer,
-                t5=self._encoder(T5EncoderModel, "text_encoder_2", self.text_quantize),
                 text_tokens=text_tokens or min(512, t5_tokenizer.model_max_length),
+            )
+
+    @contextmanager
+    def text_encoders(self, text_tokens: int | None = None) -> Iterator[TextEncoders]:
+        """CLIP and T5 with their tokenizers."""
+        from transformers import CLIPTextModel, T5EncoderModel
+
+        tokenizers = self.tokenizers(text_tokens)
+        with loading(self.name):
+            encoders = TextEncoders(
+                clip_tokenizer=tokenizers.clip_tokenizer,
+                clip=self._encoder(CLIPTextModel, "text_encoder"),
+                t5_tokenizer=tokenizers.t5_tokenizer,
+                t5=self._encoder(T5EncoderModel, "text_encoder_2", self.text_quantize),
+                text_tokens=tokenizers.text_tokens,
             )
         yield encoders
         del encoders

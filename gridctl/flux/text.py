@@ -16,18 +16,34 @@ from gridctl.toyworld.weights import BASE_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextEncoders:
-    """FLUX's two text encoders with their tokenizers.
+class Tokenizers:
+    """FLUX's two tokenizers.
 
     Prompts are padded to `text_tokens` T5 tokens. FLUX attends to the padding, so training,
     caches and sampling must use the same length.
     """
 
     clip_tokenizer: Any
-    clip: Any
     t5_tokenizer: Any
-    t5: Any
     text_tokens: int
+
+    def lost_words(self, prompt: str) -> str:
+        """The end of `prompt` that T5 cuts off because it is too long; usually empty."""
+        kept = self.t5_tokenizer(prompt, max_length=self.text_tokens, truncation=True).input_ids
+        whole = self.t5_tokenizer(prompt).input_ids
+        return str(self.t5_tokenizer.decode(whole[len(kept) - 1 :], skip_special_tokens=True))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words that are no token of T5's: a model with a small vocabulary never learned them."""
+        return unknown_words(self.t5_tokenizer.get_vocab(), prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoders(Tokenizers):
+    """FLUX's two text encoders with their tokenizers."""
+
+    clip: Any
+    t5: Any
 
     def __call__(self, prompts: Sequence[str]) -> Conditioning:
         """N prompts → T5's states (N, text_tokens, D) and CLIP's pooled vector (N, P)."""
@@ -48,16 +64,6 @@ class TextEncoders:
                 list(prompts), padding="max_length", max_length=length, truncation=True
             ).input_ids
         )
-
-    def lost_words(self, prompt: str) -> str:
-        """The end of `prompt` that T5 cuts off because it is too long; usually empty."""
-        kept = self.t5_tokenizer(prompt, max_length=self.text_tokens, truncation=True).input_ids
-        whole = self.t5_tokenizer(prompt).input_ids
-        return str(self.t5_tokenizer.decode(whole[len(kept) - 1 :], skip_special_tokens=True))
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words that are no token of T5's: a model with a small vocabulary never learned them."""
-        return unknown_words(self.t5_tokenizer.get_vocab(), prompt)
 
 
 def unknown_words(vocabulary: Container[str], text: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from gridctl.flux.text import TextEncoders
+from gridctl.flux.text import Tokenizers
 from gridctl.profile import BUILT_IN, Profile
 from gridctl.toyworld.words import prompt_remarks
 
@@ -15,13 +15,13 @@ _TRUE_CFG = (1.0, 4.0)
 
 
 def remarks_on_prompt(
-    encode: TextEncoders, prompt: str, base: str, *, learned: Collection[str] = ()
+    tokenizers: Tokenizers, prompt: str, base: str, *, learned: Collection[str] = ()
 ) -> Iterator[str]:
     """Words that the model does not read or never learned; `learned` are the adapter's."""
-    if lost := encode.lost_words(prompt):
-        yield f"the prompt is cut after {encode.text_tokens} tokens; not read: {lost}"
+    if lost := tokenizers.lost_words(prompt):
+        yield f"the prompt is cut after {tokenizers.text_tokens} tokens; not read: {lost}"
     if base == BUILT_IN:
-        unknown = [word for word in encode.unknown_words(prompt) if word.lower() not in learned]
+        unknown = [word for word in tokenizers.unknown_words(prompt) if word.lower() not in learned]
         yield from prompt_remarks(prompt, unknown)
 
 

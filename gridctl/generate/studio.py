@@ -21,6 +21,7 @@ from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.edit import flow_edit
 from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
 from gridctl.flux.plan import Plan
+from gridctl.flux.prompts import encode_prompts
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
@@ -144,14 +145,13 @@ def open_studio(
     """
     base = open_base(profile)
     texts = dict.fromkeys([*prompts, ""])
-    with base.text_encoders(profile.model.text_tokens) as encode, torch.inference_mode():
-        notes = [
-            note
-            for text in texts
-            for note in remarks_on_prompt(encode, text, base.name, learned=learned)
-        ]
-        encoded = {text: encode([text]) for text in texts}
-    del encode
+    tokenizers = base.tokenizers(profile.model.text_tokens)
+    notes = [
+        note
+        for text in texts
+        for note in remarks_on_prompt(tokenizers, text, base.name, learned=learned)
+    ]
+    encoded = encode_prompts(base, texts, text_tokens=profile.model.text_tokens)
     transformer = base.load_transformer()
     notes += remarks_on_settings(profile, has_guidance=not base.is_distilled)
     if adapter:

@@ -1,0 +1,66 @@
+"""Encoded prompts, kept on disk: a prompt that is known needs no text encoders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from gridctl.errors import InputError
+from gridctl.flux.base import BaseModel
+from gridctl.flux.conditioning import Conditioning
+from gridctl.machine.caches import cache_file, cache_folder
+
+
+def encode_prompts(
+    base: BaseModel, prompts: Iterable[str], *, text_tokens: int | None
+) -> dict[str, Conditioning]:
+    """Each prompt encoded, a batch of one, on the base's device.
+
+    One at a time, so that a prompt's numbers do not depend on the others. Training encodes its
+    captions in batches, into entries of its own.
+    """
+    files = {prompt: _entry(base, prompt, text_tokens) for prompt in prompts}
+    found = {prompt: _read(path) for prompt, path in files.items()}
+    encoded = {prompt: known for prompt, known in found.items() if known is not None}
+    missing = [prompt for prompt in files if prompt not in encoded]
+    if missing:
+        with base.text_encoders(text_tokens) as encode, torch.inference_mode():
+            for prompt in missing:
+                encoded[prompt] = encode([prompt])
+                _write(files[prompt], encoded[prompt])
+    return {prompt: encoded[prompt].to(base.device) for prompt in files}
+
+
+def _entry(base: BaseModel, prompt: str, text_tokens: int | None) -> Path | None:
+    """The file of a prompt's entry; None for a user who has no place for a cache."""
+    weights = base.fingerprint("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+    decides = f"{weights} {text_tokens} {base.dtype} {base.text_quantize} {base.device.type}"
+    name = hashlib.sha256(f"{decides}\n{prompt}".encode()).hexdigest()
+    with suppress(InputError):
+        return cache_folder() / "single-prompts" / name[:2] / f"{name}.safetensors"
+    return None
+
+
+def _read(path: Path | None) -> Conditioning | None:
+    """An entry; None if there is none or it is damaged."""
+    with suppress(SafetensorError, OSError, KeyError):
+        if path is not None:
+            entry = load_file(path)
+            return Conditioning(embeds=entry["embeds"], pooled=entry["pooled"])
+    return None
+
+
+def _write(path: Path | None, prompt: Conditioning) -> None:
+    """Keep an entry; a cache that cannot be written is no reason not to draw."""
+    tensors = {"embeds": prompt.embeds, "pooled": prompt.pooled}
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with suppress(InputError):
+        if path is not None:
+            with cache_file(path) as temporary:
+                save_file(own, temporary)
