@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 
@@ -24,6 +25,11 @@ def _end(number: int, _: object) -> None:
 
 
 def _main() -> int:
+    try:
+        os.getcwd()  # noqa: PTH109  # every relative path needs it
+    except OSError:
+        print("gridctl: the current folder was deleted; change to another one.", file=sys.stderr)
+        return 1
     from gridctl.cli.app import app
     from gridctl.errors import ExitCode, GridctlError
 

@@ -186,8 +186,9 @@ def _tidy(name: str, annotation: Any) -> None:
     """Show flags without a type and defaults without parentheses, and complete common options."""
     kind, *rest = get_args(annotation) or (annotation,)
     for info in rest:
-        if isinstance(info, ParameterInfo) and info.autocompletion is None:
-            info.autocompletion = _COMPLETERS.get(name)
+        if isinstance(info, ParameterInfo):
+            info.readable = False  # Typer's check; the commands' own errors say more
+            info.autocompletion = info.autocompletion or _COMPLETERS.get(name)
         if isinstance(info, OptionInfo) and kind is bool:
             info.metavar = ""
         if isinstance(info, ParameterInfo) and isinstance(info.show_default, str):

@@ -134,6 +134,13 @@ def _download(name: str, revision: str | None) -> Path:
             f"the Hub has no {name}{at} that this account may read; check the name, or set "
             f"HF_TOKEN. {remedy}"
         ) from None
+    except RuntimeError as error:
+        if "home" not in str(error):  # pathlib's error for a user without one
+            raise
+        raise GridctlError(
+            "this user has no home folder for the Hub's downloads; set HF_HOME to a folder that "
+            "can be written."
+        ) from None
     except Exception as error:  # the HTTP library's exceptions differ from version to version
         raise GridctlError(
             f"{name} is not on this machine and the Hub cannot be reached "

@@ -27,6 +27,8 @@ def local_base(name: str, revision: str | None = None) -> Path | None:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         return None
+    except RuntimeError:  # this user has no home, so there is no cache
+        return None
 
 
 def local_adapter(name: str) -> Path:

@@ -104,6 +104,44 @@ def test_a_fault_is_one_line_without_traceback(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the current folder cannot be deleted there")
+def test_a_current_folder_that_was_deleted_is_one_line(folder: Path) -> None:
+    (folder / "gone").mkdir()
+    command = 'cd gone && rmdir ../gone && "$@"'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *COMMAND, "profile", "list"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "gridctl: the current folder was deleted; change to another one.\n"
+
+
+NO_HOME = """
+import pwd
+
+def getpwuid(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = getpwuid
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users have no numbers there")
+@pytest.mark.parametrize("arguments", [["profile", "list"], ["profile", "show", "flux-dev-24gb"]])
+def test_a_user_without_a_home_is_no_traceback(arguments: list[str], folder: Path) -> None:
+    (folder / "sitecustomize.py").write_text(NO_HOME)  # as `docker run --user 54321`
+    path = os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
+    unset = ("HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "GRIDCTL_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        env={**environment, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "flux" in done.stdout
+
+
 def test_every_fault_of_a_profile_has_a_line() -> None:
     Path("bad.toml").write_text("[grid]\ncolls = 6\nrows = 0\n")
     done = run("profile", "check", "bad.toml")
