@@ -104,3 +104,33 @@ def test_the_demo_teaches_a_motion(tmp_path: Path) -> None:
     assert swell("before") < 1.1
     assert 1.3 < swell("after") < 1.7
     assert (tmp_path / "demo/compare.gif").is_file()
+
+
+def test_the_curriculum_runs(
+    gridctl: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example with one step a stage: small cells first, then those of the grid."""
+    import json
+    import re
+
+    from gridctl.flux.adapter import read_adapter_facts
+    from gridctl.geometry import Grid
+    from gridctl.toyworld.dataset import write_clips
+
+    monkeypatch.chdir(tmp_path)
+    write_clips(tmp_path / "clips", count=2, seed=0, num_frames=24, size=(64, 64))
+    for folder in ("vidgrid-many", "vidgrid-fine"):
+        assert gridctl("pack", "clips/", "-o", folder, "--profile", "tiny") == 0
+        assert gridctl("caption", folder) == 0
+    text = next(path for path in EXAMPLES if path.name == "stages.toml").read_text()
+    short = re.sub(r"(?m)^(steps|batch_size) = \d+", r"\1 = 1", text)
+    Path("stages.toml").write_text(short)
+    assert gridctl("train", "stages.toml") == 0
+    facts = read_adapter_facts(Path("stages.safetensors"))
+    assert facts is not None
+    assert facts.grid == Grid(rows=4, cols=6, cell=(64, 64))
+    first, second = (
+        json.loads(line) for line in Path("stages.run/metrics.jsonl").read_text().splitlines()
+    )
+    assert (first["temporal_weight"], second["temporal_weight"]) == (0.0, 0.1)
+    assert second["learning_rate"] == 5e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,6 +117,8 @@ def train(
     """
     from gridctl.profile import resolve_profile
 
+    if not _speaks():
+        shell = replace(shell, quiet=True)
     if shard is not None and not prepare_only:
         raise UsageError("--shard is a share of --prepare-only; give both.")
     loaded = resolve_profile(
@@ -158,6 +162,8 @@ def _train(shell: Shell, profile: Any, *, force: bool) -> None:
         shell.note("the run was finished already; --force starts over")
     if result.loss is not None:
         shell.note(f"loss {result.loss:.4f}; see {result.run_folder}/report.html")
+    if not _speaks():
+        return
     shell.results(
         [result.adapter],
         {
@@ -168,6 +174,11 @@ def _train(shell: Shell, profile: Any, *, force: bool) -> None:
             "loss": result.loss,
         },
     )
+
+
+def _speaks() -> bool:
+    """Whether this process prints: accelerate and torchrun start the command once a process."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _prepare(shell: Shell, profile: Any, shard: str | None) -> None:

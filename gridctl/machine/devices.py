@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" → a device; UsageError for a GPU that is not there."""
+    """ "auto", "cpu" or "cuda" → a device; UsageError for a GPU that is not there.
+
+    ROCm's GPUs are "cuda" to PyTorch. "auto" also takes Apple's, "mps"; that is not tested.
+    """
     import torch
 
     has_cuda = torch.cuda.is_available()
@@ -20,6 +23,8 @@ def pick_device(wanted: str) -> torch.device:
             "the profile asks for a GPU and PyTorch finds none; use the built-in model "
             '(--profile tiny), or set memory.device = "cpu".'
         )
+    if wanted == "auto" and not has_cuda and torch.backends.mps.is_available():
+        return torch.device("mps")
     return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
 
 
