@@ -49,16 +49,25 @@ _SHORT_NUMBERED = re.compile(r"[a-z]{1,4}\d{3,}[a-z]?", re.IGNORECASE)  # GX0101
 def words_of_name(stem: str) -> str:
     """The words in the name of a clip, without numbers, dates, ids and camera prefixes.
 
-    `IMG_4712` has none; `red_ball-02` has `red ball`.
+    `IMG_4712` has none; `red_ball-02` has `red ball`. A letter beside numbers is the camera's.
     """
-    return " ".join(word for word in _words(stem) if not _is_number(word))
+    words = list(_words(stem))
+    kept = [word for word in words if not _is_number(word)]
+    if len(words) > 1 and len(kept) == 1 and len(kept[0]) == 1:
+        return ""
+    return " ".join(kept)
 
 
 def says_nothing(text: str) -> bool:
     """Whether `text` has no word that describes anything: a camera's counter, a date, an id, or
     words such as "untitled video".
+
+    A single letter is a name that somebody chose, so it counts as one.
     """
-    return all(_is_empty(word) for word in _words(text))
+    words = list(_words(text))
+    if len(words) == 1 and len(words[0]) == 1 and words[0].isalpha():
+        return False
+    return all(_is_empty(word) for word in words)
 
 
 def _words(text: str) -> Iterator[str]:
