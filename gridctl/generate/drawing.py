@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Request:
     """What every task takes: prompts, where the outputs go, and the profile.
 
-    `many` makes `output` a folder, with a file for each prompt. `insist` holds the fields of
+    `many` makes `output` a folder, with a file for each prompt. `seeds` has one for each prompt;
+    without it they count on from the profile's. `insist` holds the fields of
     `Grid` that the user set; a grid of the adapter that differs in them is refused. `fps`
     plays clips at another rate than the adapter's.
     """
@@ -29,6 +30,7 @@ class Request:
     output: Path
     profile: Profile
     many: bool = False
+    seeds: tuple[int, ...] | None = None
     insist: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
 

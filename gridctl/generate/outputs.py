@@ -61,18 +61,17 @@ def make_shots(
             request.output / f"{number:0{width}}-{_slug(content)}{suffix}"
             for number, content in enumerate(request.prompts, start=1)
         ]
-    seed = request.profile.generate.seed
+    first = request.profile.generate.seed
+    seeds = request.seeds or range(first, first + len(prompts))
     return tuple(
         Shot(
             prompt=prompt,
-            seed=seed + index,
+            seed=seed,
             output=path,
             content=content,
             arguments=arguments or {},
         )
-        for index, (content, prompt, path) in enumerate(
-            zip(request.prompts, prompts, paths, strict=True)
-        )
+        for content, prompt, path, seed in zip(request.prompts, prompts, paths, seeds, strict=True)
     )
 
 

@@ -76,6 +76,43 @@ def test_prompts_from_stdin(
     assert capsys.readouterr().out == "clips/001-a-red-circle.mp4\n"
 
 
+def test_prompts_with_seeds_of_their_own_and_several_of_each(
+    t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ['{"prompt": "a red circle", "seed": 70}', '{"prompt": "a blue star"}']
+    (here / "prompts.jsonl").write_text("\n".join(lines))
+    flags = ["--prompts", "prompts.jsonl", "-o", "clips", "--num", 2, "--seed", 5, "--dry-run"]
+    assert t2v(*flags) == 0
+    outputs = [line for line in capsys.readouterr().out.splitlines() if "output" in line]
+    assert outputs == [
+        "output   clips/001-a-red-circle.mp4 (seed 70)",
+        "output   clips/002-a-red-circle.mp4 (seed 71)",
+        "output   clips/003-a-blue-star.mp4 (seed 7)",
+        "output   clips/004-a-blue-star.mp4 (seed 8)",
+    ]
+    assert t2v("a red circle", "--num", 2, "-o", "two") == 0
+    assert len(list((here / "two").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{broken", "line 2 is not JSON"),
+        ('{"text": "a star"}', "line 2 has no prompt"),
+        ('{"prompt": "a star", "sed": 1}', "line 2 has sed, which a prompt does not take"),
+        ('{"prompt": "a star", "seed": -1}', "line 2 has the seed -1"),
+    ],
+)
+def test_a_wrong_line_of_prompts_is_named(
+    t2v: Cli, here: Path, line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "prompts.txt").write_text(f"a red circle\n{line}\n")
+    assert t2v("--prompts", "prompts.txt", "-o", "clips", "--quiet") == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

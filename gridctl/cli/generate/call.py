@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,16 @@ _RUN = {
             rich_help_panel="Run",
         ),
     ],
+    "num": Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Draw each prompt N times, with seeds that count on, into a folder.",
+            show_default="1",
+            rich_help_panel="Output",
+        ),
+    ],
     "dry_run": Annotated[
         bool,
         typer.Option(
@@ -55,6 +64,7 @@ class Call:
     shell: Shell
     overrides: dict[str, Any]
     profile: str | None
+    num: int | None
     dry_run: bool
     force: bool
 
@@ -68,20 +78,27 @@ class Call:
         fps: float | None = None,
     ) -> None:
         """Prepare the task and draw it, or print its plan."""
+        from gridctl.errors import UsageError
         from gridctl.generate import Request, draw
+        from gridctl.generate.prompts import PromptLine, expand, read_prompts
         from gridctl.profile import resolve_profile
 
-        texts = _read_prompts(prompt, prompts)
+        if (prompt is None) == (prompts is None):
+            raise UsageError("give one prompt, or a file of them with --prompts.")
+        lines = read_prompts(prompts) if prompts else [PromptLine(text=prompt or "")]
         loaded = resolve_profile(self.profile, fallback="tiny", overrides=self.overrides)
         self.shell.note(loaded.choice)
         grid = loaded.profile.grid.to_grid()
         fields = [key for key, value in self.overrides.items() if value is not None]
+        first_seed, num = loaded.profile.generate.seed, self.num or 1
+        texts, seeds = expand(lines, num=num, first_seed=first_seed)
         drawing = prepare(
             Request(
-                prompts=tuple(texts),
+                prompts=texts,
+                seeds=seeds,
                 output=output,
                 profile=loaded.profile,
-                many=prompts is not None,
+                many=prompts is not None or num > 1,
                 insist={
                     key.removeprefix("grid."): getattr(grid, key.removeprefix("grid."))
                     for key in fields
@@ -146,23 +163,3 @@ def task_command(*groups: tuple[Flag, ...]) -> Callable[[Callable[..., None]], A
         return generate_app.command(command.__name__)(with_shell(wrapper))
 
     return register
-
-
-def _read_prompts(prompt: str | None, file: Path | None) -> list[str]:
-    from gridctl.errors import InputError, UsageError
-    from gridctl.text import decode
-
-    if (prompt is None) == (file is None):
-        raise UsageError("give one prompt, or a file of them with --prompts.")
-    if file is None:
-        return [prompt or ""]
-    try:
-        text = decode(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file} cannot be read as a text file ({error}); check the name."
-        ) from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{file} holds no prompt; write one per line.")
-    return lines
