@@ -67,9 +67,9 @@ EXAMPLES = (
     "a full turn of a pink cube on a beige background",
 )
 
-# Not learned either, but the direction beside them is: `moves right` is drawn as `moving right`.
-# That is not so for rises, falls and circles, which were tried as well.
-_HARMLESS = frozenset({"moves", "goes", "slides"})
+# Not learned either, but the word beside them is: `moves right` is drawn as `moving right`. That is
+# not so for grows, rises and others (docs/lab/2026-11-26-new-motion.md).
+_HARMLESS = frozenset({"moves", "goes", "slides", "stands", "stays"})
 _WORLD = "the built-in model's world"
 _MORE = "`gridctl generate vocabulary` lists all words"
 
