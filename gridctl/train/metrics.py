@@ -36,9 +36,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def keep_metrics(folder: Path, last_step: int) -> list[dict[str, Any]]:
-    """Drop the lines after `last_step`, from where a run resumes; returns the others."""
+    """Drop the lines after `last_step`, from where a run resumes; returns the others.
+
+    A run that starts at 0 begins a new log.
+    """
     entries = read_metrics(folder)
-    kept = [entry for entry in entries if entry["step"] <= last_step]
+    kept = [entry for entry in entries if entry["step"] <= last_step and last_step]
     if len(kept) < len(entries):
         write_text(folder / METRICS_FILE, "".join(_line(entry) for entry in kept))
     return kept

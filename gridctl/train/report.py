@@ -96,9 +96,10 @@ def report(profile: Profile) -> Path:
 
 def judge(log: Sequence[Mapping[str, Any]], *, total: int) -> tuple[bool, str]:
     """(whether the run looks well, a sentence on it) from its metrics."""
-    if not log:
+    steps = [entry for entry in log if entry["step"] > 0]  # 0 is validation of the start
+    if not steps:
         return False, "No step is logged yet."
-    last = log[-1]
+    last = steps[-1]
     where = f"Step {last['step']:,} of {total:,}. "
     if last["loss"] is None or last["grad_norm"] is None:
         return False, f"{where}The loss is not a finite number: the run failed."
@@ -116,8 +117,8 @@ def judge(log: Sequence[Mapping[str, Any]], *, total: int) -> tuple[bool, str]:
                 "since: the adapter overfits. Consider the checkpoint of that step."
             )
         return values[-1] < values[0], f"{where}{text}."
-    tenth = max(1, len(log) // 10)
-    first, now = (_mean(part) for part in (log[:tenth], log[-tenth:]))
+    tenth = max(1, len(steps) // 10)
+    first, now = (_mean(part) for part in (steps[:tenth], steps[-tenth:]))
     text = f"{where}Training loss {first:.4f} at the start, {now:.4f} now."
     return now < first, f"{text} Without grids in val/ nothing tells whether it overfits."
 
@@ -192,10 +193,11 @@ def _chart(title: str, lines: Mapping[str, _Line]) -> str:
         )
 
     drawn = []
-    for (name, line), color in zip(lines.items(), _COLORS * 2, strict=False):
+    for index, (name, line) in enumerate(lines.items()):
+        color = _COLORS[index]
         path = " ".join("{},{}".format(*place(*point)) for point in line)
         drawn.append(f'<polyline fill="none" stroke="{color}" stroke-width="1.5" points="{path}"/>')
-        legend = _EDGE + 110 * len(drawn) - 110
+        legend = _EDGE + 110 * index
         drawn.append(f'<text x="{legend}" y="12" style="fill:{color}">{html.escape(name)}</text>')
     ends = "".join(
         f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'

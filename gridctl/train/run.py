@@ -106,7 +106,7 @@ def train(
         run_folder=setup.folder,
         steps=setup.total_steps,
         resumed_at=start,
-        loss=logged[-1]["loss"] if logged else None,
+        loss=logged[-1].get("loss") if logged else None,
     )
 
 
@@ -115,11 +115,11 @@ def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
     settings, total = run.profile.train, run.setup.total_steps
     meter, guard = Meter(), LossGuard()
     began, saved = time.monotonic(), start > 0
-    if settings.preview_every and start == 0:
-        draw_previews(run, 0, progress=progress, note=note)
-    progress(start, total, "first step")
     kernel = attention_kernel(run.profile.model.attention, training=True)
     with kernel, stop_on_signal() as stopped:
+        if start == 0:
+            _show_start(run, progress=progress, note=note)
+        progress(start, total, "first step")
         for step in range(start, total):
             taken = take_step(run, step)
             done = step + 1
@@ -142,6 +142,16 @@ def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
                 raise Stopped(f"stopped at step {done} of {total}; the same command resumes there")
             if settings.preview_every and (done % settings.preview_every == 0 or done == total):
                 draw_previews(run, done, progress=progress, note=note)
+
+
+def _show_start(run: Run, *, progress: Progress, note: Note) -> None:
+    """Validation and previews before the first step, to compare with."""
+    progress(0, run.setup.total_steps, "validating the start")
+    entry = validate(run)
+    if entry and run.is_main:
+        append_metrics(run.setup.folder, {"step": 0, **entry})
+    if run.profile.train.preview_every:
+        draw_previews(run, 0, progress=progress, note=note)
 
 
 def _agree(run: Run, stop: bool) -> bool:

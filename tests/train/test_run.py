@@ -466,7 +466,8 @@ def test_validation_is_on_val_and_repeatable(
     train(make_profile(train__output=path, train__steps=3, train__learning_rate=1e-12, **options))
     log = log_of(path)
     losses = [entry["validation"] for entry in log]
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    assert [entry["step"] for entry in log] == [0, 1, 2, 3]  # 0 is the start, to compare with
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
     bands = log[-1]["validation_bands"]
     assert [band["sigma"] for band in bands] == [0.125, 0.375, 0.625, 0.875]
     mean = sum(band["base"] + 0.1 * band["temporal"] for band in bands) / 4
@@ -526,7 +527,7 @@ def test_it_learns(make_profile: Make, dataset: Path, tmp_path: Path) -> None:
         )
     )
     losses = [entry["validation"] for entry in log_of(path) if "validation" in entry]
-    assert len(losses) == 6
+    assert len(losses) == 7
     assert losses[-1] < 0.9 * losses[0]
 
 
