@@ -88,6 +88,10 @@ def train(
             help="Check the data, encode all grids and captions into the cache, and stop.",
         ),
     ] = False,
+    plan: Annotated[
+        bool,
+        _run("--plan", help="Print data, steps, parameters and GPU memory by part, and stop."),
+    ] = False,
     shard: Annotated[
         str | None,
         _run(
@@ -139,7 +143,9 @@ def train(
         },
     )
     shell.note(loaded.choice)
-    if prepare_only:
+    if plan:
+        _plan(shell, loaded.profile)
+    elif prepare_only:
         _prepare(shell, loaded.profile, shard)
     elif report:
         _report(shell, loaded.profile)
@@ -179,6 +185,17 @@ def _train(shell: Shell, profile: Any, *, force: bool) -> None:
 def _speaks() -> bool:
     """Whether this process prints: accelerate and torchrun start the command once a process."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _plan(shell: Shell, profile: Any) -> None:
+    from dataclasses import asdict
+
+    from gridctl.train import plan_run
+
+    with shell.progress("plan") as progress:
+        result = plan_run(profile, progress=progress)
+    memory = {**asdict(result.memory), "peak": result.memory.peak}
+    shell.results(result.lines(), {"datasets": result.datasets, "memory_gib": memory})
 
 
 def _prepare(shell: Shell, profile: Any, shard: str | None) -> None:

@@ -120,8 +120,13 @@ def read_adapter_facts(path: Path) -> AdapterFacts | None:
         ) from error
 
 
-def add_lora(transformer: Any, *, rank: int, alpha: float, seed: int) -> list[torch.nn.Parameter]:
-    """Put trainable LoRA layers, in float32, on `transformer`; returns their parameters."""
+def add_lora(
+    transformer: Any, *, rank: int, alpha: float, seed: int, fused: bool = True
+) -> list[torch.nn.Parameter]:
+    """Put trainable LoRA layers, in float32, on `transformer`; returns their parameters.
+
+    They compute in the dtype of their input, or as PEFT's do, without `fused`.
+    """
     import torch
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
@@ -134,7 +139,8 @@ def add_lora(transformer: Any, *, rank: int, alpha: float, seed: int) -> list[to
             LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS), adapter_name=_NAME
         )
     cast_training_params(transformer, torch.float32)
-    fuse_lora(transformer, _NAME)
+    if fused:
+        fuse_lora(transformer, _NAME)
     return [parameter for parameter in transformer.parameters() if parameter.requires_grad]
 
 

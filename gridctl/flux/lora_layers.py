@@ -45,7 +45,7 @@ class _FusedForward:
         if self.disable_adapters or self.merged or self.active_adapters != [name]:
             result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
             return result
-        if torch.is_autocast_enabled(x.device.type):
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # once, not in each product
         result = self.base_layer(x, *args, **kwargs)
         down = F.linear(x, self.lora_A[name].weight.to(x.dtype))

@@ -30,5 +30,5 @@ PRESETS: dict[str, dict[str, object]] = {
     "24gb": {**_NF4},
     # The base fits unquantised if the text encoders leave the card before it comes.
     "48gb": {**_GPU, "encode_batch": 24, "decode_batch": 24},
-    "80gb": {**_GPU, "checkpointed_share": 0.4, "encode_batch": 24, "decode_batch": 24},
+    "80gb": {**_GPU, "checkpointed_share": 0.3, "encode_batch": 24, "decode_batch": 24},
 }

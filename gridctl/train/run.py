@@ -11,11 +11,13 @@ import torch
 
 from gridctl.errors import counted
 from gridctl.flux.attention import attention_kernel
+from gridctl.flux.memory import GIB
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.guard import LossGuard, save_or_note, stop_on_signal
 from gridctl.train.lock import run_lock
 from gridctl.train.metrics import Meter, append_metrics, flat_metrics, read_metrics, start_trackers
+from gridctl.train.plan import check_memory
 from gridctl.train.preview import draw_previews
 from gridctl.train.report import about, write_report
 from gridctl.train.setup import (
@@ -82,6 +84,10 @@ def train(
             note(
                 f"{counted(more, 'caption')} more with a fault; gridctl caption --check lists them"
             )
+    if setup.base.device.type == "cuda":
+        card_gib = torch.cuda.get_device_properties(setup.base.device).total_memory / GIB
+        plan = check_memory(profile, setup.stages, setup.base.transformer_config, card_gib)
+        note(f"GPU memory: {plan.peak:.1f} of {card_gib:.1f} GiB planned (--plan lists the parts)")
     with run_lock(setup.folder) if is_main else nullcontext():
         if is_main:
             if force:

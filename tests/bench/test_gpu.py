@@ -25,6 +25,7 @@ def named(rows: list[dict[str, Any]], job: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["job"] == job]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_at_its_checkpoint(rows: list[dict[str, Any]]) -> None:
     steps, end = named(rows, "24gb train")
     assert (steps["steps_done"], end["note"]) == (4, "killed after its checkpoint")
@@ -33,6 +34,7 @@ def test_a_killed_run_resumes_at_its_checkpoint(rows: list[dict[str, Any]]) -> N
     assert (resumed["resumed_at"], resumed["steps"], "error" in resumed) == (4, 6, False)
 
 
+@pytest.mark.slow
 def test_every_job_leaves_its_rows(rows: list[dict[str, Any]]) -> None:
     assert named(rows, "base")[0]["torch"] == torch.__version__
     assert named(rows, "encode")[0]["grids"] == 4
@@ -43,6 +45,7 @@ def test_every_job_leaves_its_rows(rows: list[dict[str, Any]]) -> None:
     assert all(row["seconds"] > 0 and row["utilisation"] > 0 for row in variants.values())
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_for_each_row(rows: list[dict[str, Any]]) -> None:
     lines = table_lines(rows)
     assert lines[0].startswith("size small")

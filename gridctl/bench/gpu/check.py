@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gridctl.bench.gpu.jobs import Job, run_job
+from gridctl.bench.gpu.jobs import Job, planned_gib, run_job, where_it_was
 from gridctl.bench.gpu.meter import append_row, read_rows
 from gridctl.bench.gpu.random_base import Size, make_base, make_grids
 from gridctl.machine.cards import nvidia_cards
@@ -23,18 +24,7 @@ PRESETS = ("24gb", "12gb", "80gb", "48gb", "16gb")  # in this order, as time is 
 STEPS_BEFORE_KILL = 4
 # What a card of that name leaves to a process, in GiB of 1024^3: drivers and cards differ.
 USABLE_SHARE = 0.92
-# Imported once by the server that jobs are forked from. None may start CUDA, as bitsandbytes does,
-# which PEFT and diffusers' models import.
-_PRELOAD = (
-    "torch",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.t5.modeling_t5",
-    "accelerate",
-    "diffusers",
-    "gridctl.train.run",
-    "gridctl.flux.base",
-    "gridctl.bench.gpu.jobs",
-)
+_THREADS = "4"  # of a process: several load at once, and threads that wait for cores only spin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +77,8 @@ def _check(
 ) -> None:
     card = nvidia_cards()[0] if size == "full" else None
     room = card.memory_mib / 1024 - 2 if card else 64.0
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # counting cards then starts no CUDA
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOAD))
+    os.environ.setdefault("OMP_NUM_THREADS", _THREADS)
+    context = multiprocessing.get_context("spawn")  # a fork has no CUDA, if anything began it
     started = time.monotonic()
     with ProcessPoolExecutor(6 if card else 1, mp_context=context) as pool:
         base = make_base(
@@ -102,6 +91,9 @@ def _check(
     note(f"base: {row['wall_seconds']} s")
     runner = _Runner(context=context, room=room, deadline=deadline, results=results, note=note)
     chains = [_chain(preset, base, data, work, results, size) for preset in presets]
+    if card:
+        planned = {chain[0].name: planned_gib(chain[0]) for chain in chains}
+        append_row(results, {"job": "plan", "kind": "plan", "planned_gib": planned})
     first = chains[0][0]
     runner.run([replace(first, name="encode", kind="encode", seconds=40, until=None)])
     measured = replace(
@@ -228,9 +220,11 @@ class _Runner:
                 process.join()
                 return "killed after its checkpoint"
             if time.monotonic() > self._deadline:
+                os.kill(process.pid, signal.SIGUSR1)  # it writes where it is
+                process.join(timeout=1)
                 process.kill()
                 process.join()
-                return "cut off: the time is over"
+                return f"cut off: the time is over, at {where_it_was(job)}"
         return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -56,8 +58,29 @@ class Job:
         return load_profile(self.profile, dict(self.overrides)).profile
 
 
+def planned_gib(job: Job) -> float:
+    """GiB that the planner expects a training job to allocate at most."""
+    from gridctl.flux.base import open_base
+    from gridctl.flux.memory import training_memory
+
+    profile = job.load()
+    return round(training_memory(profile, open_base(profile).transformer_config).training, 2)
+
+
+def where_it_was(job: Job) -> str:
+    """The innermost line of gridctl that a job was at when it got SIGUSR1."""
+    lines = _stack_file(job).read_text(encoding="utf-8").splitlines()
+    ours = [line.strip() for line in lines if "/gridctl/" in line]
+    return ours[0] if ours else "an unknown line"
+
+
+def _stack_file(job: Job) -> Path:
+    return job.work / f"{job.name.replace(' ', '-')}.stack"
+
+
 def run_job(job: Job) -> None:
     """The process: do the job and append its rows, an error's too."""
+    faulthandler.register(signal.SIGUSR1, _stack_file(job).open("w"))
     os.environ["GRIDCTL_CACHE"] = str(job.work / "cache")
     started = time.monotonic()
     facts = {"job": job.name, "kind": job.kind, "cap_gib": job.cap_gib}

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gridctl.flux.memory import FLUX_DEV
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import compose, save_grid
@@ -28,18 +29,11 @@ from gridctl.toyworld.weights import BASE_FOLDER
 Size = Literal["full", "small"]
 SHARD_BYTES = 2 * 2**30
 
-TRANSFORMER = {
-    "full": {
-        "num_layers": 19,
-        "num_single_layers": 38,
-        "attention_head_dim": 128,
-        "num_attention_heads": 24,
-        "joint_attention_dim": 4096,
-        "pooled_projection_dim": 768,
-        "guidance_embeds": True,
-        "axes_dims_rope": (16, 56, 56),
-    },
+TRANSFORMER: dict[Size, dict[str, Any]] = {
+    "full": FLUX_DEV,
     "small": {
+        "patch_size": 1,
+        "in_channels": 64,
         "num_layers": 1,
         "num_single_layers": 2,
         "attention_head_dim": 32,
@@ -161,7 +155,7 @@ def make_models(size: Size) -> dict[str, tuple[Any, Callable[[Path], object], st
     )
     t5_config = T5Config(**t5, d_kv=64, feed_forward_proj="gated-gelu", use_cache=False)
     with torch.device("meta"):
-        transformer = FluxTransformer2DModel(patch_size=1, in_channels=64, **TRANSFORMER[size])
+        transformer = FluxTransformer2DModel(**TRANSFORMER[size])
         autoencoder = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,

@@ -18,14 +18,19 @@ _COLUMNS = (
 
 def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each measured row, memory in GiB; what failed says why."""
+    plans: list[dict[str, float]] = [r["planned_gib"] for r in rows if r["kind"] == "plan"]
+    planned = plans[0] if plans else {}
     lines = ["".join(f"{name:<{width}}" for name, width, _ in _COLUMNS)]
     for row in rows:
         if row["kind"] == "base":
             versions = {k: v for k, v in row.items() if k not in ("job", "kind")}
             lines.insert(0, ", ".join(f"{name} {value}" for name, value in versions.items()))
             continue
-        if "note" in row or "variants" in row:
+        if row["kind"] == "plan" or "note" in row or "variants" in row:
             continue
+        if row["kind"] == "train":
+            expected = planned.get(row["job"].replace("resume", "train"))
+            row = {**row, "planned_gib": expected}
         name = f"{row['job']}: {row['variant']}" if "variant" in row else row["job"]
         values = [name, *(_shown(row, key) for _, _, key in _COLUMNS[1:] if key)]
         line = "".join(f"{v:<{w}}" for v, (_, w, _) in zip(values, _COLUMNS, strict=True))

@@ -1,0 +1,124 @@
+"""`train --plan`: what a run will do and need, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gridctl.errors import UsageError, counted
+from gridctl.flux.fit import changes_that_fit, fits
+from gridctl.flux.memory import FLUX_DEV, TrainingMemory, training_memory
+from gridctl.machine.cards import Card, nvidia_cards
+from gridctl.machine.models import local_base
+from gridctl.profile import Profile
+from gridctl.profile.text import toml_value
+from gridctl.progress import Progress, silent
+from gridctl.prompt import layout_template
+from gridctl.train.data import read_dataset
+from gridctl.train.stages import Stage, resolve_stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """A run's data, steps and memory. `memory` is in GiB of a GPU; `card` is the one here."""
+
+    profile: Profile
+    stages: tuple[Stage, ...]
+    datasets: tuple[str, ...]
+    memory: TrainingMemory
+    card: Card | None
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The plan for a reader."""
+        lines = []
+        for stage, dataset in zip(self.stages, self.datasets, strict=True):
+            grids = counted(stage.slots, "grid")
+            lines += [
+                f"data        {dataset}",
+                f"grid        {stage.grid}, {stage.grid.num_tokens:,} image tokens",
+                f"steps       {stage.steps:,} of {grids}",
+            ]
+        lines.append(f"parameters  {self.memory.trained / 1e6:,.1f} million, rank {self._rank}")
+        if self.profile.memory.device == "cpu":
+            return lines
+        card = f"{self.card.name}, {self.card.memory_mib / 1024:.0f} GiB" if self.card else "none"
+        return [*lines, f"card        {card}", *self.memory.lines(), self._total]
+
+    @property
+    def _rank(self) -> int:
+        return self.profile.train.rank
+
+    @property
+    def _total(self) -> str:
+        return f"{'peak':<12}{self.memory.peak:6.1f} GiB"
+
+
+def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
+    """Read the data and plan the run; no weights are read, and none are downloaded.
+
+    Raises InputError for unusable data, UsageError for a profile without data.
+    """
+    stages = resolve_stages(profile.train, profile.grid.to_grid())
+    layout = layout_template(profile.caption.layout)
+    datasets = [
+        read_dataset(s.data, s.grid, layout=layout, progress=progress or silent) for s in stages
+    ]
+    cards = nvidia_cards()
+    return RunPlan(
+        profile=profile,
+        stages=tuple(stages),
+        datasets=tuple(map(str, datasets)),
+        memory=training_memory(_largest(profile, stages), _config(profile)),
+        card=max(cards, key=lambda card: card.memory_mib) if cards else None,
+    )
+
+
+def check_memory(
+    profile: Profile, stages: Sequence[Stage], config: Mapping[str, Any], card_gib: float
+) -> TrainingMemory:
+    """The memory plan of a run on a card with `card_gib`.
+
+    Raises UsageError for a run that does not fit. It names the changes with which it does.
+    """
+    profile = _largest(profile, stages)
+    plan = training_memory(profile, config)
+    if fits(plan, card_gib):
+        return plan
+    changes = changes_that_fit(profile, config, card_gib)
+    if changes is None:
+        remedy = "no setting makes it fit; use a smaller grid or a larger card"
+    else:
+        values = [f"{key} = {toml_value(value)}" for key, value in changes.items()]
+        remedy = f"it fits with {', '.join(values)}"
+    raise UsageError(
+        f"the run needs {plan.peak:.1f} GiB of GPU memory, the card has {card_gib:.1f}; {remedy}."
+    )
+
+
+def _largest(profile: Profile, stages: Sequence[Stage]) -> Profile:
+    """The profile with the grid and batch of the stage that needs most."""
+    stage = max(stages, key=lambda stage: stage.grid.num_tokens * stage.batch_size)
+    grid = stage.grid
+    sides = {"rows": grid.rows, "cols": grid.cols, "cell": grid.cell, "order": grid.order}
+    return profile.model_copy(
+        update={
+            "grid": profile.grid.model_copy(update=sides),
+            "train": profile.train.model_copy(update={"batch_size": stage.batch_size}),
+        }
+    )
+
+
+def _config(profile: Profile) -> Mapping[str, Any]:
+    """The base's own config where it is on this machine, else FLUX.1-dev's."""
+    import json
+
+    folder = local_base(profile.model.base, profile.model.revision)
+    path = folder / "transformer" / "config.json" if folder else None
+    if path is None or not path.is_file():
+        return FLUX_DEV
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config

@@ -1,0 +1,35 @@
+"""A run that does not fit is told which change makes it fit."""
+
+import pytest
+
+from gridctl.flux.fit import changes_that_fit, fits
+from gridctl.flux.memory import FLUX_DEV, training_memory
+from gridctl.profile import load_profile
+
+
+@pytest.mark.parametrize(
+    ("profile", "card_gib", "expected"),
+    [
+        ("flux-dev-80gb", 44.0, {"memory.checkpointed_share": 1.0}),
+        pytest.param(
+            "flux-dev-48gb",
+            16.0,
+            {"memory.quantize": "nf4", "train.rank": 128},
+            marks=pytest.mark.slow,  # a plan for each of eight changes
+        ),
+    ],
+)
+def test_the_changes_make_it_fit(
+    profile: str, card_gib: float, expected: dict[str, object]
+) -> None:
+    loaded = load_profile(profile).profile
+    assert not fits(training_memory(loaded, FLUX_DEV), card_gib)
+    changes = changes_that_fit(loaded, FLUX_DEV, card_gib)
+    assert changes is not None
+    assert expected.items() <= changes.items()
+    fitting = load_profile(profile, changes).profile
+    assert fits(training_memory(fitting, FLUX_DEV), card_gib)
+
+
+def test_some_cards_are_too_small() -> None:
+    assert changes_that_fit(load_profile("flux-dev-12gb").profile, FLUX_DEV, 6.0) is None

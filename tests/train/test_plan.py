@@ -1,0 +1,49 @@
+"""`train --plan` and the refusal of what cannot fit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridctl.errors import UsageError
+from gridctl.flux.memory import FLUX_DEV
+from gridctl.geometry import Grid
+from gridctl.profile import load_profile
+from gridctl.train import plan_run
+from gridctl.train.plan import check_memory
+from gridctl.train.stages import resolve_stages
+
+
+def test_a_plan_has_data_steps_and_parameters(make_profile: Callable[..., Any]) -> None:
+    plan = plan_run(make_profile(train__steps=50))
+    data, grid, steps, parameters = plan.lines()
+    assert "4 grids to train on" in data
+    assert "24 image tokens" in grid
+    assert steps.split() == ["steps", "50", "of", "2", "grids"]
+    assert parameters.endswith("rank 4")
+    assert str(plan) == "\n".join(plan.lines())
+
+
+def test_flux_is_planned_without_a_download(dataset: Path, gridctl: Any, capsys: Any) -> None:
+    local = Path(dataset).parent / "flux.toml"
+    local.write_text(
+        'extends = "flux-dev-24gb"\n[grid]\nrows = 2\ncols = 3\ncell = "32x32"\n', "utf-8"
+    )
+    assert gridctl("train", local, "--data", dataset, "--plan", "--quiet") == 0
+    shown = capsys.readouterr().out
+    assert "523.0 million, rank 128" in shown
+    assert gridctl("train", local, "--data", dataset, "--plan", "--quiet", "--json") == 0
+    memory = json.loads(capsys.readouterr().out)["memory_gib"]
+    assert memory["base"] == pytest.approx(6.24, abs=0.01)
+    assert memory["peak"] == max(memory["encoding"], memory["peak"])
+
+
+def test_a_run_that_cannot_fit_is_refused_with_the_change_that_fits() -> None:
+    profile = load_profile("flux-dev-80gb", {"train.data": "x"}).profile
+    stages = resolve_stages(profile.train, Grid(rows=4, cols=6, cell=(256, 256)))
+    assert check_memory(profile, stages, FLUX_DEV, 79.0).peak < 79
+    with pytest.raises(UsageError, match="GiB of GPU memory, the card has 44") as error:
+        check_memory(profile, stages, FLUX_DEV, 44.0)
+    assert "memory.checkpointed_share = 1.0" in str(error.value)
