@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gridctl.errors import InputError
-from gridctl.files import write_text
+from gridctl.files import atomic_file
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
@@ -83,15 +83,15 @@ def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = N
     images = [path for path in image_files(folder) if path.suffix.lower() in GRID_SUFFIXES]
     images = [path for path in images if is_encodable(path.name)]  # JSON holds no other name
     made = read_provenance(folder)
-    lines = []
-    for image in images:
-        try:
-            entry = (known or {}).get(image) or metadata_entry(image, load_facts(image))
-        except InputError:
-            continue
-        entry |= made.get((image.name, entry["text"]), {})
-        lines.append(json.dumps(entry, ensure_ascii=False))
-    write_text(folder / METADATA, "".join(f"{line}\n" for line in lines))
+    path = folder / METADATA  # written line by line: a large folder has hundreds of megabytes
+    with atomic_file(path, force=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for image in images:
+            try:
+                entry = (known or {}).get(image) or metadata_entry(image, load_facts(image))
+            except InputError:
+                continue
+            entry |= made.get((image.name, entry["text"]), {})
+            file.write(f"{json.dumps(entry, ensure_ascii=False)}\n")
     drop_journal(folder)
     return images
 
