@@ -153,8 +153,7 @@ def test_a_loss_that_explodes_stops_the_run(make_profile: Make, tmp_path: Path) 
         train(profile)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-@pytest.mark.parametrize("alpha", [None, 8.0])
+@pytest.mark.parametrize(("ema", "alpha"), [(0.0, 8.0), (0.9, None)])
 def test_a_checkpoint_is_an_adapter(
     make_profile: Make, tmp_path: Path, ema: float, alpha: float | None
 ) -> None:
