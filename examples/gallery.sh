@@ -20,7 +20,6 @@ draw t2v triangle.gif "a yellow sketched triangle moving clockwise on a navy bac
 draw multiview cube.gif "a pink cube on a beige background"
 
 gridctl generate image "a purple star on a beige background" --profile tiny --force -o "$out/given.png"
-draw i2v given.gif "$out/given.png" "a purple star moving down on a beige background"
+draw i2v given.gif "$out/given.png" "a purple star shrinking on a beige background"
 draw edit edited.gif "$out/circle.gif" "a blue circle moving right on a black background" \
     --source-prompt "a red circle moving right on a black background"
-draw restore restored.gif "$out/triangle.gif"
