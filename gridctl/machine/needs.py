@@ -36,6 +36,7 @@ class Machine:
     free_disk_bytes: int
     has_token: bool
     has_bitsandbytes: bool
+    has_torchao: bool
 
 
 def this_machine() -> Machine:
@@ -48,6 +49,7 @@ def this_machine() -> Machine:
         free_disk_bytes=shutil.disk_usage(_existing(Path(constants.HF_HUB_CACHE))).free,
         has_token=(hub_token() or get_token()) is not None,
         has_bitsandbytes=find_spec("bitsandbytes") is not None,
+        has_torchao=find_spec("torchao") is not None,
     )
 
 
@@ -100,9 +102,15 @@ def _token(profile: Profile, machine: Machine) -> str | None:
 
 def _quantisation(profile: Profile, machine: Machine) -> str | None:
     memory = profile.memory
-    wanted = memory.quantize != "none" or memory.optimizer == "adamw8bit"
-    if wanted and not machine.has_bitsandbytes:
+    with_bitsandbytes = (
+        memory.quantize == "nf4"
+        or memory.optimizer == "adamw8bit"
+        or profile.model.text_quantize != "none"
+    )
+    if with_bitsandbytes and not machine.has_bitsandbytes:
         return "needs bitsandbytes; pip install 'gridctl[quant]'"
+    if memory.quantize in ("int8", "fp8") and not machine.has_torchao:
+        return "needs torchao; pip install 'gridctl[quant]'"
     return None
 
 

@@ -17,6 +17,7 @@ LAPTOP = Machine(
     free_disk_bytes=5 * GIB,
     has_token=False,
     has_bitsandbytes=False,
+    has_torchao=False,
 )
 WORKSTATION = Machine(
     cards=(Card(name="Small", memory_mib=2048), Card(name="L4", memory_mib=23034)),
@@ -24,6 +25,7 @@ WORKSTATION = Machine(
     free_disk_bytes=500 * GIB,
     has_token=True,
     has_bitsandbytes=True,
+    has_torchao=True,
 )
 
 
@@ -111,3 +113,26 @@ def test_cards_are_read_from_the_driver(
     assert nvidia_cards() == cards
     tool.unlink()
     assert nvidia_cards() == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "package"),
+    [
+        ({"memory.quantize": "fp8", "memory.optimizer": "adamw"}, "torchao"),
+        ({"memory.quantize": "int8", "memory.optimizer": "adamw"}, "torchao"),
+        ({"memory.preset": "48gb", "memory.optimizer": "adamw"}, None),
+        (
+            {
+                "memory.preset": "48gb",
+                "memory.optimizer": "adamw",
+                "model.text_quantize": "nf4",
+            },
+            "bitsandbytes",
+        ),
+    ],
+)
+def test_quantisation_needs_its_package(changes: dict[str, str], package: str | None) -> None:
+    card = Card(name="A100", memory_mib=81920)
+    machine = replace(WORKSTATION, cards=(card,), has_bitsandbytes=False, has_torchao=False)
+    expected = (f"needs {package}; pip install 'gridctl[quant]'",) if package else ()
+    assert missing_for(load_profile("flux-dev-24gb", changes).profile, machine) == expected
