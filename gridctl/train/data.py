@@ -21,7 +21,6 @@ from gridctl.media.captions import Captioned, find_faults, refuse_useless_captio
 from gridctl.media.dataset import caption_path, list_grids, read_caption
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts, load_grid, scale_cells, split
-from gridctl.media.unshard import as_folder
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
@@ -88,14 +87,13 @@ class Dataset:
 def read_dataset(
     folder: Path, grid: Grid, *, layout: str = DEFAULT_LAYOUT, progress: Progress = silent
 ) -> Dataset:
-    """The samples of a dataset folder, or of one with .tar or .parquet shards, that fit `grid`.
+    """The samples of a dataset folder that fit `grid`.
 
     `layout` is the template of the layout prompt that captions begin with. A few grids that
     cannot be used are left out.
 
     Raises InputError if more than a tenth cannot be used, or there is nothing to train on.
     """
-    folder = as_folder(folder)
     images = list_grids(folder)
     samples: list[Sample] = []
     excluded: list[Exclusion] = []

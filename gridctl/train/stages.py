@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
+from gridctl.media.unshard import as_folder
 from gridctl.profile import StageSection, TrainSection
 
 
@@ -19,6 +20,7 @@ class Stage:
     """
 
     data: Path
+    """A dataset folder. Shards were extracted into the cache."""
     grid: Grid
     steps: int
     batch_size: int
@@ -75,7 +77,7 @@ def _resolve(train: TrainSection, stage: StageSection, grid: Grid) -> Stage:
     rate = stage.learning_rate or train.learning_rate
     weight = _first_set(stage.temporal_weight, train.temporal_weight)
     return Stage(
-        data=data,
+        data=as_folder(data),
         grid=replace(grid, cell=stage.cell or grid.cell),
         steps=stage.steps or train.steps,
         batch_size=stage.batch_size or train.batch_size,

@@ -83,7 +83,7 @@ def test_the_shards_hold_the_whole_folder(vidgrid: Path, to: ShardFormat) -> Non
 def test_train_and_unpack_read_shards_like_the_folder(vidgrid: Path, to: ShardFormat) -> None:
     pack([Path("videos")], vidgrid, profile(to=to))
     output = vidgrid.with_name(f"vidgrid-{to}")
-    of_folder, of_shards = (read_dataset(folder, GRID) for folder in (vidgrid, output))
+    of_folder, of_shards = (read_dataset(as_folder(f), GRID) for f in (vidgrid, output))
     for split in ("train", "validation"):
         expected, found = getattr(of_folder, split), getattr(of_shards, split)
         assert [(s.captions, s.facts, s.digest) for s in found] == [
