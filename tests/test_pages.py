@@ -198,7 +198,8 @@ def test_make_knows_the_tasks() -> None:
 
 def test_the_table_names_every_command_and_no_other() -> None:
     named = re.findall(r"^\| `gridctl ([\w -]+)` \|", README, re.MULTILINE)
-    assert sorted(named) == sorted(" ".join(words) for words in COMMANDS)
+    alone = [name for name in named if "--" not in name]  # a group with a flag is checked above
+    assert sorted(alone) == sorted(" ".join(words) for words in COMMANDS)
 
 
 def test_the_profiles_that_pages_name_ship() -> None:
