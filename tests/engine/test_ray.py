@@ -1,7 +1,9 @@
 """Packing on Ray. The dataset is byte-identical to the local engine's, whatever dies meanwhile."""
 
+import importlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +118,19 @@ def test_a_job_that_fails_costs_its_line_only(
         "C",
     ]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_nodes_without_gridctl_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "only_here.py"
+    module.write_text("def work(job, *, tick): return job")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    only_here = importlib.import_module("only_here")
+    module.unlink()  # and so it is missing where the workers look
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    with pytest.raises(GridctlError, match=r"No module named .only_here.*same gridctl on each"):
+        list(run_jobs([1, 2], only_here.work, name=str, tasks=Tasks()))
 
 
 def note(job: Path, *, tick: Callable[[], None]) -> None:

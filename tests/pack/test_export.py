@@ -95,6 +95,7 @@ def test_train_and_unpack_read_shards_like_the_folder(vidgrid: Path, to: ShardFo
     assert content(Path("a")) == content(Path("b"))
 
 
+@pytest.mark.slow
 def test_shards_have_the_size_that_is_asked_for(vidgrid: Path) -> None:
     for number in range(3):  # noise fills a PNG
         random = os.urandom(128 * 128 * 3)

@@ -12,7 +12,7 @@ from gridctl.media.shards import ShardFormat, plan_shards, write_shard
 from gridctl.train import train
 
 
-@pytest.mark.parametrize("format", ["webdataset", "parquet"])
+@pytest.mark.parametrize("format", ["webdataset", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_shards_train_to_the_weights_of_their_folder(
     make_profile: Callable[..., Any], dataset: Path, tmp_path: Path, format: ShardFormat
 ) -> None:
