@@ -85,7 +85,9 @@ def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None
     drawing = image.prepare(Request(prompts=prompts, output=Path("x.png"), profile=tiny))
     model = tiny.model.model_copy(update={"adapter_scale": 0.0})
     off = replace(
-        drawing, adapter=find_adapter(tiny), profile=tiny.model_copy(update={"model": model})
+        drawing,
+        adapter=find_adapter(tiny),
+        profile=drawing.profile.model_copy(update={"model": model}),
     )
     on = replace(drawing, adapter=find_adapter(tiny))
     plain, off_frames, on_frames = (next(render(made))[1] for made in (drawing, off, on))

@@ -1,5 +1,6 @@
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,26 @@ def test_the_newest_are_kept_in_order_of_steps(tmp_path: Path) -> None:
     assert names == ["step-999999.safetensors", "step-1000000.safetensors"]
 
 
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[], None]]:
-    """After the call, this process can write no file of more than 4 KB."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """This process can write no file of more than 4 KB.
+
+    It ends within the test: pytest's own report may go to a file that is longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
     """Where the disk takes no more, all old checkpoints stay, readable."""
     write(tmp_path, 1, keep=1)
-    full_disk()
     large = {"weight": torch.zeros(100_000)}
-    with pytest.raises(InputError, match=r"step-000002\.safetensors cannot be written") as error:
+    unwritten = pytest.raises(InputError, match=r"step-000002\.safetensors cannot be written")
+    with full_disk(), unwritten as error:
         write_checkpoint(tmp_path, 2, large, facts={}, keep=1)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.safetensors"]
