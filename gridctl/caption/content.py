@@ -77,7 +77,7 @@ class ContentSource:
         )
 
     def known_subject(self, image: Path, facts: Facts) -> str | None:
-        """What a model is told about the grid: the mapping's line, else the subject."""
+        """What the model learns about the grid: the line in the mapping, or the subject."""
         words = encodable(self.mapped(image, facts) or self.subject or "")
         return " ".join(words.split()) or None
 

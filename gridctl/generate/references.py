@@ -44,7 +44,7 @@ def read_picture(path: Path, fit: Fit) -> Picture:
 
 
 def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames:
-    """All frames of a grid (F, H, W, 3), black but for `pictures` by frame number."""
+    """All frames of a grid (F, H, W, 3), black except for `pictures` by frame number."""
     width, height = grid.cell
     frames = np.zeros((grid.num_frames, height, width, 3), np.uint8)
     for frame, path in pictures.items():

@@ -21,7 +21,7 @@ def window_starts(count: int, size: int, overlap: int = OVERLAP) -> list[int]:
 
 
 def map_windows(frames: Frames, size: int, draw: DrawWindow) -> Frames:
-    """A clip (F, H, W, 3) drawn anew, window after window.
+    """A clip (F, H, W, 3), drawn again window by window.
 
     `draw` gets a window's frames, and the first of its new frames if the window before has
     drawn them already.

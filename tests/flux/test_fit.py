@@ -1,4 +1,4 @@
-"""A run that does not fit is told which change makes it fit."""
+"""A run that does not fit is refused, with the change that makes it fit."""
 
 import pytest
 

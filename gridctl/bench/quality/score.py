@@ -128,7 +128,7 @@ def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
     if case.part == "edit":
         changed = case.changed
         kept = all(right[what] for what in (*READ, "motion") if what != changed)
-        return {f"{changed} changed": right[changed], f"{changed}: all else kept": kept}
+        return {f"{changed} changed": right[changed], f"{changed}: the rest kept": kept}
     return right
 
 

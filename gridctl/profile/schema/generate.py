@@ -54,11 +54,13 @@ class GenerateSection(Section):
     )
     edit_guidance: Annotated[float, Field(ge=0, le=100)] = Field(
         default=5.5,
-        description="Guidance of the new prompt in `generate edit`: in place of true_cfg_scale "
-        "if that is set, else of guidance. More changes more.",
+        description="Guidance scale of the new prompt in `generate edit`. It replaces "
+        "true_cfg_scale where that is set, otherwise guidance. Higher values change more.",
     )
     edit_source_guidance: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=1.5, description="The same for the prompt that says what the clip shows."
+        default=1.5,
+        description="Guidance scale of the source prompt, which says what the clip shows; used "
+        "like edit_guidance.",
     )
     restore_strength: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.3,
