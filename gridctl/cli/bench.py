@@ -162,12 +162,18 @@ def quality(
         int | None,
         typer.Option(min=0, help="Random seed of prompts and noise.", show_default="the profile's"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start over in a folder with other settings.")
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Profile that sets what flags do not.")
     ] = None,
 ) -> None:
-    """Measure how often the model draws what toy-world prompts ask for."""
+    """Measure how often the model draws what toy-world prompts ask for.
+
+    Results are written as they come. A run that was stopped resumes when the same command is run
+    again.
+    """
     from gridctl.bench.quality import PARTS, bench_quality, quality_data
     from gridctl.errors import UsageError
     from gridctl.profile import resolve_profile
@@ -178,7 +184,7 @@ def quality(
     overrides = {"model.adapter": adapter, "generate.steps": steps, "generate.seed": seed}
     loaded = resolve_profile(profile, fallback="tiny", overrides=overrides)
     shell.detail(loaded.choice)
-    with shell.progress("bench") as progress:
+    with shell.progress("bench", resumes="prompts", lines=True) as progress:
         result = bench_quality(
             loaded.profile,
             output,

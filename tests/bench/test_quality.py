@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gridctl.bench.quality import PARTS, Case, Score, bench_quality, judge_take, make_cases
+from gridctl.bench.quality import (
+    PARTS,
+    Case,
+    Score,
+    Take,
+    Takes,
+    bench_quality,
+    judge_take,
+    make_cases,
+    quality_data,
+)
 from gridctl.errors import InputError, UsageError
 from gridctl.toyworld.render import render_clip, render_frame
 from gridctl.toyworld.scene import Scene, is_held_out
@@ -109,13 +119,75 @@ def test_the_real_path_leaves_a_report_with_pictures(
         asked = [take["right"][score.what] for take in mine if score.what in take["right"]]
         assert (sum(asked), len(asked)) == (score.right, score.count)
         assert all("color" in take["read"] for take in mine)
+    assert len(takes) == 2 * len(parts)
     sheet = Image.open(folder / "t2v-first.png")
     assert sheet.height == 2 * (32 + 2)
     assert len(list((folder / "t2v-worst").glob("*.mp4"))) == 2
-    with pytest.raises(InputError, match="--force"):
-        bench_quality(profile, folder, count=2)
-    again = bench_quality(profile, folder, count=2, parts=parts, force=True)
-    assert again == result
+
+
+def test_a_stopped_run_resumes_where_it_was(
+    make_profile: Make, adapter: Path, tmp_path: Path
+) -> None:
+    profile = make_profile(model__adapter=str(adapter), generate__steps=1, generate__size="64x64")
+    parts: Any = ("image", "vae")
+    whole = bench_quality(profile, tmp_path / "whole", count=3, parts=parts)
+    folder, seen = tmp_path / "stopped", []
+
+    def stop(done: int, total: int, text: str) -> None:
+        seen.append(done)
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench_quality(profile, folder, count=3, parts=parts, progress=stop)
+    lines = (folder / "takes.jsonl").read_text()
+    assert lines.count("\n") == 4
+    with (folder / "takes.jsonl").open("a") as file:
+        file.write('{"part": "vae", "ind')  # killed while it wrote
+    seen.clear()
+    resumed = bench_quality(
+        profile, folder, count=3, parts=parts, progress=lambda done, *_: seen.append(done)
+    )
+    assert seen == [3, 4, 5, 6]
+    assert (folder / "takes.jsonl").read_text().startswith(lines)
+    assert quality_data(resumed) == quality_data(whole)
+    for path in (tmp_path / "whole").rglob("*.png"):
+        assert path.read_bytes() == (folder / path.relative_to(tmp_path / "whole")).read_bytes()
+    more = bench_quality(profile, folder, count=4, parts=parts)
+    assert {score.count for score in more.scores} == {4}
+    with pytest.raises(UsageError, match="has 4 prompts of image"):
+        bench_quality(profile, folder, count=3, parts=parts)
+    other = make_profile(
+        model__adapter=str(adapter), generate__steps=2, generate__size="64x64", generate__seed=1
+    )
+    with pytest.raises(InputError, match=r"generate.steps = 1 \(now 2\), generate.seed = 0"):
+        bench_quality(other, folder, count=4, parts=parts)
+    again = bench_quality(other, folder, count=3, parts=parts, force=True)
+    assert {score.count for score in again.scores} == {3}
+
+
+def test_the_worst_takes_keep_their_frames_however_many_come(tmp_path: Path) -> None:
+    takes = Takes(tmp_path, "image")
+    frames = render_frame(make_cases("image", 1, 0)[0].scene, 0.5, (32, 32))[None]
+    for index in range(40):
+        wrong = index % 3 == 0
+        take = Take(
+            part="image", index=index, prompt="", seed=0, right={"all": not wrong},
+            temporal_error=float(index),
+        )  # fmt: skip
+        takes.add(take, frames)
+    stored = {int(path.stem) for path in (tmp_path / "frames" / "image").iterdir()}
+    assert stored == {*range(12), 12, 15, 18, 21, 24, 27, 30, 33, 36, 39}
+    assert Takes(tmp_path, "image").scores() == takes.scores()
+    takes.show()
+    assert Image.open(tmp_path / "image-worst.png").height == 12 * 34
+
+
+def test_a_folder_of_something_else_is_left_alone(make_profile: Make, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(InputError, match="no folder of bench quality"):
+        bench_quality(make_profile(), tmp_path, count=1, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_wilsons_interval() -> None:

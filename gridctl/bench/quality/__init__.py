@@ -8,6 +8,7 @@ generate.seed.
 from gridctl.bench.quality.cases import PARTS, Case, Part, make_cases
 from gridctl.bench.quality.run import QualityBench, bench_quality, quality_data
 from gridctl.bench.quality.score import Score, Take, judge_take
+from gridctl.bench.quality.takes import Takes
 
 __all__ = [
     "PARTS",
@@ -16,6 +17,7 @@ __all__ = [
     "QualityBench",
     "Score",
     "Take",
+    "Takes",
     "bench_quality",
     "judge_take",
     "make_cases",

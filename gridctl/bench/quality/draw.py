@@ -10,21 +10,23 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from gridctl.bench.quality.cases import LONG_FRAMES, Case
-from gridctl.generate import Drawing, Request, Shot, combine, render
+from gridctl.flux.base import open_base
+from gridctl.flux.latents import decode_frames, encode_frames
+from gridctl.generate import Drawing, Request, combine, render
 from gridctl.generate.canvas import find_adapter, find_canvas
 from gridctl.generate.tasks import edit, i2v, image, interpolate, multiview, restore, t2v
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
 from gridctl.profile import Profile
-from gridctl.progress import Progress
 
 
-def draw_cases(
-    cases: Sequence[Case], profile: Profile, progress: Progress
-) -> Iterator[tuple[Case, Shot, Frames]]:
-    """Every case with its frames (F, H, W, 3); seeds count on from the profile's."""
+def draw_cases(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, int, Frames]]:
+    """Each case with its seed and frames (F, H, W, 3); seeds count on from the profile's."""
     part = cases[0].part
+    if part == "vae":
+        yield from _through_vae(cases, profile)
+        return
     if part == "base":
         model = profile.model.model_copy(update={"adapter": "none"})
         profile = profile.model_copy(update={"model": model})
@@ -34,9 +36,19 @@ def draw_cases(
         )
         if part == "image+adapter":
             drawing = replace(drawing, adapter=find_adapter(profile))
-        drawn = render(drawing, progress=progress)
+        drawn = render(drawing)
         for case, (shot, frames) in zip(cases, drawn, strict=True):
-            yield case, shot, frames
+            yield case, shot.seed, frames
+
+
+def _through_vae(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, int, Frames]]:
+    """True clips, encoded and decoded."""
+    grid, batch = profile.grid.to_grid(), profile.memory.decode_batch
+    with open_base(profile).vae() as vae:
+        for case in cases:
+            frames = case.truth(grid.num_frames, grid.cell)
+            latents = encode_frames(vae, frames, batch=batch)
+            yield case, 0, decode_frames(vae, latents, batch=batch)
 
 
 def _with_seed(profile: Profile, index: int) -> Profile:

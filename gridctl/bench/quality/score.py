@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -48,48 +48,61 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """What was drawn for a case, and what the judge read of it.
+    """What the judge read of the frames that were drawn for a case.
 
-    `measures` are pairs (drawn, true or given) of which the report gives the ratio of means.
+    `read` has what was read by attribute, None where the judge could not say. `measures` are
+    pairs (drawn, true or given) of which the report gives the ratio of means.
     """
 
-    case: Case
+    part: Part
+    index: int
+    prompt: str
     seed: int
-    frames: Frames
-    right: dict[str, bool]
-    verdict: Verdict
+    right: dict[str, bool] = field(default_factory=dict)
+    read: dict[str, str | None] = field(default_factory=dict)
+    view_angles: tuple[float, ...] | None = None
+    temporal_error: float | None = None
+    psnr_db: float | None = None
     measures: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def badness(self) -> tuple[int, float]:
         """Sorts the worst last: wrong readings first, then flicker."""
-        return list(self.right.values()).count(False), self.verdict.temporal_error or 0.0
-
-    @property
-    def read(self) -> dict[str, str | None]:
-        """What the judge read, by attribute; None where it could not say."""
-        readings = {what: getattr(self.verdict, what) for what in (*READ, "style", "motion")}
-        return {what: reading.value for what, reading in readings.items() if reading}
+        return list(self.right.values()).count(False), self.temporal_error or 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the frames."""
-        return {
-            "part": self.case.part,
-            "prompt": self.case.prompt,
-            "seed": self.seed,
-            "right": self.right,
-            "read": self.read,
-            "view_angles": self.verdict.view_angles,
-            "temporal_error": self.verdict.temporal_error,
-            "measures": self.measures,
-        }
+        """All fields, as JSON takes them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Take:
+        """What `to_json` gave."""
+        measures = {what: (drawn, true) for what, (drawn, true) in data["measures"].items()}
+        angles = data["view_angles"]
+        return cls(
+            **{**data, "measures": measures, "view_angles": None if angles is None else (*angles,)}
+        )
 
 
 def judge_take(case: Case, frames: Frames, *, seed: int) -> Take:
-    """Judge the frames (F, H, W, 3) that were drawn for a case."""
+    """Judge the frames (F, H, W, 3) that were drawn for a case.
+
+    For `vae` they are a true clip after the VAE: only how close they come is measured.
+    """
     judged = frames[-_LAST:] if case.part in LONG else frames
     verdict = judge_picture(frames[0]) if case.is_still else judge_clip(judged)
-    right = _compare(case, verdict)
+    common = Take(
+        part=case.part,
+        index=case.index,
+        prompt=case.prompt,
+        seed=seed,
+        read=_readings(verdict),
+        view_angles=verdict.view_angles,
+        temporal_error=verdict.temporal_error,
+    )
+    if case.part == "vae":
+        cell = (frames.shape[2], frames.shape[1])
+        return replace(common, psnr_db=_psnr(frames, case.truth(len(frames), cell)))
     measures = {}
     if case.part in LONG:
         measures["jump at a seam, beside other steps"] = _seams(frames, case.part)
@@ -106,9 +119,18 @@ def judge_take(case: Case, frames: Frames, *, seed: int) -> Take:
     if case.part == "restore":
         given = judge_clip(case.given(len(frames), cell)).temporal_error or 0.0
         measures["temporal error"] = (verdict.temporal_error or 0.0, given)
-    return Take(
-        case=case, seed=seed, frames=frames, right=right, verdict=verdict, measures=measures
-    )
+    return replace(common, right=_compare(case, verdict), measures=measures)
+
+
+def _readings(verdict: Verdict) -> dict[str, str | None]:
+    readings = {what: getattr(verdict, what) for what in (*READ, "style", "motion")}
+    return {what: reading.value for what, reading in readings.items() if reading}
+
+
+def _psnr(frames: Frames, truth: Frames) -> float:
+    """Mean peak signal-to-noise ratio of the frames, in dB."""
+    squared = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
+    return float(np.mean(10 * np.log10(255**2 / np.maximum(squared, 1e-3))))
 
 
 def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
@@ -148,22 +170,22 @@ def _jump(frames: Frames, frame: int) -> float:
     return float(np.abs(frames[frame + 1].astype(float) - frames[frame]).mean())
 
 
-def contact_sheet(takes: Sequence[Take]) -> Image.Image:
-    """A row per take: some frames, and beside them the prompt and what the judge read."""
-    height, width = takes[0].frames.shape[1:3]
-    frames = min(_SHEET_FRAMES, len(takes[0].frames))
+def contact_sheet(takes: Sequence[Take], clips: Sequence[Frames]) -> Image.Image:
+    """A row per take: some of its frames, and beside them the prompt and what the judge read."""
+    height, width = clips[0].shape[1:3]
+    shown = min(_SHEET_FRAMES, len(clips[0]))
     text = 520
-    sheet = Image.new("RGB", (frames * width + text, len(takes) * (height + 2)), "white")
+    sheet = Image.new("RGB", (shown * width + text, len(takes) * (height + 2)), "white")
     draw = ImageDraw.Draw(sheet)
-    for row, take in enumerate(takes):
+    for row, (take, frames) in enumerate(zip(takes, clips, strict=True)):
         top = row * (height + 2)
-        for column, index in enumerate(np.linspace(0, len(take.frames) - 1, frames).round()):
-            sheet.paste(Image.fromarray(take.frames[int(index)]), (column * width, top))
+        for column, index in enumerate(np.linspace(0, len(frames) - 1, shown).round()):
+            sheet.paste(Image.fromarray(frames[int(index)]), (column * width, top))
         wrong = [what for what, right in take.right.items() if not right and what != "all"]
         lines = [
-            f"{take.case.prompt}  (seed {take.seed})",
+            f"{take.prompt}  (seed {take.seed})",
             "read: " + ", ".join(str(value) for value in take.read.values()),
             f"wrong: {', '.join(wrong) or 'nothing'}",
         ]
-        draw.multiline_text((frames * width + 6, top + 4), "\n".join(lines), fill="black")
+        draw.multiline_text((shown * width + 6, top + 4), "\n".join(lines), fill="black")
     return sheet
