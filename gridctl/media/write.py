@@ -33,7 +33,9 @@ _CODECS = {
 }
 _MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
 _OPTIONS = {
-    "libx264": {"preset": "medium"},
+    # Without B-frames, because with them x264's AVX-512 code reads memory that nobody wrote, and
+    # the same frames give other bytes each time.
+    "libx264": {"preset": "medium", "bf": "0"},
     "libx265": {"preset": "medium", "x265-params": "log-level=none"},
     "libsvtav1": {"preset": "8"},
     "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4"},

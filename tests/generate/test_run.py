@@ -44,12 +44,6 @@ def prepare(task: Any, prompts: list[str], output: Path, **request: Any) -> Draw
     return task.prepare(Request(prompts=tuple(prompts), output=output, **request))
 
 
-def video_frames(path: Path) -> np.ndarray:
-    with av.open(str(path)) as video:
-        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    return np.stack(frames).astype(int)
-
-
 def frames_of(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
@@ -227,13 +221,12 @@ def test_finished_outputs_are_skipped_and_the_rest_is_drawn_as_it_would_have_bee
 ) -> None:
     drawing = prepare(t2v, [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
     first, second = draw(drawing).written
-    before = video_frames(second)
+    before = second.read_bytes()
     second.unlink()
     again = draw(drawing)
     assert (again.written, again.skipped) == ((second,), (first,))
-    # The codec turns a difference of rounding into other bytes, so frames are compared.
-    assert np.abs(video_frames(second) - before).mean() < 1
-    assert np.abs(video_frames(second) - video_frames(first)).mean() > 5
+    assert second.read_bytes() == before
+    assert first.read_bytes() != before
     assert draw(drawing).skipped == (first, second)
 
 
