@@ -6,22 +6,46 @@ import io
 import os
 import signal
 import sys
+import threading
+from types import FrameType
 
 
 def main() -> int:
     """Run the command line. Return the exit code."""
-    before = signal.signal(signal.SIGTERM, _end)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _end)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell ignores it
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _end)
     try:
         return _main()
-    except KeyboardInterrupt:  # also during imports
+    except KeyboardInterrupt:
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _end(number: int, _: object) -> None:
-    """End like an error does, so that temporary files are removed: Python just stops otherwise."""
-    raise SystemExit(128 + number)
+def _end(number: int, frame: FrameType | None) -> None:
+    """End like an error does, so that temporary files are removed.
+
+    An import is finished first: modules written in Cython, such as NumPy's, lose an exception
+    that is raised while they are imported, and the command would go on.
+    """
+    if sys.platform != "win32" and _is_importing(frame):
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise SystemExit(128 + number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame and frame.f_code is not _main.__code__:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _main() -> int:

@@ -249,6 +249,30 @@ def test_ctrl_c_is_130_without_a_traceback(folder: Path) -> None:
     assert not any(scratch.iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
+def test_ctrl_c_is_not_lost_by_an_import_that_catches_everything(folder: Path) -> None:
+    """NumPy's random numbers lose it so, now and then."""
+    make_clip("good.mp4")
+    (folder / "ray.py").write_text(
+        "import os, signal, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(0.01)\n"
+        "except BaseException:\n    pass\n"
+        "def init(**_): time.sleep(60)\n"
+        "is_initialized = lambda: False\n"
+    )
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [*COMMAND, "pack", "good.mp4", "--engine", "ray", *SMALL],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        timeout=50,
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
 def test_a_closed_pipe_is_not_a_traceback() -> None:
     with subprocess.Popen(
