@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from gridctl.media.clip import Tick, WrongIndexError
-from gridctl.media.index import Index, Packet, Stamps
+from gridctl.media.index import Index, Packet, Stamps, demux
 
 _ONE_PACKET_A_FRAME = frozenset({"h264", "hevc"})
 
@@ -53,7 +53,7 @@ class Cursor:
         self._container = container
         self._stream = stream
         self._decoder = decoder
-        self._packets = with_end(container.demux(stream))
+        self._packets = with_end(demux(container, stream))
         self._frames: deque[av.VideoFrame] = deque()
         self._start = 0  # stamp of the key frame that decoding started at
         self._is_leading = Leading(0)
@@ -120,7 +120,7 @@ class Cursor:
         for back in (0, 1, 8, key):  # a seek may land too late, so try from further back
             at = int(self._index.key_dts[max(0, key - back)])
             self._container.seek(at, stream=self._stream)
-            self._packets = with_end(self._container.demux(self._stream))
+            self._packets = with_end(demux(self._container, self._stream))
             packet, _ = self._read_to(stamp)
             if packet is not None:
                 return packet, True

@@ -83,8 +83,8 @@ def scan_packets(
     cut = is_cut_off(path)
     if (cut and not 0 < stream.frames <= count) or (cut is None and missing):
         raise InputError(
-            f"{path} is cut off: it ends after {end:.1f} seconds"
-            + (f" of {promised:.1f}" if promised > end else "")
+            f"{path} is cut off: it ends after {end - start:.1f} seconds"
+            + (f" of {promised:.1f}" if promised > end - start else "")
             + "; download or export it again."
         )
     invented = bool(stream.codec_context.has_b_frames) and len(delays) < 2
@@ -118,6 +118,16 @@ def _promised_seconds(container: av.container.InputContainer, stream: av.VideoSt
     return 0.0
 
 
+def demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Packet]:
+    """The packets of a stream, then an empty one.
+
+    PyAV fails with an IndexError after the last packet if another stream, such as sound, appeared
+    while it read.
+    """
+    with suppress(IndexError):
+        yield from container.demux(stream)
+
+
 def _sound_packets(
     path: Path, container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[Packet]:
@@ -127,14 +137,14 @@ def _sound_packets(
     reports it in its log only.
     """
     if "matroska" not in container.format.name:
-        yield from container.demux(stream)
+        yield from demux(container, stream)
         return
     before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)  # or the same fault in a second file goes unnoticed
     try:
         with av.logging.Capture() as lines:
-            yield from container.demux(stream)
+            yield from demux(container, stream)
     finally:
         av.logging.set_level(before[0])
         av.logging.set_skip_repeated(before[1])

@@ -83,14 +83,14 @@ def _kind_of_content(head: bytes) -> Kind | None:
     if head[:4] == b"OggS":
         codecs = (b"theora", b"BBCD", b"OVP80")  # Theora, Dirac, VP8; else it is sound
         return "video" if any(codec in head for codec in codecs) else None
-    if _is_transport_stream(head) or head.startswith(_VIDEO_STARTS):
+    if is_transport_stream(head) or head.startswith(_VIDEO_STARTS):
         return "video"
     return "image" if head.startswith(_IMAGE_STARTS) else None
 
 
-def _is_transport_stream(head: bytes) -> bool:
+def is_transport_stream(head: bytes) -> bool:
     """Packets of 188 bytes that begin with 0x47; of 192 with a time code before, on Blu-ray."""
     return any(
         len(head) > start + 3 * size and all(head[start + k * size] == 0x47 for k in range(4))
-        for start, size in ((0, 188), (4, 192))
+        for start, size in ((0, 188), (4, 192), (0, 204))
     )

@@ -10,8 +10,14 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
+from gridctl.media import stream_ends
+from gridctl.media.kinds import is_transport_stream
+
+Check: TypeAlias = Callable[[BinaryIO, int], "bool | None"]
+
+_HEAD_BYTES = 1_024
 _MISSING_SECONDS = 0.5  # an FLV file that ends sooner than announced by more than this is cut
 
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -22,24 +28,28 @@ def is_cut_off(path: Path) -> bool | None:
     """Whether the end of a file is missing. None if its format does not say.
 
     Knows GIF, PNG, RIFF (WebP, AVI), MP4 and its relatives, Matroska and WebM, FLV, Ogg, ASF
-    (WMV) and MXF.
+    (WMV), MXF, and those of `stream_ends`.
     Raises OSError for an unreadable file.
     """
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(_HEAD_BYTES)
         size = file.seek(0, os.SEEK_END)
         check = _check_for(head)
         file.seek(0)
         try:
             return check(file, size) if check else None
-        except (struct.error, IndexError):  # a header ends in the middle
+        except (struct.error, LookupError, ValueError):  # a header ends in the middle
             return True
 
 
-def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool | None] | None:
+def _check_for(head: bytes) -> Check | None:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return _boxes
-    starts = {
+    if is_transport_stream(head):
+        return stream_ends.transport_stream
+    starts: dict[bytes, Check] = {
+        b"\0\0\x01\xba": stream_ends.program_stream, b"nut/": stream_ends.nut,
+        b"YUV4": stream_ends.y4m, b".RMF": stream_ends.realmedia,
         b"GIF8": _gif, b"RIFF": _riff, b"\x89PNG": _png, b"\x1aE\xdf\xa3": _matroska,
         b"OggS": _ogg, b"FLV\x01": _flv, b"0&\xb2u": _asf, _MXF_KEY: _mxf,
     }  # fmt: skip
@@ -187,7 +197,10 @@ def _asf(file: BinaryIO, size: int) -> bool | None:
 
 
 def _mxf(file: BinaryIO, size: int) -> bool | None:
-    """A chain of key, length and value (SMPTE ST 377)."""
+    """A chain of key, length and value (SMPTE ST 377). The first value tells where the last is."""
+    file.seek(17 + max(0, file.read(17)[16] - 0x80) + 24)
+    if struct.unpack(">Q", file.read(8))[0] >= size:
+        return True
     at = 0
     while at < size:
         file.seek(at)

@@ -23,8 +23,9 @@ from gridctl.media.convert import Converter
 from gridctl.media.cursor import Cursor, Leading, with_end
 from gridctl.media.fit import Fit
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
-from gridctl.media.index import scan_packets
-from gridctl.media.timeline import LONGEST_SECONDS, make_timeline
+from gridctl.media.index import demux, scan_packets
+from gridctl.media.stream_ends import ends_inside_sound
+from gridctl.media.timeline import LONGEST_SECONDS, Timeline, make_timeline
 from gridctl.media.truncation import is_cut_off
 
 # Codecs whose key frames depend on nothing before them, so decoding may start there. Others
@@ -39,6 +40,8 @@ _MAX_PIXELS = 178_956_970  # of a frame: Pillow's limit for images
 # break; ffmpeg takes the same limit.
 _BREAKING_FORMATS = frozenset({"mpegts", "mpeg"})
 _BREAK_SECONDS = 10.0
+_ENDS_ABRUPTLY = "ends abruptly: the recording was stopped there, or the file is cut off"
+_LAST_FRAMES = 16  # as many as can be decoded out of order
 
 
 class Video:
@@ -57,6 +60,7 @@ class Video:
             scan = scan_packets(path, container, stream, tick)
             base = float(stream.time_base or Fraction(1, 90_000))
             breaks = container.format.name in _BREAKING_FORMATS
+            is_transport_stream = container.format.name == "mpegts"
         self._has_keys = scan.has_keys
         self._index = None if decode else scan.index
         stamps: list[int | None] = (
@@ -67,7 +71,9 @@ class Video:
             nominal_step=1 / rate,
             longest_seconds=_BREAK_SECONDS if breaks else LONGEST_SECONDS,
         )
-        self._timeline_notes = timeline.notes
+        self._notes = timeline.notes
+        if is_transport_stream and (_lacks_last_frames(timeline) or ends_inside_sound(path)):
+            self._notes += (_ENDS_ABRUPTLY,)
         self.times_seconds: Seconds = timeline.times_seconds
         last = min(scan.last_seconds or timeline.step_seconds, timeline.longest_seconds)
         self.duration_seconds = float(self.times_seconds[-1]) + last
@@ -83,8 +89,8 @@ class Video:
 
     def notes(self) -> Sequence[str]:
         if not self._hdr:
-            return self._timeline_notes
-        return (*self._timeline_notes, f"is HDR ({self._hdr}) and was tone-mapped to SDR")
+            return self._notes
+        return (*self._notes, f"is HDR ({self._hdr}) and was tone-mapped to SDR")
 
     def _decoded_stamps(self) -> list[int | None]:
         """The timestamps of all frames that decoding gives, in the order it gives them."""
@@ -117,7 +123,7 @@ class Video:
         started, is_leading = not self._has_keys, None
         with self._open() as (container, stream):
             decoder, aspect = self._decoder(stream, threads=1), _pixel_aspect(stream)
-            for packet in with_end(container.demux(stream)):
+            for packet in with_end(demux(container, stream)):
                 self._tick()
                 if packet is not None and not started:
                     if not packet.is_keyframe:
@@ -215,6 +221,16 @@ def _best_stream(container: av.container.InputContainer, path: Path) -> av.Video
     return max(
         films, key=lambda film: (film.codec_context.width * film.codec_context.height, film.frames)
     )
+
+
+def _lacks_last_frames(timeline: Timeline) -> bool:
+    """Whether frames between the last ones are missing, and only there.
+
+    Frames are stored out of order, so a file that was cut has the later of two frames and not
+    yet the one between.
+    """
+    gaps = np.diff(timeline.times_seconds) > 1.5 * timeline.step_seconds
+    return bool(gaps[-_LAST_FRAMES:].any() and not gaps[:-_LAST_FRAMES].any())
 
 
 def _pixel_aspect(stream: av.VideoStream) -> float:

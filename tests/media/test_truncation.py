@@ -7,9 +7,10 @@ import pytest
 
 from gridctl.errors import InputError
 from gridctl.media.clip import WrongIndexError
+from gridctl.media.fit import Fit
 from gridctl.media.open import open_clip
 from gridctl.media.truncation import is_cut_off
-from tests.media.clips import textured
+from tests.media.clips import textured, write
 
 FRAMES = textured(48)
 KINDS = {
@@ -24,6 +25,11 @@ KINDS = {
     "clip.ogv": ("libvpx", "libopus", {}),
     "clip.wmv": ("wmv2", "libmp3lame", {}),
     "clip.mxf": ("mpeg2video", "pcm_s16le", {}),
+    "clip.ts": ("libx264", "aac", {}),
+    "clip.m2ts": ("libx264", "ac3", {"mpegts_m2ts_mode": "1"}),
+    "clip.mpg": ("mpeg2video", "mp2", {}),
+    "clip.nut": ("mpeg4", "libmp3lame", {}),
+    "clip.rm": ("rv10", "ac3", {}),
 }
 
 
@@ -67,6 +73,56 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
         assert frames_read(path) is None, f"cut at {length} of {len(data)}"
 
 
+def reports_its_end(path: Path) -> bool:
+    """Whether a clip that ends too soon is refused or noted, now or when its frames are read."""
+    try:
+        clip = open_clip(path)
+        for _ in clip.cells(np.arange(len(clip.times_seconds)), Fit(cell=(16, 16))):
+            pass
+    except (InputError, WrongIndexError):
+        return True
+    return any(note.startswith("ends abruptly") for note in clip.notes())
+
+
+@pytest.mark.parametrize("name", ["clip.ts", "clip.m2ts"])
+def test_a_cut_between_packets_of_a_transport_stream(tmp_path: Path, name: str) -> None:
+    path = with_sound(tmp_path / name, *KINDS[name])
+    assert not reports_its_end(path)
+    data = path.read_bytes()
+    cuts = range(60, 160, 8)
+    reports = 0
+    for packets in cuts:
+        path.write_bytes(data[: packets * (192 if name == "clip.m2ts" else 188)])
+        reports += reports_its_end(path)
+    assert reports > 0.7 * len(cuts)  # where a frame and a sound packet end, it looks whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame"),  # bytes of a frame of 63x47
+    [
+        ("C420jpeg", 63 * 47 + 2 * 32 * 24), ("C411", 63 * 47 + 2 * 16 * 47),
+        ("C444", 3 * 63 * 47), ("Cmono", 63 * 47), ("C422p10", 2 * (63 + 2 * 32) * 47),
+    ],
+)  # fmt: skip
+def test_a_cut_of_frames_without_compression(tmp_path: Path, kind: str, frame: int) -> None:
+    path = tmp_path / "clip.y4m"
+    data = f"YUV4MPEG2 W63 H47 F12:1 Ip A1:1 {kind}\n".encode() + 8 * (b"FRAME\n" + bytes(frame))
+    path.write_bytes(data)
+    assert is_cut_off(path) is False
+    assert frames_read(path) == 8
+    for length in (len(data) - 1, len(data) * 2 // 3, len(data) - frame - 3):
+        path.write_bytes(data[:length])
+        assert frames_read(path) is None
+
+
+def test_sound_that_begins_late(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.flv", np.repeat(FRAMES, 3, axis=0), codec="flv1")
+    sound = b"\x3e" + bytes(200)  # a tag: kind, length, time, sound, length of the tag
+    tag = b"\x08" + len(sound).to_bytes(3, "big") + (12_000).to_bytes(3, "big") + bytes(4) + sound
+    path.write_bytes(path.read_bytes() + tag + len(tag).to_bytes(4, "big"))
+    assert frames_read(path) == 3 * len(FRAMES)
+
+
 def test_a_cut_inside_a_sound_packet(tmp_path: Path) -> None:
     path = with_sound(tmp_path / "clip.mp4", *KINDS["faststart.mp4"])
     with av.open(str(path)) as container:
@@ -83,7 +139,7 @@ def test_appended_bytes_are_no_cut(tmp_path: Path, name: str) -> None:
     for tail in (bytes(40), b"TAG" + bytes(125), b"\n"):
         whole = path.read_bytes()
         path.write_bytes(whole + tail)
-        if not name.endswith((".flv", ".ogv")):  # FFmpeg reads on in these
+        if not name.endswith((".flv", ".nut", ".ogv")):  # FFmpeg reads on in these
             assert frames_read(path) == len(FRAMES)
         path.write_bytes(whole)
 
