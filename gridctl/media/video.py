@@ -229,8 +229,10 @@ def _lacks_last_frames(timeline: Timeline) -> bool:
     Frames are stored out of order, so a file that was cut has the later of two frames and not
     yet the one between.
     """
-    gaps = np.diff(timeline.times_seconds) > 1.5 * timeline.step_seconds
-    return bool(gaps[-_LAST_FRAMES:].any() and not gaps[:-_LAST_FRAMES].any())
+    steps = np.diff(timeline.times_seconds) / timeline.step_seconds
+    last = steps[-_LAST_FRAMES:]
+    lacks = bool((last > 1.5).any() and (last < _LAST_FRAMES / 2).all())
+    return lacks and not (steps[:-_LAST_FRAMES] > 1.5).any()
 
 
 def _pixel_aspect(stream: av.VideoStream) -> float:
