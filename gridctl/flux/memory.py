@@ -143,11 +143,12 @@ def _segments(config: Mapping[str, Any], share: float) -> list[_Segment]:
 def _small_model(config: Mapping[str, Any], segments: Sequence[_Segment]) -> Any:
     """The transformer with two blocks of each segment, on the meta device."""
     import torch
-    from diffusers import FluxTransformer2DModel
 
     from gridctl.flux.quiet import quiet_libraries
 
-    quiet_libraries()
+    quiet_libraries()  # before diffusers looks for torchao and bitsandbytes
+    from diffusers import FluxTransformer2DModel
+
     own = {key: value for key, value in config.items() if not key.startswith("_")}
     own["num_layers"] = sum(s.traced for s in segments if not s.single)
     own["num_single_layers"] = sum(s.traced for s in segments if s.single)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from gridctl.errors import UsageError
@@ -17,6 +19,7 @@ def pick_device(wanted: str) -> torch.device:
     """
     import torch
 
+    grow_segments()
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise UsageError(
@@ -26,6 +29,17 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto" and not has_cuda and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
+
+
+def grow_segments() -> None:
+    """Let PyTorch's CUDA allocator grow its blocks of memory, which wastes less between them.
+
+    On an H200 training reserved 1 to 4 % more memory than it allocated, and 7 % without this.
+    It takes effect only before CUDA starts. Allocator settings in the environment are left alone.
+    """
+    chosen = any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"))
+    if sys.platform == "linux" and not chosen:  # elsewhere PyTorch warns that it cannot
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -43,8 +43,8 @@ class LossGuard:
         return f"the loss exploded from {first:.3g} to {last:.3g} by step {step}"
 
 
-def save_or_note(run: Run, step: int, *, note: Note, must: bool) -> bool:
-    """Write a checkpoint; whether it was written. A full disk ends the run only if it `must`."""
+def save_or_note(run: Run, step: int, *, note: Note, must: bool) -> None:
+    """Write a checkpoint. A full disk ends the run only if the checkpoint `must` be written."""
     try:
         save_run(run, step)
     except NotFiniteError as error:
@@ -54,8 +54,6 @@ def save_or_note(run: Run, step: int, *, note: Note, must: bool) -> bool:
         if must:
             raise InputError(f"{error} Step {step} is not saved; {last}.") from error
         note(f"{error} The run goes on and tries again at the next checkpoint; {last}.")
-        return False
-    return True
 
 
 def _advice(run: Run, problem: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from gridctl.errors import counted
 from gridctl.flux.attention import attention_kernel
 from gridctl.flux.memory import GIB
+from gridctl.machine.devices import grow_segments
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.guard import LossGuard, save_or_note, stop_on_signal
@@ -59,12 +61,13 @@ def train(
     force: bool = False,
     progress: Progress | None = None,
     note: Note | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train an adapter on the profile's data, or resume where the last run stopped.
 
     Checkpoints, `metrics.jsonl`, previews and a report are in a folder beside the adapter. SIGINT
     and SIGTERM end the run after the current step, with a checkpoint. `note` is called with lines
-    for the user.
+    for the user. `clock` gives seconds: a new run writes its first checkpoint after a minute.
 
     Raises UsageError for a profile that cannot be trained; InputError for unusable data, an
     adapter that exists already or a disk that takes no checkpoint; NotFiniteError for a loss
@@ -72,6 +75,7 @@ def train(
     """
     progress, note = progress or silent, note or _ignore
     refuse_schnell(profile)
+    grow_segments()  # accelerate starts CUDA
     accelerator = make_accelerator(profile)
     setup = set_up(profile, force=force, progress=progress)
     is_main = accelerator.is_main_process
@@ -101,7 +105,7 @@ def train(
         if is_main and 0 < start < setup.total_steps:
             note(f"resuming at step {start} of {setup.total_steps}")
         start_trackers(run)
-        _train(run, start, progress=progress, note=note)
+        _train(run, start, progress=progress, note=note, clock=clock)
         accelerator.end_training()
         if is_main:
             export_run(run)
@@ -116,11 +120,13 @@ def train(
     )
 
 
-def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
+def _train(
+    run: Run, start: int, *, progress: Progress, note: Note, clock: Callable[[], float]
+) -> None:
     """Take the steps from `start` to the end."""
     settings, total = run.profile.train, run.setup.total_steps
     meter, guard = Meter(), LossGuard()
-    began, saved = time.monotonic(), start > 0
+    began, tried = clock(), start > 0
     kernel = attention_kernel(run.profile.model.attention, training=True)
     with kernel, stop_on_signal() as stopped:
         if start == 0:
@@ -141,9 +147,10 @@ def _train(run: Run, start: int, *, progress: Progress, note: Note) -> None:
                     run.accelerator.log(flat_metrics(entry), step=done)
                 guard.check(run, entry)
             progress(done, total, meter.text)
-            early = not saved and time.monotonic() - began > _FIRST_CHECKPOINT_SECONDS
+            early = not tried and clock() - began > _FIRST_CHECKPOINT_SECONDS
             if run.is_main and (due or stop or early):
-                saved |= save_or_note(run, done, note=note, must=stop or done == total)
+                tried = True  # a full disk is not tried again at every step
+                save_or_note(run, done, note=note, must=stop or done == total)
             if stop:
                 raise Stopped(f"stopped at step {done} of {total}; the same command resumes there")
             if settings.preview_every and (done % settings.preview_every == 0 or done == total):

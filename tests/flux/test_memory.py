@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from gridctl.flux.fit import fits
 from gridctl.flux.live_bytes import LiveBytes, fuse_attention
 from gridctl.flux.memory import FLUX_DEV, training_memory
 from gridctl.profile import load_profile
@@ -59,6 +60,14 @@ def test_every_preset_fits_its_card(name: str) -> None:
     assert plan.peak * 1.07 < 0.92 * int(name.removesuffix("gb"))
     assert plan.peak == max(plan.training, plan.encoding)
     assert plan.lines()[-1].startswith("encoding")
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("int8", 128), ("nf4", 256)])
+def test_24_gb_hold_other_bases_and_ranks(kind: str, rank: int) -> None:
+    """So no block of the base has to wait in main memory; only bfloat16 needs a larger card."""
+    changes = {"memory.quantize": kind, "train.rank": rank}
+    plan = training_memory(load_profile("flux-dev-24gb", changes).profile, FLUX_DEV)
+    assert fits(plan, 0.92 * 24)
 
 
 def test_live_bytes_are_those_of_all_tensors_that_exist() -> None:

@@ -4,6 +4,7 @@ import json
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,28 @@ def test_a_run_outlives_a_full_disk(
             + str(path.with_suffix(""))
             + ".run/step-000001.safetensors."
         )
+
+
+def test_the_first_checkpoint_is_written_within_minutes(make_profile: Make, tmp_path: Path) -> None:
+    """And only the first: the others come every so many steps."""
+    path = tmp_path / "a.safetensors"
+    profile = make_profile(train__output=path, train__steps=5, train__checkpoint_every=100)
+    train(profile, clock=count(0, 25).__next__)  # 25 seconds a step
+    assert steps_saved(path.with_suffix(".run")) == [3, 5]
+
+
+def test_a_full_disk_is_not_tried_at_every_step(
+    make_profile: Make, tmp_path: Path, disk: Callable[[bool], None]
+) -> None:
+    path, notes = tmp_path / "a.safetensors", list[str]()
+    profile = make_profile(train__output=path, train__steps=5, train__checkpoint_every=100)
+
+    def progress(done: int, total: int, text: str) -> None:
+        disk(0 < done < 4)
+
+    train(profile, clock=count(0, 100).__next__, progress=progress, note=notes.append)
+    assert len([note for note in notes if "cannot be written" in note]) == 1
+    assert steps_saved(path.with_suffix(".run")) == [5]
 
 
 def test_a_disk_that_is_full_at_the_end_is_an_error_that_names_the_last_checkpoint(

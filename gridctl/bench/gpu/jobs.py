@@ -23,6 +23,7 @@ from gridctl.bench.gpu.meter import (
     reset_peak,
 )
 from gridctl.bench.gpu.speed import speed
+from gridctl.machine.devices import grow_segments
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import silent
 
@@ -47,7 +48,7 @@ class Job:
     seconds: float
     until: str | None = None
     compiled: bool = False
-    expandable: bool = False
+    expandable: bool = True
 
     @property
     def lock(self) -> Path:
@@ -85,8 +86,9 @@ def run_job(job: Job) -> None:
     started = time.monotonic()
     facts = {"job": job.name, "kind": job.kind, "cap_gib": job.cap_gib}
     try:
-        if job.expandable:
-            os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+        if not job.expandable:  # gridctl leaves a setting of the user alone
+            os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:False"
+        grow_segments()
         cap_memory(job.cap_gib)
         row = KINDS[job.kind](job)
     except Exception as error:

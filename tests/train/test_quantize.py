@@ -1,0 +1,68 @@
+"""LoRA on a base with 8-bit weights, by torchao. It computes on a CPU what it does on a GPU."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gridctl.flux.adapter import add_lora
+from gridctl.flux.base import open_base
+from gridctl.train import Stopped, train
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def exact(make_profile: Make, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses on the base as it is."""
+    path = tmp_path_factory.mktemp("exact") / "a.safetensors"
+    return losses(train(make_profile(train__output=path, train__steps=4)).run_folder)
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("int8", 0.02), ("fp8", 0.05)])
+def test_a_quantised_base_trains_and_resumes(
+    make_profile: Make, exact: list[float], tmp_path: Path, kind: str, tolerance: float
+) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    options = {"train__steps": 4, "memory__quantize": kind, "train__preserve_weight": 1e-12}
+    options |= {"memory__gradient_checkpointing": True}
+    folder = train(make_profile(train__output=whole, **options)).run_folder
+    assert losses(folder) == pytest.approx(exact, rel=tolerance)
+    assert losses(folder) != pytest.approx(exact, rel=1e-5)  # the weights were rounded
+
+    def stop(done: int, total: int, text: str) -> None:
+        if "loss" in text and done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    profile = make_profile(train__output=parts, **options)
+    with pytest.raises(Stopped):
+        train(profile, progress=stop)
+    assert train(profile).resumed_at == 2
+    mine, theirs = load_file(parts), load_file(whole)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_only_the_lora_of_a_quantised_base_is_trained(make_profile: Make, kind: str) -> None:
+    """Its linear layers take a byte a weight; all LoRA layers compute in their input's dtype."""
+    from peft.tuners.lora import LoraLayer
+
+    transformer = open_base(make_profile(memory__quantize=kind)).load_transformer(training=True)
+    layer = transformer.single_transformer_blocks[0].proj_mlp
+    stored = layer.weight.qdata
+    assert (stored.dtype.itemsize, stored.numel()) == (1, layer.in_features * layer.out_features)
+    parameters = add_lora(transformer, rank=4, alpha=4, seed=0)
+    assert {parameter.dtype for parameter in parameters} == {torch.float32}
+    layers = [module for module in transformer.modules() if isinstance(module, LoraLayer)]
+    assert len(parameters) == 2 * len(layers)
+    assert all(hasattr(module, "fused_adapter") for module in layers)
