@@ -7,14 +7,18 @@ import json
 import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
+from gridctl.bench.harness import Contestant, Report, hold_contest
 from gridctl.caption import caption
 from gridctl.caption.server import ServerDescriber
+from gridctl.errors import GridctlError
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
@@ -26,54 +30,69 @@ DISTINCT = 8  # pictures; the others are links, which are faster to make
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionBench:
-    """Seconds of the run, and of an ideal client that keeps every request slot busy."""
+class CaptionSizes:
+    """How much is captioned, and how busy the server is."""
 
-    about: str
-    seconds: float
-    ideal_seconds: float
+    grids: int = 1000
+    answer_seconds: float = 0.2
+    concurrency: int = 8
 
-    @property
-    def ratio(self) -> float:
-        return self.seconds / self.ideal_seconds
+
+QUICK = CaptionSizes(grids=40, answer_seconds=0.05)
 
 
 def bench_caption(
-    *,
-    grids: int = 1000,
-    answer_seconds: float = 0.2,
-    concurrency: int = 8,
-    progress: Progress | None = None,
-) -> CaptionBench:
-    """Caption `grids` grids through a server process on loopback that takes
-    `answer_seconds` per answer.
-    """
+    sizes: CaptionSizes | None = None, *, repeats: int = 1, progress: Progress | None = None
+) -> Report:
+    """Caption grids through a server process on loopback that only sleeps before it answers."""
+    sizes = sizes or CaptionSizes()
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, answer_seconds), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, sizes.answer_seconds), daemon=True)
     process.start()
     try:
         with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
             folder = Path(name)
-            make_grids(folder, grids)
+            make_grids(folder, sizes.grids)
             settings = CaptionSection(
-                server=f"http://127.0.0.1:{ours.recv()}", concurrency=concurrency
+                server=f"http://127.0.0.1:{ours.recv()}", concurrency=sizes.concurrency
             )
-            describer = ServerDescriber(settings=settings, model="bench")
-            start = time.perf_counter()
-            result = caption([folder], describer=describer, progress=progress)
-            seconds = time.perf_counter() - start
-            if len(result.written) != grids:  # the time would mean nothing
-                raise AssertionError(result.failed[:1])
+            contestants = [
+                Contestant(name="gridctl caption", work=partial(_caption, folder, settings)),
+                Contestant(
+                    name="the server's answers alone", work=partial(_sleep, sizes), target=1.2
+                ),
+            ]
+            contest = hold_contest("captions", contestants, repeats=repeats, progress=progress)
     finally:
         process.terminate()
         process.join()
-    return CaptionBench(
-        about=f"{grids} grids of {GRID}, {answer_seconds * 1000:.0f} ms per answer, "
-        f"{concurrency} concurrent requests",
-        seconds=seconds,
-        ideal_seconds=grids * answer_seconds / concurrency,
+    return Report(
+        bench="caption",
+        about=f"{sizes.grids} grids of {GRID}, {sizes.answer_seconds * 1000:.0f} ms per answer, "
+        f"{sizes.concurrency} concurrent requests",
+        contests=(contest,),
     )
+
+
+def _caption(folder: Path, settings: CaptionSection) -> float:
+    """Seconds to caption all grids of the folder."""
+    for text in folder.glob("*.txt"):
+        text.unlink()
+    describer = ServerDescriber(settings=settings, model="bench")
+    start = time.perf_counter()
+    result = caption([folder], describer=describer)
+    seconds = time.perf_counter() - start
+    if result.failed:  # the time would mean nothing
+        raise GridctlError(f"captioning failed: {result.failed[0]}")
+    return seconds
+
+
+def _sleep(sizes: CaptionSizes) -> None:
+    """What a client waits that costs nothing itself and keeps every request slot busy."""
+    with ThreadPoolExecutor(sizes.concurrency) as slots:
+        for _ in slots.map(time.sleep, [sizes.answer_seconds] * sizes.grids):
+            pass
 
 
 def make_grids(folder: Path, count: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gridctl.bench.harness import Table
 from gridctl.media.dataset import write_metadata
 from gridctl.media.facts import Facts
 from gridctl.pack.options import PackOptions
@@ -22,23 +22,11 @@ CLIP_FRAMES = 240
 CLIP_FPS = 24
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamesRow:
-    """One part of the work, for a tenth of the clips and for all of them."""
+def bench_names(*, clips: int, progress: Progress | None = None) -> Table:
+    """Time the parts of pack that look at all clips at once. The clips are empty files.
 
-    work: str
-    clips: int
-    seconds_for_a_tenth: float
-    seconds: float
-
-    @property
-    def growth(self) -> float:
-        """Time per clip with all clips, over time per clip with a tenth. 1 is linear."""
-        return self.seconds / (10 * max(self.seconds_for_a_tenth, 1e-9))
-
-
-def bench_names(*, clips: int, progress: Progress | None = None) -> tuple[NamesRow, ...]:
-    """Time the parts of pack that look at all clips at once. The clips are empty files."""
+    The last column is the time per clip over that with a tenth of the clips: 1 is linear.
+    """
     progress = progress or silent
     with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
         rows = []
@@ -47,9 +35,15 @@ def bench_names(*, clips: int, progress: Progress | None = None) -> tuple[NamesR
         ):
             progress(number, 3, work)
             tenth, whole = (measure(Path(name), count) for count in (clips // 10, clips))
-            rows.append(NamesRow(work=work, clips=clips, seconds_for_a_tenth=tenth, seconds=whole))
+            rows.append((work, round(whole, 4), round(growth(tenth, whole), 3)))
         progress(3, 3, "")
-    return tuple(rows)
+    columns = ("work", "seconds", "per clip, over a tenth")
+    return Table(title=f"{clips:,} clips", columns=columns, rows=tuple(rows))
+
+
+def growth(seconds_for_a_tenth: float, seconds: float) -> float:
+    """Time per clip with all clips, over time per clip with a tenth of them."""
+    return seconds / (10 * max(seconds_for_a_tenth, 1e-9))
 
 
 def _list(folder: Path, count: int) -> float:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from gridctl.bench.names import NamesRow, bench_names
+from gridctl.bench.harness import Contestant, Report, Table, hold_contest
+from gridctl.bench.names import bench_names
 from gridctl.errors import GridctlError
 from gridctl.geometry import Grid
 from gridctl.media.images import Picture
@@ -26,154 +26,109 @@ from gridctl.media.write import write_clip
 from gridctl.progress import Progress
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
-CLIP_SIZE = (1280, 720)  # (width, height)
 CLIP_FPS = 24
 GOP_SECONDS = 5  # time between key frames of the long clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One way to do the work: median wall time, gridctl's time over it, and the target for that."""
+class PackSizes:
+    """How much is packed. `size` is (width, height); `names` empty clips are listed."""
 
-    work: str
-    seconds: float
-    ratio: float
-    limit: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peak:
-    """Peak memory of packing a clip, in the process that took the most."""
-
-    clip_seconds: float
-    megabytes: float
+    clips: int = 8
+    frames: int = 390
+    minutes: float = 40.0
+    names: int = 100_000
+    size: tuple[int, int] = (1280, 720)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackBench:
-    """What was measured, on which clips, and notes on what was not."""
-
-    about: str
-    windows: tuple[Measurement, ...]
-    uniform: tuple[Measurement, ...]
-    memory: tuple[Peak, ...]
-    names: tuple[NamesRow, ...]
-    notes: tuple[str, ...]
+QUICK = PackSizes(clips=1, frames=48, minutes=0.25, names=1000, size=(320, 192))
 
 
 def bench_pack(
-    *,
-    clips: int = 8,
-    frames: int = 390,
-    minutes: float = 40,
-    repeats: int = 5,
-    names: int = 100_000,
-    progress: Progress | None = None,
-) -> PackBench:
-    """Pack 720p H.264 clips that are made here, and one of many `minutes`, `repeats` times.
+    sizes: PackSizes | None = None, *, repeats: int = 5, progress: Progress | None = None
+) -> Report:
+    """Pack H.264 clips that are made here, and a long one, `repeats` times.
 
-    gridctl runs as the command that a user would run. The contestants take turns, so that a busy
-    moment of the machine affects all of them. `names` is how many clips are listed.
+    gridctl runs as the command that a user would run.
     """
+    sizes = sizes or PackSizes()
     notes = []
     ffmpeg = shutil.which("ffmpeg")
     opencv = importlib.util.find_spec("cv2")
     if not ffmpeg:
         notes.append("ffmpeg is not installed, so PyAV decodes instead: apt install ffmpeg.")
-    elif not opencv:
+    if not opencv:
         notes.append("OpenCV is not installed, so it was not measured: "
                      "pip install opencv-python-headless.")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
         folder = Path(name)
-        sources = make_clips(folder / "clips", clips=clips, frames=frames)
-        long = make_long_clip(folder / "long.mp4", minutes=minutes)
-        windows: dict[str, tuple[Callable[[], None], float | None]] = {
-            "gridctl pack --sample windows": (
-                lambda: _pack(sources, folder / "vidgrid", "--sample", "windows"), None,
+        sources = make_clips(folder / "clips", sizes)
+        long = make_long_clip(folder / "long.mp4", sizes)
+        windows = [
+            Contestant(
+                name="gridctl pack --sample windows",
+                work=partial(_pack, sources, folder / "vidgrid", "--sample", "windows"),
             ),
-            "decoding alone": (lambda: _decode(sources), 1.15),
-        }  # fmt: skip
+            Contestant(name="decoding alone", work=partial(_decode, sources), target=1.15),
+        ]
         if ffmpeg:
-            windows["ffmpeg loop: crop, scale, tile"] = (
-                lambda: _ffmpeg(sources, folder / "ffmpeg"), 0.70,
-            )  # fmt: skip
-        uniform: dict[str, tuple[Callable[[], None], float | None]] = {
-            "gridctl pack": (lambda: _pack([long], folder / "uniform"), None),
-            "decoding alone": (lambda: _decode([long]), 0.15),
-        }
-        first = _measure(windows, repeats, progress)
-        if ffmpeg and opencv:  # one run: it takes minutes, and the gap is far larger than noise
-            taken = take_turns(
-                {"PNG frames": lambda: _opencv(sources, folder / "cv2")}, 1, progress
-            )["PNG frames"]
-            first += (
-                Measurement(
-                    work="PNG frames, then OpenCV (once)",
-                    seconds=taken,
-                    ratio=first[0].seconds / taken,
-                    limit=0.25,
-                ),
+            windows.append(
+                Contestant(
+                    name="ffmpeg loop: crop, scale, tile",
+                    work=partial(_ffmpeg, sources, folder / "ffmpeg"),
+                    target=0.70,
+                )
             )
-        second = _measure(uniform, repeats, progress)
-        memory = tuple(_peak(clip, folder / "memory") for clip in (sources[0], long))
-    return PackBench(
-        about=f"{clips} H.264 clips of {frames} frames at {CLIP_SIZE[0]}x{CLIP_SIZE[1]}, and one "
-        f"of {minutes:g} minutes with a key frame each {GOP_SECONDS} seconds, to {GRID}; "
-        f"medians of {repeats} rounds",
-        windows=first,
-        uniform=second,
-        memory=memory,
-        names=bench_names(clips=names, progress=progress),
+        if ffmpeg and opencv:  # one run: it takes minutes, and the gap is far larger than noise
+            windows.append(
+                Contestant(
+                    name="PNG frames, then OpenCV (once)",
+                    work=partial(_opencv, sources, folder / "cv2"),
+                    target=0.25,
+                    once=True,
+                )
+            )
+        uniform = [
+            Contestant(name="gridctl pack", work=partial(_pack, [long], folder / "uniform")),
+            Contestant(name="decoding alone", work=partial(_decode, [long]), target=0.15),
+        ]
+        contests = (
+            hold_contest("the clips", windows, repeats=repeats, progress=progress),
+            hold_contest("the long clip", uniform, repeats=repeats, progress=progress),
+        )
+        peaks = tuple(_peak(clip, folder / "memory") for clip in (sources[0], long))
+    width, height = sizes.size
+    memory = Table(
+        title="peak memory of a clip, in the process that takes the most",
+        columns=("seconds of the clip", "MB"),
+        rows=peaks,
+    )
+    return Report(
+        bench="pack",
+        about=f"{sizes.clips} H.264 clips of {sizes.frames} frames at {width}x{height}, and one of "
+        f"{sizes.minutes:g} minutes with a key frame each {GOP_SECONDS} seconds, to {GRID}",
+        contests=contests,
+        tables=(memory, bench_names(clips=sizes.names, progress=progress)),
         notes=tuple(notes),
     )
-
-
-def _measure(
-    contestants: dict[str, tuple[Callable[[], None], float | None]],
-    repeats: int,
-    progress: Progress | None,
-) -> tuple[Measurement, ...]:
-    times = take_turns({name: work for name, (work, _) in contestants.items()}, repeats, progress)
-    own = next(iter(times.values()))
-    return tuple(
-        Measurement(work=name, seconds=seconds, ratio=own / seconds, limit=contestants[name][1])
-        for name, seconds in times.items()
-    )
-
-
-def take_turns(
-    contestants: dict[str, Callable[[], None]], repeats: int, progress: Progress | None = None
-) -> dict[str, float]:
-    """Run all contestants, round after round → the median seconds of each."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for done in range(repeats):
-        for name, work in contestants.items():
-            if progress:
-                progress(done, repeats, name)
-            start = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - start)
-    if progress:
-        progress(repeats, repeats, "")
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 # ------------------------------------------------------------ clips
 
 
-def make_clips(folder: Path, *, clips: int, frames: int) -> list[Path]:
+def make_clips(folder: Path, sizes: PackSizes) -> list[Path]:
     """Write H.264 clips of a drifting, textured picture, which is real work for a decoder."""
     paths = []
-    for number in range(clips):
+    for number in range(sizes.clips):
         path = folder / f"clip{number}.mp4"
-        write_clip(_drift(number, frames), path, fps=CLIP_FPS, crf=20)
+        write_clip(_drift(number, sizes.frames, sizes.size), path, fps=CLIP_FPS, crf=20)
         paths.append(path)
     return paths
 
 
-def make_long_clip(path: Path, *, minutes: float) -> Path:
+def make_long_clip(path: Path, sizes: PackSizes) -> Path:
     """Write a clip of that length. At most 20 seconds are encoded, and their packets repeat."""
-    frames = round(minutes * 60 * CLIP_FPS)
+    frames = round(sizes.minutes * 60 * CLIP_FPS)
     gop = GOP_SECONDS * CLIP_FPS
     unit = min(frames, 4 * gop)
     part = path.with_name(f"part-{path.name}")
@@ -181,10 +136,10 @@ def make_long_clip(path: Path, *, minutes: float) -> Path:
     options["preset"] = "fast"
     with av.open(str(part), "w") as container:
         stream = container.add_stream("libx264", rate=CLIP_FPS)
-        stream.width, stream.height = CLIP_SIZE
+        stream.width, stream.height = sizes.size
         stream.pix_fmt = "yuv420p"
         stream.options = options
-        for picture in _drift(99, unit):
+        for picture in _drift(99, unit, sizes.size):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -206,11 +161,11 @@ def make_long_clip(path: Path, *, minutes: float) -> Path:
     return path
 
 
-def _drift(seed: int, frames: int) -> Iterator[Picture]:
-    width, height = CLIP_SIZE
+def _drift(seed: int, frames: int, size: tuple[int, int]) -> Iterator[Picture]:
+    width, height = size
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-    smooth = np.asarray(Image.fromarray(coarse).resize(CLIP_SIZE, Image.Resampling.BICUBIC))
+    smooth = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
     picture = smooth ^ random.integers(0, 8, (height, width, 3), dtype=np.uint8)
     for frame in range(frames):
         yield np.roll(picture, (2 * frame, 5 * frame), axis=(0, 1))
@@ -299,11 +254,11 @@ print(max(resource.getrusage(who).ru_maxrss
 """
 
 
-def _peak(clip: Path, output: Path) -> Peak:
+def _peak(clip: Path, output: Path) -> tuple[float, float]:
     arguments = [str(clip), str(output), str(GRID.rows), str(GRID.cols), str(GRID.cell[0])]
     # A process inherits the peak of the process that called exec, and a shell's is small.
     command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", _PEAK, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     with av.open(str(clip)) as container:
         seconds = (container.duration or 0) / 1_000_000
-    return Peak(clip_seconds=round(seconds, 1), megabytes=round(int(done.stdout) / 1024, 1))
+    return round(seconds, 1), round(int(done.stdout) / 1024, 1)

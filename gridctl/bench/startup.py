@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from gridctl.bench.pack import take_turns
+from gridctl.bench.harness import Contestant, Report, hold_contest
 from gridctl.progress import Progress
 
 # The same six names, and options of the same kinds, without any of gridctl's code.
@@ -35,47 +35,31 @@ app()
 '''
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartupBench:
-    """Median seconds to print a help page, for gridctl and for the bare app."""
-
-    arguments: str
-    gridctl_seconds: float
-    bare_seconds: float
-
-    @property
-    def ratio(self) -> float:
-        """gridctl's time over the bare app's."""
-        return self.gridctl_seconds / self.bare_seconds
-
-
-def bench_startup(
-    *, repeats: int = 11, progress: Progress | None = None
-) -> tuple[StartupBench, ...]:
-    """Time `--help` and `pack --help`, each `repeats` times, in turns."""
+def bench_startup(*, repeats: int = 11, progress: Progress | None = None) -> Report:
+    """Time `--help` and `pack --help`, each in a fresh interpreter."""
     with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as folder:
         script = Path(folder) / "bare.py"
         script.write_text(BARE_APP, encoding="utf-8")
-        results = []
-        for arguments in (["--help"], ["pack", "--help"]):
-            gridctl = [sys.executable, "-m", "gridctl", *arguments]
-            bare = [sys.executable, str(script), *arguments]
-            times = take_turns(
-                {
-                    "gridctl": lambda command=gridctl: _run(command),  # type: ignore[misc]
-                    "bare": lambda command=bare: _run(command),  # type: ignore[misc]
-                },
-                repeats,
-                progress,
-            )
-            results.append(
-                StartupBench(
-                    arguments=" ".join(arguments),
-                    gridctl_seconds=times["gridctl"],
-                    bare_seconds=times["bare"],
+        contests = []
+        for page in (["--help"], ["pack", "--help"]):
+            commands = {
+                "gridctl": [sys.executable, "-m", "gridctl", *page],
+                "bare Typer app": [sys.executable, str(script), *page],
+            }
+            contestants = [
+                Contestant(name=name, work=partial(_run, command), target=target)
+                for (name, command), target in zip(commands.items(), (None, 1.5), strict=True)
+            ]
+            contests.append(
+                hold_contest(
+                    " ".join(page), contestants, repeats=repeats, warmups=1, progress=progress
                 )
             )
-    return tuple(results)
+    return Report(
+        bench="startup",
+        about="gridctl's help pages beside those of a bare Typer app with six commands",
+        contests=tuple(contests),
+    )
 
 
 def _run(command: list[str]) -> None:

@@ -2,55 +2,36 @@ import shutil
 
 import pytest
 
-from gridctl.bench.names import NamesRow
-from gridctl.bench.pack import PackBench, bench_pack, take_turns
-
-
-def small(monkeypatch: pytest.MonkeyPatch) -> PackBench:
-    monkeypatch.setattr("gridctl.bench.pack.CLIP_SIZE", (320, 192))
-    return bench_pack(clips=1, frames=24, minutes=0.25, repeats=1, names=200)
+from gridctl.bench.harness import Report
+from gridctl.bench.names import growth
+from gridctl.bench.pack import QUICK, bench_pack
+from tests.bench.sense import assert_makes_sense
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_every_contestant_is_measured_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = small(monkeypatch)
-    own, decoding, ffmpeg, *others = result.windows
-    assert (own.ratio, own.limit) == (1, None)
-    assert decoding.ratio == pytest.approx(own.seconds / decoding.seconds)
-    assert (decoding.limit, ffmpeg.limit) == (1.15, 0.70)
-    if others:
-        assert [row.limit for row in others] == [0.25]
-    else:
-        assert "OpenCV is not installed" in result.notes[0]
-    assert [row.limit for row in result.uniform] == [None, 0.15]
-    short, long = result.memory
-    assert (short.clip_seconds, long.clip_seconds) == (1.0, 15.0)
-    assert long.megabytes < short.megabytes * 1.3
-    assert [(row.work, row.clips) for row in result.names] == [
-        ("list clips", 200),
-        ("choose frames", 200),
-        ("write metadata", 200),
-    ]
+def test_every_contestant_is_measured_in_one_run() -> None:
+    report = bench_pack(QUICK, repeats=1)
+    assert_makes_sense(report.to_json(), bench="pack", repeats=1)
+    windows, uniform = report.contests
+    targets = [timing.target for timing in windows.timings]
+    assert targets[:3] == [None, 1.15, 0.70]
+    if len(targets) == 3:
+        assert any("OpenCV is not installed" in note for note in report.notes)
+    assert [timing.target for timing in uniform.timings] == [None, 0.15]
+    memory, names = report.tables
+    (short, short_mb), (long, long_mb) = memory.rows
+    assert (short, long) == (2.0, 15.0)
+    assert long_mb < short_mb * 1.3
+    assert [row[0] for row in names.rows] == ["list clips", "choose frames", "write metadata"]
 
 
 def test_without_ffmpeg_the_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    result = small(monkeypatch)
-    assert [row.work for row in result.windows][1:] == ["decoding alone"]
-    assert "ffmpeg is not installed" in result.notes[0]
+    report: Report = bench_pack(QUICK, repeats=1)
+    assert [row.name for row in report.contests[0].timings][1:] == ["decoding alone"]
+    assert "ffmpeg is not installed" in report.notes[0]
 
 
 def test_growth_compares_the_time_per_clip() -> None:
-    linear = NamesRow(work="list clips", clips=100, seconds_for_a_tenth=0.1, seconds=1.0)
-    quadratic = NamesRow(work="list clips", clips=100, seconds_for_a_tenth=0.1, seconds=10.0)
-    assert (linear.growth, quadratic.growth) == (pytest.approx(1), pytest.approx(10))
-
-
-def test_contestants_take_turns() -> None:
-    calls: list[str] = []
-    seen: list[tuple[int, int]] = []
-    work = {name: lambda name=name: calls.append(name) for name in "ab"}
-    times = take_turns(work, 3, lambda done, total, text: seen.append((done, total)))
-    assert set(times) == {"a", "b"}
-    assert seen[-1] == (3, 3)
-    assert calls == ["a", "b"] * 3
+    linear, quadratic = growth(0.1, 1.0), growth(0.1, 10.0)
+    assert (linear, quadratic) == (pytest.approx(1), pytest.approx(10))

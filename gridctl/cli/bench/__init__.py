@@ -1,0 +1,14 @@
+"""`gridctl bench`: measured figures, side by side."""
+
+from __future__ import annotations
+
+from gridctl.cli.bench import (  # noqa: F401  registers the commands
+    caption,
+    gpu,
+    pack,
+    quality,
+    startup,
+)
+from gridctl.cli.bench.call import bench_app
+
+__all__ = ["bench_app"]

@@ -1,0 +1,79 @@
+"""`gridctl bench quality`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gridctl.cli.bench.call import bench_app
+from gridctl.cli.shell import Shell, with_shell
+
+
+@bench_app.command("quality", epilog="Example: gridctl bench quality --count 100 -o quality")
+@with_shell
+def quality(
+    shell: Shell,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the report and its pictures.")
+    ] = Path("quality"),
+    count: Annotated[int, typer.Option(min=1, help="Prompts per part.")] = 550,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="t2v, turn, base, image, image+adapter, vae, i2v, interpolate, multiview, edit, "
+            "restore, long keyframes or long windows; may be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Adapter to measure.", show_default="the profile's")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of sampling steps.", show_default="the profile's"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Random seed of prompts and noise.", show_default="the profile's"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start over in a folder with other settings.")
+    ] = False,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Profile that sets what flags do not.")
+    ] = None,
+) -> None:
+    """Measure how often the model draws what toy-world prompts ask for.
+
+    Results are written as they come. A run that was stopped resumes when the same command is run
+    again.
+    """
+    from gridctl.bench.quality import PARTS, bench_quality, quality_data
+    from gridctl.errors import UsageError
+    from gridctl.profile import resolve_profile
+
+    for part in only or ():
+        if part not in PARTS:
+            raise UsageError(f"{part!r} is no part; choose {', '.join(PARTS)}.")
+    overrides = {"model.adapter": adapter, "generate.steps": steps, "generate.seed": seed}
+    loaded = resolve_profile(profile, fallback="tiny", overrides=overrides)
+    shell.detail(loaded.choice)
+    with shell.progress("bench", resumes="prompts", lines=True) as progress:
+        result = bench_quality(
+            loaded.profile,
+            output,
+            count=count,
+            parts=[part for part in PARTS if not only or part in only],
+            force=force,
+            progress=progress,
+        )
+    lines = [result.about, f"{'part':<15}{'what':<13}{'right':>7}{'95 % interval':>17}"]
+    for score in result.scores:
+        low, high = score.interval
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        lines.append(f"{score.part:<15}{score.what:<13}{100 * score.rate:>6.1f}%{interval:>17}")
+    lines += [f"{name:<28}{value:>7.2f}" for name, value in result.figures.items()]
+    shell.results([*lines, result.folder], quality_data(result))

@@ -1,0 +1,117 @@
+"""The harness, and the quick run of each benchmark that needs no model."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gridctl.bench.harness import Contestant, Report, Table, Timing, hold_contest
+from gridctl.bench.plot import save_plot
+from gridctl.errors import GridctlError
+from tests.bench.sense import assert_makes_sense
+
+Gridctl = Callable[..., int]
+
+
+def test_contestants_take_turns_and_warm_ups_do_not_count() -> None:
+    calls: list[str] = []
+    seen: list[tuple[int, int]] = []
+
+    def work(name: str, seconds: float) -> float:
+        calls.append(name)
+        return seconds * len(calls)
+
+    contest = hold_contest(
+        "work",
+        [
+            Contestant(name="a", work=partial(work, "a", 2.0)),
+            Contestant(name="b", work=partial(work, "b", 1.0), target=1.5),
+            Contestant(name="slow", work=partial(work, "slow", 1.0), once=True),
+        ],
+        repeats=2,
+        warmups=1,
+        progress=lambda done, total, text: seen.append((done, total)),
+    )
+    assert calls == ["a", "b", "a", "b", "slow", "a", "b"]
+    assert seen[-1] == (2, 2)
+    first, second, slow = contest.timings
+    assert (first.seconds, first.ratios) == ((6.0, 12.0), (1.0, 1.0))
+    assert (second.seconds, second.ratios) == ((4.0, 7.0), (6 / 4, 12 / 7))
+    assert (slow.seconds, slow.ratios) == ((5.0,), (6 / 5,))
+    assert second.target == 1.5
+
+
+def test_work_that_does_not_measure_itself_is_timed() -> None:
+    contest = hold_contest("sum", [Contestant(name="a", work=lambda: [None][0])], repeats=3)
+    (timing,) = contest.timings
+    assert len(timing.seconds) == 3
+    assert all(0 < seconds < 10 for seconds in timing.seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_that_cannot_be_is_an_error(seconds: float) -> None:
+    with pytest.raises(GridctlError, match="cannot be"):
+        hold_contest("work", [Contestant(name="a", work=lambda: seconds)], repeats=1)
+
+
+def test_medians_and_ratios_go_pair_by_pair() -> None:
+    timing = Timing(name="b", seconds=(1.0, 9.0, 2.0), ratios=(2.0, 1.0, 3.0))
+    assert (timing.median, timing.ratio) == (2.0, 2.0)
+
+
+def test_a_chart_has_a_bar_for_each_row(tmp_path: Path) -> None:
+    report = Report(
+        bench="any",
+        about="",
+        contests=(
+            hold_contest(
+                "work",
+                [
+                    Contestant(name="a", work=lambda: 1.0),
+                    Contestant(name="b", work=lambda: 100.0),
+                ],
+                repeats=1,
+            ),
+        ),
+        tables=(
+            Table(title="memory", columns=("x", "GiB"), rows=((1, 2.0), (2, None)), bar="GiB"),
+            Table(title="words", columns=("x",), rows=(("no bars",),)),
+        ),
+    )
+    charts = list(report.charts())
+    assert [(title, unit, len(bars)) for title, unit, bars in charts] == [
+        ("work", "seconds", 2),
+        ("memory", "GiB", 1),
+    ]
+    path = tmp_path / "chart.png"
+    save_plot(report, path)
+    first = path.read_bytes()
+    assert min(Image.open(path).size) > 300
+    save_plot(report, path)  # replaced, not refused
+    assert path.read_bytes() == first
+
+
+def test_a_quick_run_gives_json_and_a_chart(gridctl: Gridctl, tmp_path: Path, capsys: Any) -> None:
+    chart = tmp_path / "chart.svg"
+    assert gridctl("bench", "startup", "--quick", "--json", "--plot", chart) == 0
+    out, err = capsys.readouterr()
+    assert_makes_sense(json.loads(out), bench="startup", repeats=2)
+    assert err == f"chart: {chart}\n"
+    assert "<svg" in chart.read_text()
+
+
+def test_a_report_is_a_table(gridctl: Gridctl, capsys: Any) -> None:
+    flags = ("--quick", "--repeats", "1", "--grids", "4", "--answer-seconds", "0.01")
+    assert gridctl("bench", "caption", *flags) == 0
+    out, _ = capsys.readouterr()
+    for text in ("4 grids", "Python", "median s", "gridctl caption", "answers alone", "1.20"):
+        assert text in out
+
+
+def test_a_chart_that_cannot_be_drawn_is_refused_first(gridctl: Gridctl, capsys: Any) -> None:
+    assert gridctl("bench", "startup", "--plot", "chart.txt") == 2
+    assert "chart.txt is no chart" in capsys.readouterr().err
