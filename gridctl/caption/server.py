@@ -42,21 +42,6 @@ SAME_FAILURES = 10  # so many requests that fail alike, and none that works, end
 Answer = tuple[Question, Reply | GridctlError]
 
 
-class _PassingError(Exception):
-    """Failed for a reason that may pass; `after_seconds` is what the server asked for."""
-
-    def __init__(
-        self, reason: str, *, after_seconds: float | None = None, unreachable: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.after_seconds = after_seconds
-        self.unreachable = unreachable
-
-
-class _FinalError(GridctlError):
-    """Fails for every grid alike: the run ends."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerDescriber:
     """Asks `model` on the OpenAI-compatible server of `settings`, many requests at once.

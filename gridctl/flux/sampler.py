@@ -47,11 +47,6 @@ class Sampling:
     resample: int = 1
     attention: str = "auto"
 
-    @property
-    def num_steps(self) -> int:
-        """How many steps `sample` takes and reports."""
-        return (len(self.sigmas) - 1) * self.resample
-
     @classmethod
     def from_profile(
         cls, settings: GenerateSection, scheduler: Mapping[str, Any], num_tokens: int
