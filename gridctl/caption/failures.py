@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+from contextlib import suppress
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import requests
@@ -15,14 +17,23 @@ from gridctl.errors import GridctlError
 
 
 class PassingError(Exception):
-    """A failure that may pass; `after_seconds` is the pause that the server asked for."""
+    """A failure that may pass; `after_seconds` is the pause that the server asked for.
+
+    `no_listener` means that a port of this machine refused the connection.
+    """
 
     def __init__(
-        self, reason: str, *, after_seconds: float | None = None, unreachable: bool = False
+        self,
+        reason: str,
+        *,
+        after_seconds: float | None = None,
+        unreachable: bool = False,
+        no_listener: bool = False,
     ) -> None:
         super().__init__(reason)
         self.after_seconds = after_seconds
         self.unreachable = unreachable
+        self.no_listener = no_listener
 
 
 class RequestError(GridctlError):
@@ -50,12 +61,17 @@ def connection_failure(error: Exception, url: str) -> PassingError | FinalError:
     if "SOCKS" in str(error) or "proxy" in str(error).lower():
         return _proxy_failure(error, url)
     cause = getattr(error.args[0] if error.args else None, "reason", None)
-    lookup = getattr(cause, "__cause__", None)
-    if isinstance(lookup, socket.gaierror) and lookup.errno != socket.EAI_AGAIN:
+    root = getattr(cause, "__cause__", None)
+    if isinstance(root, socket.gaierror) and root.errno != socket.EAI_AGAIN:
         host = urlsplit(url).hostname
         return _unreachable(url, f"no host has the name {host}", "check --server.")
     if isinstance(cause, NewConnectionError | ConnectTimeoutError):
-        return PassingError("it cannot be reached", unreachable=True)
+        refused = isinstance(root, ConnectionRefusedError)
+        return PassingError(
+            "it refuses the connection" if refused else "it cannot be reached",
+            unreachable=True,
+            no_listener=refused and _is_this_machine(urlsplit(url).hostname or ""),
+        )
     if "BadStatusLine('\\x15\\x03" in str(error):  # a TLS alert
         return _unreachable(url, "it speaks https, not http", "check --server.")
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
@@ -64,6 +80,13 @@ def connection_failure(error: Exception, url: str) -> PassingError | FinalError:
         return PassingError("its answer is garbled")
     reason = shorten(str(error), 160).rstrip(".")  # a wrong address, header or certificate file
     return _unreachable(url, reason, "correct that, then run it again.")
+
+
+def _is_this_machine(host: str) -> bool:
+    with suppress(ValueError):
+        address = ip_address(host)
+        return address.is_loopback or address.is_unspecified
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def _proxy_failure(error: Exception, url: str) -> PassingError | FinalError:

@@ -48,7 +48,8 @@ class ServerDescriber:
 
     A failure that may pass (no connection, a timeout, 429, 5xx, a garbled answer) is tried
     again `settings.retries` times, after a growing pause or after the one that the server
-    asks for. Nothing else is sent during the latter.
+    asks for. Nothing else is sent during the latter. A port of this machine that refuses
+    connections is tried again only if it has answered before: then the server may restart.
 
     Raises UsageError for an address that is not an HTTP server's.
     """
@@ -165,6 +166,8 @@ class _Run:
             try:
                 return _post(session, server, body)
             except PassingError as error:
+                if error.no_listener and self.failures is not None:
+                    raise _not_started(server) from None
                 rest = error.after_seconds
                 if rest is not None and rest > LONGEST_REST_SECONDS:
                     raise FinalError(
@@ -261,6 +264,14 @@ def _post(session: requests.Session, server: ServerDescriber, body: bytes) -> Re
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise connection_failure(error, server.url) from None
     return read_reply(response, url=server.url, model=server.model, key=server.key)
+
+
+def _not_started(server: ServerDescriber) -> FinalError:
+    """The error for a port of this machine that no program listens on, and none did before."""
+    return FinalError(
+        f"{server.url} cannot be reached (nothing listens on this port); start the server and wait "
+        "until it is ready, or check --server."
+    )
 
 
 def _given_up(server: ServerDescriber, error: PassingError) -> GridctlError:

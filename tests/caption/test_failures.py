@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,19 @@ def test_a_failure_for_all_grids_ends_the_run_at_once(
         assert expected(0).strip() in (tmp_path / "metadata.jsonl").read_text()
 
 
-def test_a_missing_server_is_one_error(tmp_path: Path, server: Server) -> None:
+def test_a_server_that_ends_during_the_run_is_one_error(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 5)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    settings = CaptionSection(server=f"http://127.0.0.1:{port}", retries=2)
-    gone = ServerDescriber(settings=settings, model="m", first_backoff_seconds=0.01)
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        handler.close_connection = True
+        server.shutdown()
+        server.server_close()
+        handler.answer(f"Clip {number} runs.")
+
+    server.behave = behave
     with pytest.raises(GridctlError, match="cannot be reached after 3 tries"):
-        caption([tmp_path], profile, describer=gone)
-    assert not captions(tmp_path)
+        caption([tmp_path], profile, describer=describer(server, retries=2, concurrency=1))
+    assert captions(tmp_path) == {0: expected(0)}
 
 
 def test_https_to_an_http_server_ends_the_run_at_once(tmp_path: Path, server: Server) -> None:
@@ -126,6 +131,45 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         return int(closed.getsockname()[1])
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_that_nothing_listens_on_ends_the_run_at_once(
+    host: str, closed_port: int, tmp_path: Path
+) -> None:
+    profile = make_grids(tmp_path, 2)
+    settings = CaptionSection(server=f"http://{host}:{closed_port}/v1")
+    slow = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
+    with pytest.raises(GridctlError, match=r"nothing listens on this port\); start the server"):
+        caption([tmp_path], profile, describer=slow)
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_server_that_restarts_is_tried_again(tmp_path: Path) -> None:
+    profile = make_grids(tmp_path, 2)
+    first = Server()
+    threading.Thread(target=first.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    second: list[Server] = []
+
+    def restart() -> None:
+        first.shutdown()
+        first.server_close()
+        time.sleep(0.1)  # in which the second request is refused
+        second.append(Server(first.server_port))
+        threading.Thread(target=second[0].serve_forever, daemon=True).start()
+
+    def behave(handler: Handler, number: int, _: int) -> None:
+        handler.close_connection = True
+        handler.answer(f"Clip {number} runs.")
+        threading.Thread(target=restart).start()
+
+    first.behave = behave
+    result = caption([tmp_path], profile, describer=describer(first, concurrency=1, retries=200))
+    assert len(result.written) == 2
+    assert second[0].tries == {1: 1}
+    second[0].shutdown()
+    second[0].server_close()
 
 
 @pytest.mark.usefixtures("no_proxy")
