@@ -17,6 +17,7 @@ from gridctl.media.clip import Ordinals, Seconds, Tick
 from gridctl.media.color import as_srgb
 from gridctl.media.fit import Fit
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture, open_image, pages
+from gridctl.media.timeline import limited
 from gridctl.media.truncation import is_cut_off
 
 # Chrome, Safari and Firefox show a frame of a GIF, WebP or APNG with no delay, or with one of
@@ -33,13 +34,16 @@ class Animation:
             raise InputError(f"{path} is cut off: its end is missing; download or export it again.")
         self._path = path
         self._tick = tick
-        durations = []
+        durations, notes = [], set()
         with open_image(path) as image:
             self._pages = pages(image)
             for number in self._pages:
                 tick()
                 image.seek(number)
-                durations.append(_duration(image))
+                shown, note = limited(_duration(image))
+                durations.append(shown)
+                notes.update([note] if note else [])
+        self._notes = tuple(sorted(notes))
         ends = np.cumsum(durations)
         self.times_seconds: Seconds = np.concatenate([[0.0], ends[:-1]])
         self.duration_seconds = float(ends[-1])
@@ -53,7 +57,7 @@ class Animation:
                 yield fit.image(as_srgb(image.copy(), fit.background))
 
     def notes(self) -> Sequence[str]:
-        return ()
+        return self._notes
 
 
 def _duration(image: Image.Image) -> float:

@@ -72,6 +72,17 @@ def make_timeline(
     )  # fmt: skip
 
 
+def limited(seconds: float, longest_seconds: float = LONGEST_SECONDS) -> tuple[float, str | None]:
+    """The time for which a frame is shown, at most `longest_seconds`, and a note if that is less.
+
+    A frame that is shown for hours would fill a disk with equal grids.
+    """
+    if seconds <= longest_seconds:
+        return seconds, None
+    note = f"shows a frame for {seconds:,.0f} seconds; {longest_seconds:,.0f} of them count"
+    return longest_seconds, note
+
+
 def _fill(stamps: Sequence[float | None], step: float) -> npt.NDArray[np.float64]:
     filled: list[float] = []
     for stamp in stamps:

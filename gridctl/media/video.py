@@ -25,7 +25,7 @@ from gridctl.media.fit import Fit
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.index import demux, scan_packets
 from gridctl.media.stream_ends import ends_inside_sound
-from gridctl.media.timeline import LONGEST_SECONDS, Timeline, make_timeline
+from gridctl.media.timeline import LONGEST_SECONDS, Timeline, limited, make_timeline
 from gridctl.media.truncation import is_cut_off
 
 # Codecs whose key frames depend on nothing before them, so decoding may start there. Others
@@ -75,7 +75,8 @@ class Video:
         if is_transport_stream and (_lacks_last_frames(timeline) or ends_inside_sound(path)):
             self._notes += (_ENDS_ABRUPTLY,)
         self.times_seconds: Seconds = timeline.times_seconds
-        last = min(scan.last_seconds or timeline.step_seconds, timeline.longest_seconds)
+        last, note = limited(scan.last_seconds or timeline.step_seconds, timeline.longest_seconds)
+        self._notes += (note,) if note else ()
         self.duration_seconds = float(self.times_seconds[-1]) + last
         self.fps = len(stamps) / self.duration_seconds if timeline.notes else rate
 

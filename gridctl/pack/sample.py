@@ -13,6 +13,8 @@ from gridctl.geometry import Grid
 from gridctl.media.clip import Ordinals, Seconds, sample_indices
 from gridctl.pack.options import PackOptions
 
+_UNEVEN = 2.5  # times the usual step from frame to frame; less is rounding or a dropped frame
+
 
 class SampleError(GridctlError):
     """A clip that gives no grid. The message starts with "has": put the clip's name before it."""
@@ -51,7 +53,7 @@ def select_windows(
     end = _end(times_seconds, duration_seconds, chosen, options)
     size = options.grid.num_frames
     if options.mode == "uniform":
-        picks = chosen[list(sample_indices(len(chosen), size))]
+        picks = spread(times_seconds, chosen, size)
         if len(picks) < size and settings.tail != "pad":
             raise too_short(len(chosen), options.grid)
         fps = _rate(times_seconds[picks], end, rate)
@@ -103,6 +105,21 @@ def frames_in_range(times_seconds: Seconds, options: PackOptions) -> Ordinals:
             + f"; its last one is at {times_seconds[-1]:.2f}. Use another --start or --end."
         )
     return np.arange(first, last, dtype=np.int64)
+
+
+def spread(times_seconds: Seconds, chosen: Ordinals, wanted: int) -> Ordinals:
+    """`wanted` of the `chosen` frames, evenly spread. All of them if there are fewer.
+
+    Even in number is even in time, unless some frames are shown longer than others, as in slides
+    and animations. Then these come as often as the clock shows them.
+    """
+    shown = times_seconds[chosen]
+    steps = np.diff(shown)
+    if len(chosen) <= wanted or steps.max() < _UNEVEN * np.median(steps):
+        return chosen[list(sample_indices(len(chosen), wanted))]
+    ticks = np.linspace(shown[0], shown[-1], wanted)
+    on_screen: Ordinals = chosen[np.searchsorted(shown, ticks + 1e-6, side="right") - 1]
+    return on_screen
 
 
 def resample(times_seconds: Seconds, chosen: Ordinals, end: float, fps: float) -> Ordinals:

@@ -50,6 +50,16 @@ def test_delays_are_those_of_browsers(
     assert (clip.fps, clip.duration_seconds) == pytest.approx((1 / seconds, 4 * seconds))
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "apng"])
+def test_a_frame_that_is_shown_for_minutes_counts_as_one(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(picture) for picture in counted(3)]
+    lossless = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"held.{suffix}", frames, duration=[100, 100, 600_000], **lossless)
+    clip = open_clip(path)
+    assert clip.duration_seconds == pytest.approx(60.2)
+    assert list(clip.notes()) == ["shows a frame for 600 seconds; 60 of them count"]
+
+
 def test_a_gif_may_lack_its_trailer_or_have_padding(tmp_path: Path) -> None:
     path = save(tmp_path / "clip.gif", [Image.fromarray(picture) for picture in counted(5)])
     data = path.read_bytes()

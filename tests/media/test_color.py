@@ -1,4 +1,5 @@
 import io
+import itertools
 import struct
 import zlib
 from pathlib import Path
@@ -56,6 +57,22 @@ def in_profile(image: Image.Image, profile: bytes, mode: str = "RGB") -> Image.I
     return ImageCms.profileToProfile(image, source, target, outputMode=mode)
 
 
+def cmyk_profile() -> bytes:
+    """A small ICC profile in which inks are gray: each of C, M and Y takes away 20 of L = 100."""
+    cells = itertools.product((0, 1), repeat=4)  # C, M, Y, K; the last changes fastest
+    lightness = [0 if k else 100 - 20 * (c + m + y) for c, m, y, k in cells]
+    lut = b"".join(bytes([round(value * 2.55), 128, 128]) for value in lightness)
+    matrix = struct.pack(">9i", *(65536 * (k % 4 == 0) for k in range(9)))
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix
+    table += bytes(range(256)) * 4 + lut + bytes(range(256)) * 3
+    profile = matrix_profile(WIDE["p3"]).replace(b"mntrRGB XYZ ", b"prtrCMYKLab ")
+    place = 128 + 4 + 12 * [profile[132 + 12 * k :][:4] for k in range(9)].index(b"rXYZ")
+    start = len(profile)
+    entry = b"A2B0" + struct.pack(">II", start, len(table))
+    profile = profile[:place] + entry + profile[place + 12 :] + table
+    return struct.pack(">I", len(profile)) + profile[4:]
+
+
 def gray_profile() -> bytes:
     """A gray profile with a gamma of 1.0."""
     profile = bytearray(matrix_profile(WIDE["p3"], gamma=1.0))
@@ -99,6 +116,14 @@ def test_srgb_pixels_and_unusable_profiles_change_nothing(tmp_path: Path) -> Non
     for profile in (srgb, b"not a profile", gray_profile()):
         Image.fromarray(noise).save(tmp_path / "noise.png", icc_profile=profile)
         assert np.array_equal(read_image(tmp_path / "noise.png"), noise)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_cmyk_picture_is_read_by_its_profile(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"print.{suffix}"
+    for ink, gray in (((0, 0, 0, 0), 255), ((255, 0, 0, 0), 198), ((255, 255, 0, 0), 145)):
+        Image.new("CMYK", (32, 32), ink).save(path, icc_profile=cmyk_profile())
+        assert read_image(path).getpixel((9, 9)) == pytest.approx((gray,) * 3, abs=3)
 
 
 def test_lab_and_cmyk(tmp_path: Path) -> None:

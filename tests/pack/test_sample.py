@@ -48,6 +48,15 @@ def test_a_uniform_grid_plays_as_long_as_its_clip() -> None:
     assert windows(select_windows(np.arange(5.0), 5.0, 1.0, single)) == [[0]]
 
 
+def test_uniform_takes_frames_that_are_shown_longer_more_often() -> None:
+    times = np.array([0, 0.1, 0.2, 0.3, 3.3, 3.4])  # the fourth frame is shown for 3 seconds
+    made = select_windows(times, 3.5, 10.0, options(Grid(rows=2, cols=3, cell=(16, 16))))
+    assert windows(made) == [[0, 1, 2, 3, 4, 5]]
+    made = select_windows(times, 3.5, 10.0, options(Grid(rows=2, cols=2, cell=(16, 16))))
+    assert windows(made) == [[0, 3, 3, 5]]
+    assert made.fps == pytest.approx(4 / 3.5)
+
+
 def test_windows_fill_consecutive_grids_and_count_dropped_frames() -> None:
     made = selected(11, sample="windows")
     assert windows(made) == [[0, 1, 2, 3], [4, 5, 6, 7]]
