@@ -8,6 +8,7 @@ that knows nothing of it applies the right scale.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from gridctl.errors import InputError, UsageError
+from gridctl.errors import InputError, UsageError, counted
 from gridctl.files import atomic_file
 from gridctl.flux.lora_file import LoraFile, parse_lora
 from gridctl.geometry import Grid
@@ -150,42 +151,53 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
 
 
 def check_start(path: Path, *, rank: int) -> None:
-    """What can be known from the header alone of whether `start_lora` will take an adapter.
+    """Whether training at `rank` can start from a LoRA of any naming, before the base is loaded.
 
-    Raises InputError if the file cannot be read, UsageError if it has another rank or no LoRA.
+    Raises UsageError if it has a higher rank, or weights that are not trained, and what
+    `read_lora` raises.
     """
-    read_adapter_facts(path)  # refuses what is no safetensors file
-    with safe_open(path, framework="numpy") as file:
-        down = [name for name in file.keys() if ".lora_A." in name]  # noqa: SIM118, no mapping
-        found = file.get_slice(down[0]).get_shape()[0] if down else None
-    if found is None:
+    lora = read_lora(path)
+    if unused := lora.unused(lora.pairs):
         raise UsageError(
-            f"{path} has not the layers of an adapter that gridctl train has written; start from "
-            "such a one."
+            f"{path} holds {counted(len(unused), 'tensor')} that training cannot continue, such as "
+            f"{unused[0]}; gridctl adapter convert writes a file without them."
         )
-    if found != rank:
+    if other := next((name for name in lora.pairs if not re.fullmatch(TARGETS, name)), None):
         raise UsageError(
-            f"{path} is of rank {found}, and train.rank is {rank}; set train.rank to {found}."
+            f"{path} changes layers that are not trained, such as {other}; start from a LoRA of "
+            "attention and MLP layers only."
+        )
+    most = max(pair.rank for pair in lora.pairs.values())
+    if most > rank:
+        raise UsageError(
+            f"{path} is of rank {most}, and train.rank is {rank}; set train.rank to {most} or more."
         )
 
 
 def start_lora(transformer: Any, path: Path, *, scale: float) -> None:
-    """Put an adapter's weights on the layers of `add_lora`, whose alpha / rank is `scale`.
+    """Put a LoRA's weights on the layers of `add_lora`, whose alpha / rank is `scale`.
 
-    Raises UsageError if its layers are others.
+    Where the file has a lower rank, the other directions keep their first weights, which change
+    nothing until they are trained. Raises UsageError if its layers are others.
     """
     import torch
 
-    stored = load_adapter(path)
     parameters = {_exported_name(n): p for n, p in lora_tensors(transformer).items()}
-    if {n: t.shape for n, t in stored.items()} != {n: p.shape for n, p in parameters.items()}:
-        raise UsageError(
-            f"{path} has not the layers that are trained on this base; start from an adapter "
-            "that gridctl train has written for it."
-        )
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(stored[name].float() / (scale if ".lora_B." in name else 1.0))
+        for module, pair in read_lora(path).pairs.items():
+            down = parameters.get(f"transformer.{module}.lora_A.weight")
+            up = parameters.get(f"transformer.{module}.lora_B.weight")
+            if (
+                down is None
+                or up is None
+                or (down.shape[1], up.shape[0]) != (pair.down.shape[1], pair.up.shape[0])
+            ):
+                raise UsageError(
+                    f"{path} has another layer {module} than this base; start from an adapter that "
+                    "was trained on it."
+                )
+            down[: pair.rank] = pair.down.float()
+            up[:, : pair.rank] = pair.up.float() / scale
 
 
 def load_adapter(path: Path) -> dict[str, Tensor]:

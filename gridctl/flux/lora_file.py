@@ -63,6 +63,7 @@ _REFUSED = {
     "LoKr": re.compile(r"\.lokr_"),
     "LoHa": re.compile(r"\.hada_"),
     "biases": re.compile(r"\.lora_B(\.default)?\.bias$"),
+    "single-block projections of XLabs": re.compile(r"single_blocks\.\d+\.processor\.proj_lora"),
     "convolutions": re.compile(r"\.lora_mid\."),
 }
 

@@ -155,6 +155,27 @@ def test_names_of_black_forest_labs_are_those_of_their_code(tmp_path: Path) -> N
     assert list(lora.pairs) == [f"{block}.{n}" for n in ("to_out.0", "to_q", "to_k", "to_v")]
 
 
+def test_names_of_xlabs(base: Any, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, rows in (("qkv_lora1", 3 * WIDTH), ("qkv_lora2", 3 * WIDTH), ("proj_lora1", WIDTH)):
+        stem = f"double_blocks.1.processor.{name}"
+        tensors[f"{stem}.down.weight"] = torch.randn(RANK, WIDTH, generator=generator)
+        tensors[f"{stem}.up.weight"] = torch.randn(rows, RANK, generator=generator)
+    save_file(tensors, tmp_path / "x.safetensors")
+    lora = read_lora(tmp_path / "x.safetensors")
+    assert lora.naming == "xlabs"
+    whole = tensors["double_blocks.1.processor.qkv_lora2.up.weight"]
+    whole = whole @ tensors["double_blocks.1.processor.qkv_lora2.down.weight"]
+    block = "transformer_blocks.1.attn"
+    parts = [lora.pairs[f"{block}.add_{part}_proj"] for part in "qkv"]
+    assert torch.allclose(torch.cat([pair.up @ pair.down for pair in parts]), whole, atol=1e-4)
+    image = {f"{block}.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")}
+    assert lora.pairs.keys() == {*image, *(f"{block}.add_{part}_proj" for part in "qkv")}
+    applied = apply_adapter(base.load_transformer(), tmp_path / "x.safetensors")
+    assert applied.unused == ()
+
+
 def test_every_linear_layer_of_the_transformer_has_its_name_in_both(transformer: Any) -> None:
     linear = {n for n, layer in transformer.named_modules() if hasattr(layer, "in_features")}
     for module in linear:
@@ -173,6 +194,10 @@ def test_every_linear_layer_of_the_transformer_has_its_name_in_both(transformer:
         ({f"transformer.{Q}.lokr_w1": torch.ones(2, 2)}, "LoRA with LoKr"),
         ({f"transformer.{Q}.hada_w1_a": torch.ones(2, 2)}, "LoRA with LoHa"),
         ({f"transformer.{Q}.lora_B.bias": torch.ones(WIDTH)}, "LoRA with biases"),
+        (
+            {"single_blocks.0.processor.proj_lora.down.weight": torch.ones(RANK, WIDTH)},
+            "LoRA with single-block projections of XLabs",
+        ),
         ({f"{K}.lora_A.weight": torch.full((RANK, WIDTH), math.nan)}, "are not finite numbers"),
         ({f"{K}.lora_A.weight": torch.ones(RANK + 1, WIDTH)}, "do not belong together"),
     ],

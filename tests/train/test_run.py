@@ -8,14 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gridctl.adapter import convert_adapter
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import apply_adapter, read_adapter_facts
+from gridctl.flux.adapter import apply_adapter, read_adapter_facts, read_lora
 from gridctl.flux.flow import default_mu, draw_sigmas
 from gridctl.flux.latents import predict_velocity, split_cells
 from gridctl.machine.devices import has_fast_bfloat16
@@ -346,26 +347,50 @@ def test_a_run_begins_with_the_built_in_adapter(make_profile: Make, tmp_path: Pa
         assert torch.allclose(tensor, shipped[name].float(), atol=1e-8)
 
 
+@pytest.mark.parametrize("naming", ["kohya", "comfyui"])
+def test_a_run_begins_with_a_lora_of_another_tool_and_of_a_lower_rank(
+    make_profile: Make, tmp_path: Path, naming: Literal["kohya", "comfyui"]
+) -> None:
+    own, other = tmp_path / "own.safetensors", tmp_path / "other.safetensors"
+    train(make_profile(train__output=own, train__steps=1))
+    convert_adapter(str(own), other, naming)
+    rate = {"train__steps": 1, "train__learning_rate": 1e-12, "train__rank": 12}
+    path = tmp_path / "more.safetensors"
+    train(make_profile(train__output=path, train__start=other, **rate))
+    first, second = read_lora(own).pairs, read_lora(path).pairs
+    assert first.keys() == second.keys()
+    for name, pair in first.items():
+        assert second[name].rank == 12
+        assert torch.allclose(second[name].up @ second[name].down, pair.up @ pair.down, atol=1e-6)
+
+
 def test_an_adapter_that_a_run_cannot_begin_with_is_one_line(
     make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is encoded or loaded, but for the names of single layers."""
-    start, text = tmp_path / "start.safetensors", tmp_path / "text.safetensors"
+    start, text = tmp_path / "start.safetensors", tmp_path / "plain.safetensors"
     train(make_profile(train__output=start, train__steps=1))
     text.write_text("no adapter")
-    foreign, partial = tmp_path / "foreign.safetensors", tmp_path / "partial.safetensors"
+    foreign, deeper = tmp_path / "foreign.safetensors", tmp_path / "deeper.safetensors"
+    text_too, norms = tmp_path / "text.safetensors", tmp_path / "norms.safetensors"
+    matrices, norm = load_file(start), "transformer_blocks.0.norm1.linear"
+    pair = {"lora_A.weight": torch.zeros(4, 160), "lora_B.weight": torch.zeros(960, 4)}
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, foreign)
-    save_file(dict(list(load_file(start).items())[:2]), partial)
-    with pytest.raises(UsageError, match="trained on this base") as error:
-        train(make_profile(train__output=tmp_path / "new.safetensors", train__start=partial))
+    save_file({n.replace("blocks.0", "blocks.9"): t for n, t in matrices.items()}, deeper)
+    save_file(matrices | {f"lora_te1_x.{n}": t for n, t in pair.items()}, text_too)
+    save_file(matrices | {f"transformer.{norm}.{n}": t for n, t in pair.items()}, norms)
+    with pytest.raises(UsageError, match="trained on it") as error:
+        train(make_profile(train__output=tmp_path / "new.safetensors", train__start=deeper))
     assert "\n" not in str(error.value)
     monkeypatch.delattr("gridctl.train.run.fill_cache")
     for fault, options in {
-        "rank 4, and train.rank is 8; set train.rank to 4": {
+        "rank 4, and train.rank is 2; set train.rank to 4": {
             "train__start": start,
-            "train__rank": 8,
+            "train__rank": 2,
         },
-        "has not the layers": {"train__start": foreign},
+        "holds no LoRA": {"train__start": foreign},
+        "2 tensors that training cannot continue, such as lora_te1_x": {"train__start": text_too},
+        r"not trained, such as transformer_blocks\.0\.norm1\.linear": {"train__start": norms},
         "must be a safetensors file": {"train__start": text},
         "is not there": {"train__start": tmp_path / "nowhere.safetensors"},
         "would replace": {"train__start": start, "train__output": start},

@@ -68,8 +68,8 @@ class TrainSection(Section):
     )
     start: FilePath | None = Field(
         default=None,
-        description="Adapter to start from, of the same rank: a file, or tiny-grid, the built-in "
-        "one. Unset starts from nothing.",
+        description="Adapter to start from: a LoRA file from gridctl or another tool, of this rank "
+        "or less, or tiny-grid, the built-in one. Unset starts from nothing.",
     )
     steps: Count = Field(default=2000, description="Number of optimizer steps.")
     batch_size: Count = Field(
