@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import Canvas
-from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.drawing import Drawing, Make, Request, Shot
 from gridctl.generate.outputs import check_clip_name, make_shots, write_frames
 from gridctl.media.images import Frames
 from gridctl.media.write import check_fps
@@ -28,7 +28,7 @@ def clip_drawing(
     plan: Plan,
     *,
     reference: Frames | None = None,
-    make: Callable[[Studio, Shot], Frames] | None = None,
+    make: Make | None = None,
     num_frames: int | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Drawing:

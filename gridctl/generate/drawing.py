@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Any
 from gridctl.errors import UsageError
 from gridctl.flux.plan import Plan
 from gridctl.profile import Profile
+from gridctl.text import is_encodable
 
 if TYPE_CHECKING:
     from gridctl.generate.studio import Studio
     from gridctl.media.images import Frames
+
+
+Make = Callable[["Studio", "Shot"], "Frames"]
+
+
+def check_text(prompt: str) -> None:
+    """Raise UsageError for a prompt that UTF-8 cannot hold: characters of it would be lost."""
+    if not is_encodable(prompt):
+        shown = prompt.encode("utf-8", "backslashreplace").decode()
+        raise UsageError(f"the prompt {shown!r} is not UTF-8; type it again, or save it as UTF-8.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +34,10 @@ class Request:
     `many` makes `output` a folder, with a file for each prompt. `seeds` has one for each prompt;
     without it they count on from the profile's. `insist` holds the fields of
     `Grid` that the user set; a grid of the adapter that differs in them is refused. `fps`
-    plays clips at another rate than the adapter's.
+    plays clips at another rate than the adapter's. With `best_of` above 1, that many seeds are
+    drawn for each prompt, and the clip whose checks are best is kept.
+
+    Raises UsageError for a prompt that is no text.
     """
 
     prompts: tuple[str, ...]
@@ -33,6 +47,11 @@ class Request:
     seeds: tuple[int, ...] | None = None
     insist: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
+    best_of: int = 1
+
+    def __post_init__(self) -> None:
+        for prompt in self.prompts:
+            check_text(prompt)
 
     def require_prompts(self) -> None:
         """Raise UsageError if a prompt is empty."""
@@ -45,7 +64,8 @@ class Shot:
     """One output: the whole prompt as the model reads it, the random seed, and the file.
 
     `content` is the prompt as the user gave it, and `arguments` are what the task was given
-    besides the request; both are recorded in the file.
+    besides the request; both are recorded in the file. With `best_of` above 1, that many seeds
+    are drawn, from `seed` on. `make` draws it in place of the drawing's.
     """
 
     prompt: str
@@ -53,6 +73,8 @@ class Shot:
     output: Path
     content: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    best_of: int = 1
+    make: Make | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +90,7 @@ class Drawing:
     task: str
     plan: Plan
     shots: tuple[Shot, ...]
-    make: Callable[[Studio, Shot], Frames]
+    make: Make
     write: Callable[[Drawing, Shot, Frames, str, bool], None]
     adapter: Path | None
     fps: float
@@ -97,15 +119,11 @@ def combine(drawings: Sequence[Drawing]) -> Drawing:
 
     They differ in their shots, references and prompts only.
     """
-    makes = [(drawing.shots, drawing.make) for drawing in drawings]
-
-    def make(studio: Studio, shot: Shot) -> Frames:
-        return next(own for shots, own in makes if any(shot is one for one in shots))(studio, shot)
-
     return replace(
         drawings[0],
-        shots=tuple(shot for drawing in drawings for shot in drawing.shots),
-        make=make,
+        shots=tuple(
+            replace(shot, make=drawing.make) for drawing in drawings for shot in drawing.shots
+        ),
         many=True,
         prompts=tuple(prompt for drawing in drawings for prompt in drawing.prompts),
         notes=tuple(dict.fromkeys(note for drawing in drawings for note in drawing.notes)),

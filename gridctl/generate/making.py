@@ -55,6 +55,7 @@ def making_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
         "task": drawing.task,
         "prompt": shot.content,
         "seed": shot.seed,
+        **({"best_of": shot.best_of} if shot.best_of > 1 else {}),
         "arguments": _encode(dict(shot.arguments)),
         "fps": drawing.fps,
         "profile": drawing.profile.model_dump(mode="json", by_alias=True, include=_SECTIONS),
@@ -68,12 +69,20 @@ def making_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
 
 
 def is_made(path: Path, making: Mapping[str, Any]) -> bool:
-    """Whether the file at `path` was made so, by whatever versions."""
+    """Whether the file at `path` was made so, by whatever versions.
+
+    The best of several seeds is one of them.
+    """
     found = read_making(path)
     if found is None:
         return False
     wanted = json.loads(json.dumps(making))
-    return all(found.get(key) == value for key, value in wanted.items() if key != "versions")
+    seed = wanted.pop("seed")
+    seeds = range(seed, seed + wanted.setdefault("best_of", 1))
+    found.setdefault("best_of", 1)
+    return found.get("seed") in seeds and all(
+        found.get(key) == value for key, value in wanted.items() if key != "versions"
+    )
 
 
 def remake(path: Path, output: Path) -> Drawing:

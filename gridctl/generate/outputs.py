@@ -70,6 +70,7 @@ def make_shots(
             output=path,
             content=content,
             arguments=arguments or {},
+            best_of=request.best_of,
         )
         for content, prompt, path, seed in zip(request.prompts, prompts, paths, seeds, strict=True)
     )

@@ -63,13 +63,17 @@ def _parse(line: str, where: str, *, is_json: bool) -> PromptLine:
 
 
 def expand(
-    prompts: Sequence[PromptLine], *, num: int, first_seed: int
+    prompts: Sequence[PromptLine], *, num: int, first_seed: int, stride: int = 1
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """(texts, seeds) with each prompt `num` times; seeds count on from each line's or the first."""
+    """(texts, seeds) with each prompt `num` times.
+
+    Seeds count on from each line's or the first, by `stride`: the seeds that each clip takes.
+    """
     texts: list[str] = []
     seeds: list[int] = []
     for prompt in prompts:
         for copy in range(num):
             texts.append(prompt.text)
-            seeds.append(first_seed + len(seeds) if prompt.seed is None else prompt.seed + copy)
+            first, index = (first_seed, len(seeds)) if prompt.seed is None else (prompt.seed, copy)
+            seeds.append(first + index * stride)
     return tuple(texts), tuple(seeds)

@@ -23,6 +23,7 @@ from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split
 from gridctl.flux.plan import Plan
 from gridctl.flux.prompts import encode_prompts
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.generate.checks import DrawnGrid
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
@@ -33,7 +34,8 @@ from gridctl.profile import GenerateSection, MemorySection, Profile
 class Studio:
     """A loaded model; `prompts` are encoded, the empty one among them.
 
-    `on_step` is called after each sampling step. `notes` are remarks on the prompts.
+    `on_step` is called after each sampling step, `on_grid` with each grid that was drawn.
+    `notes` are remarks on the prompts.
     """
 
     base: BaseModel
@@ -44,6 +46,7 @@ class Studio:
     settings: GenerateSection
     memory: MemorySection
     on_step: Callable[[], None]
+    on_grid: Callable[[DrawnGrid], None]
     notes: tuple[str, ...] = ()
 
     def draw(
@@ -68,6 +71,7 @@ class Studio:
         if reference is not None:
             kept = list(plan.kept)
             frames[kept] = reference[kept]
+        self.on_grid(DrawnGrid(plan=plan, frames=frames, reference=reference))
         return frames
 
     def edit(
@@ -97,6 +101,7 @@ class Studio:
         )
         edited = self.decode(latents, grid)
         edited[: len(finished)] = finished
+        self.on_grid(DrawnGrid(plan=Plan.keep(grid, range(len(finished))), frames=edited))
         return edited
 
     def _guided(self, prompt: str, scale: float) -> Denoiser:
@@ -138,6 +143,7 @@ def open_studio(
     keep_clean: bool,
     learned: Collection[str],
     on_step: Callable[[], None],
+    on_grid: Callable[[DrawnGrid], None],
 ) -> Iterator[Studio]:
     """Encode prompts, then load what draws grids of `num_tokens`.
 
@@ -169,5 +175,6 @@ def open_studio(
             settings=profile.generate,
             memory=profile.memory,
             on_step=on_step,
+            on_grid=on_grid,
             notes=tuple(dict.fromkeys(notes)),
         )

@@ -34,11 +34,16 @@ def test_paths_go_to_stdout_and_the_rest_to_stderr(
     assert t2v(PROMPT, "-o", "new/out.mp4") == 0
     output = capsys.readouterr()
     assert output.out == "new/out.mp4\n"
-    assert output.err.splitlines() == [line for line in output.err.splitlines() if "tiny" in line]
+    choice, *warnings = output.err.splitlines()
+    assert "tiny" in choice
+    assert warnings  # one step draws no steady clip
+    assert all(line.startswith("new/out.mp4: ") for line in warnings)
     assert (here / "new" / "out.mp4").stat().st_size > 0
     assert t2v("a purple zebra", "-o", "z.gif", "--json") == 0
     output = capsys.readouterr()
-    assert json.loads(output.out) == {"written": ["z.gif"], "skipped": []}
+    found = json.loads(output.out)
+    assert (found["written"], found["skipped"]) == (["z.gif"], [])
+    assert set(found["checks"]["z.gif"]["flicker"]) == {"value", "limit", "frames", "fails"}
     assert "never learned" in output.err
     assert t2v("a purple zebra", "-o", "y.gif", "--quiet") == 0
     assert capsys.readouterr().err == ""
@@ -64,7 +69,7 @@ def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines() == names
     assert t2v("--prompts", "prompts.txt", "-o", "clips", "--json") == 0
     output = capsys.readouterr()
-    assert json.loads(output.out) == {"written": [], "skipped": names}
+    assert json.loads(output.out) == {"written": [], "skipped": names, "checks": {}}
     assert "2 are drawn already" in output.err
 
 
@@ -123,6 +128,7 @@ def test_a_wrong_line_of_prompts_is_named(
         (["--prompts", "latin.txt", "-o", "clips"], 1, "cannot be read as a text file"),
         (["--prompts", "prompts.txt"], 2, "out.mp4: many prompts need a folder"),
         ([" "], 2, "prompt is empty"),
+        (["a red \udce9toile"], 2, "'a red \\\\udce9toile' is not UTF-8"),
         ([PROMPT, "-o", "a.avi"], 2, "a.avi"),
         ([PROMPT, "--rows", "3"], 2, "leave the grid to the adapter"),
         ([PROMPT, "--cell", "30x30"], 2, "multiple"),

@@ -44,6 +44,16 @@ _RUN = {
             rich_help_panel="Output",
         ),
     ],
+    "best_of": Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Draw N seeds for each clip and keep the one whose self-checks are best.",
+            show_default="1",
+            rich_help_panel="Output",
+        ),
+    ],
     "dry_run": Annotated[
         bool,
         typer.Option(
@@ -65,6 +75,7 @@ class Call:
     overrides: dict[str, Any]
     profile: str | None
     num: int | None
+    best_of: int | None
     dry_run: bool
     force: bool
 
@@ -90,8 +101,8 @@ class Call:
         self.shell.note(loaded.choice)
         grid = loaded.profile.grid.to_grid()
         fields = [key for key, value in self.overrides.items() if value is not None]
-        first_seed, num = loaded.profile.generate.seed, self.num or 1
-        texts, seeds = expand(lines, num=num, first_seed=first_seed)
+        first_seed, num, best_of = loaded.profile.generate.seed, self.num or 1, self.best_of or 1
+        texts, seeds = expand(lines, num=num, first_seed=first_seed, stride=best_of)
         drawing = prepare(
             Request(
                 prompts=texts,
@@ -105,6 +116,7 @@ class Call:
                     if key.startswith("grid.")
                 },
                 fps=fps,
+                best_of=best_of,
             )
         )
         if self.dry_run:
@@ -116,16 +128,23 @@ class Call:
 
 
 def report(shell: Shell, result: GenerateResult) -> None:
-    """Print what was written, and notes."""
+    """Print what was written, with notes and the checks that failed."""
     for note in result.notes:
         shell.note(note)
+    for path, checks in result.checks.items():
+        for check in checks.failed:
+            shell.note(f"{path}: {check}")
     if result.skipped:
         shell.note(
             f"{len(result.skipped)} are drawn already and skipped; --force draws them again."
         )
     shell.results(
         result.written,
-        {"written": list(result.written), "skipped": list(result.skipped)},
+        {
+            "written": list(result.written),
+            "skipped": list(result.skipped),
+            "checks": {str(path): checks.to_json() for path, checks in result.checks.items()},
+        },
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
-from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.drawing import Drawing, Request, Shot, check_text
 from gridctl.generate.references import fit_for, read_clip
 from gridctl.generate.windows import map_windows, window_starts
 
@@ -25,12 +25,14 @@ def prepare(request: Request, *, clip: Path, source_prompt: str | None = None) -
     profile's pack.sample says which frames are edited: uniform spreads a grid's over the clip,
     windows takes all.
 
-    Raises UsageError for an empty prompt, InputError for a clip that cannot be read.
+    Raises UsageError for a prompt that is empty or no text, InputError for a clip that cannot be
+    read.
     """
     request.require_prompts()
     canvas = find_canvas(request.profile, request.insist)
     fit = fit_for(request.profile, canvas.grid)
     source = read_clip(clip, canvas.grid, fit, sample=request.profile.pack.sample)
+    check_text(source_prompt or "")
     said = source.text if source_prompt is None else source_prompt
     source_text = canvas.prompt(said or "")
 

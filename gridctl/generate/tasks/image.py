@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gridctl.errors import UsageError
 from gridctl.flux.plan import Plan
 from gridctl.generate.drawing import Drawing, Request, Shot
 from gridctl.generate.outputs import check_picture_name, make_shots, write_picture
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 def prepare(request: Request) -> Drawing:
     """A picture of the profile's generate.size for each prompt.
 
-    Raises UsageError for an empty prompt or an output of unknown format.
+    Raises UsageError for an empty prompt, an output of unknown format, or a best of several.
     """
     request.require_prompts()
+    if request.best_of > 1:
+        raise UsageError("a single image has no checks to choose by; use --num and choose.")
     if not request.many:
         check_picture_name(request.output)
     # Averaging makes clips steadier; single pictures lose shape by it (docs/lab/).
