@@ -11,13 +11,16 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from gridctl.errors import InputError
+from gridctl.storage import StorageError, Url
 
 # A disk that cannot take more, whatever file the error names.
 NO_ROOM = {
@@ -29,6 +32,7 @@ NOT_SUPPORTED = {
     errno.EBADF,
 }  # fmt: skip
 
+PROBE = ".gridctl-probe"
 DAY_SECONDS = 24 * 60 * 60
 _TEMPORARY = re.compile(
     r"\.(?P<name>.+)\.(?P<owner>[\w-]+)\.(?P<pid>\d+)\.(?P<kind>tmp|old)(\.\w*)?"
@@ -42,9 +46,15 @@ def atomic_file(path: Path, *, force: bool = False, durable: bool = True) -> Ite
     The temporary name keeps the suffix, because writers choose a format by it. Without
     `durable` the file may be empty after a loss of power. That is for files that can be made
     again, because waiting for the disk takes time.
+    For a URL the temporary file is on this machine, and uploading it is the last act: storage
+    shows an upload when it is complete.
     Raises InputError if `path` exists and `force` is not given, if it is a folder, or if it
     cannot be written.
     """
+    if isinstance(path, Url):
+        with _uploaded(path, force=force) as temporary:
+            yield temporary
+        return
     if path.is_dir():
         raise InputError(f"{path} is a folder; choose another name for the file.")
     with _atomic(path, force=force) as temporary:
@@ -71,6 +81,34 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield temporary
 
 
+@contextmanager
+def _uploaded(url: Url, *, force: bool) -> Iterator[Path]:
+    """Yield the name of a local file, and upload it if the block succeeds."""
+    if not force:
+        refuse_overwrite(cast(Path, url), force=force)
+    with tempfile.TemporaryDirectory(prefix="gridctl-") as folder:
+        temporary = Path(folder, url.name)
+        yield temporary
+        url.upload(temporary)
+
+
+def entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(folders, files) in a folder, in no order. Raises OSError if it cannot be read."""
+    folders: list[Path] = []
+    files: list[Path] = []
+    if isinstance(folder, Url):
+        for path in folder.iterdir():
+            (folders if path.is_dir() else files).append(cast(Path, path))
+        return folders, files
+    with os.scandir(folder) as found:
+        for entry in found:
+            is_folder = False
+            with suppress(OSError):  # links in a circle
+                is_folder = entry.is_dir()
+            (folders if is_folder else files).append(folder / entry.name)
+    return folders, files
+
+
 def write_text(path: Path, text: str, *, force: bool = True, durable: bool = True) -> None:
     """Write UTF-8 text atomically."""
     with atomic_file(path, force=force, durable=durable) as temporary:
@@ -91,8 +129,15 @@ def refuse_overwrite(path: Path, *, force: bool) -> None:
 def refuse_unwritable(folder: Path) -> None:
     """Raise InputError if nothing can be written in `folder`, or where it would be made.
 
-    So that a read-only disk is reported once, before any work.
+    So that a read-only disk or bucket is reported once, before any work.
     """
+    if isinstance(folder, Url):
+        folder.refuse_unwritable()
+        with atomic_file(folder / PROBE, force=True) as file:
+            file.touch()
+        with suppress(StorageError):  # who may write need not have the right to delete
+            (folder / PROBE).unlink()
+        return
     with _writing(folder):
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         probe = existing / f".probe.{_this_machine()}.{os.getpid()}.tmp"
@@ -104,8 +149,11 @@ def sweep_temporaries(folder: Path) -> None:
     """Remove what killed processes left half-written in `folder`.
 
     That is what a dead process of this machine left, and what is older than a day: others may be
-    writing to a shared disk. A folder that was being replaced gets its old state back.
+    writing to a shared disk. A folder that was being replaced gets its old state back. Storage
+    has nothing half-written.
     """
+    if isinstance(folder, Url):
+        return
     names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  # without a Path each
     for name in names:
         left = _TEMPORARY.fullmatch(name)

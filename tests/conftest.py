@@ -5,13 +5,17 @@ Nothing here reaches a network: the Hub is switched off, and caches lie in tempo
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.s3_server import S3Server
+
 ROWS, COLS, CELL = 2, 3, 32  # of the small dataset: 24 tokens a grid
+_numbers = count(1)  # of buckets
 GRID_FLAGS = {"grid.rows": ROWS, "grid.cols": COLS, "grid.cell": f"{CELL}x{CELL}"}
 
 
@@ -110,3 +114,34 @@ def gridctl(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             return int(end.code or 0)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, S3Server]]:
+    """An empty bucket, such as s3://bucket-3, and its server."""
+    import fsspec
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3_server.reset()
+    bucket = f"bucket-{next(_numbers)}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    yield f"s3://{bucket}", s3_server
+    s3_server.reset()

@@ -14,7 +14,9 @@ import gridctl
 
 PACKAGE = Path(gridctl.__file__).parent
 
-FOUNDATION = {"errors", "progress", "geometry", "files", "text", "prompt", "profile", "machine"}
+FOUNDATION = {
+    "errors", "progress", "geometry", "storage", "files", "text", "prompt", "profile", "machine",
+}  # fmt: skip
 VERBS = {"pack", "unpack", "caption", "train", "generate", "adapter"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
@@ -22,9 +24,11 @@ ARROWS = {
     "progress": set(),
     "text": set(),
     "geometry": {"errors"},
-    "files": {"errors"},
+    "ranges": set(),
+    "storage": {"errors", "ranges"},
+    "files": {"errors", "storage"},
     "prompt": {"errors", "geometry", "text"},
-    "profile": {"errors", "geometry", "files", "text", "prompt"},
+    "profile": {"errors", "geometry", "storage", "files", "text", "prompt"},
     "toyworld.weights": set(),  # data, not the world
     "toyworld.words": set(),  # the same
     "machine": {"errors", "files", "profile", "toyworld.weights"},
@@ -45,7 +49,10 @@ ARROWS = {
 }
 # Entry points of their own: they have a command line, and print.
 SCRIPTS = {"toyworld.dataset", "toyworld.pretrain.__main__"}
-HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy", "ray"}
+HEAVY = {
+    "torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy", "ray",
+    "fsspec", "s3fs", "aiohttp",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

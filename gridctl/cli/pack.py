@@ -14,6 +14,7 @@ from gridctl.cli import complete
 from gridctl.cli.batch import report
 from gridctl.cli.shell import Shell
 from gridctl.errors import UsageError
+from gridctl.storage import as_path
 
 _input = partial(typer.Option, rich_help_panel="Input")
 _grid = partial(typer.Option, rich_help_panel="Grid")
@@ -27,10 +28,11 @@ def pack(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Videos, animations, images, folders of frames, or folders of any of them. "
-            "- reads a list of paths from stdin.",
+            help="Videos, animations, images, folders of frames, or folders of any of them. May be "
+            "s3://, gs://, hf:// or https://. - reads a list of paths from stdin.",
             show_default=False,
-            readable=False,  # one that cannot be read gets an error line, and the rest are done
+            parser=as_path,
+            metavar="SOURCES...",
         ),
     ],
     start: Annotated[
@@ -122,9 +124,16 @@ def pack(
             show_default="black",
         ),
     ] = None,
-    output: Annotated[Path, _output("-o", "--output", help="Dataset folder to write to.")] = Path(
-        "vidgrid"
-    ),
+    output: Annotated[
+        Path,
+        _output(
+            "-o",
+            "--output",
+            parser=as_path,
+            metavar="PATH",
+            help="Dataset folder to write to. May be s3:// or gs://.",
+        ),
+    ] = Path("vidgrid"),
     format: Annotated[
         str | None,
         _output(

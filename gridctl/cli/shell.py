@@ -24,6 +24,7 @@ from typer.models import OptionInfo, ParameterInfo
 from gridctl.cli import complete
 from gridctl.files import expand_home
 from gridctl.progress import Progress, silent
+from gridctl.storage import is_remote, refuse_remote
 
 LINE_SECONDS = 30.0  # between lines of progress in a log
 
@@ -203,7 +204,12 @@ def _as_paragraphs(text: str) -> str:
 
 def _at_home(name: str, value: Any) -> Any:
     """A path with its `~` expanded, which shells do not do in --output=~/name."""
+    if is_remote(value):
+        if name == "output" and isinstance(value, str):
+            refuse_remote(value, "this output")
+        return value
     if isinstance(value, Path):
+        refuse_remote(value, "this path")
         return Path(expand_home(str(value)))
     if isinstance(value, str) and name == "output":  # a trailing slash has a meaning there
         return expand_home(value)

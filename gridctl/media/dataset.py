@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gridctl.errors import InputError
-from gridctl.files import atomic_file
+from gridctl.files import atomic_file, entries
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts
 from gridctl.media.images import image_files, natural_key
 from gridctl.media.kinds import is_hidden
 from gridctl.media.provenance import METADATA, drop_journal, read_provenance
+from gridctl.storage import is_remote, map_paths
 from gridctl.text import decode, encodable, is_encodable
 
 
@@ -31,17 +32,27 @@ def list_grids(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; check the name, or make it with gridctl pack.")
     grids: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            (name for name in folders if not is_hidden(name)),
-            key=lambda name: natural_key(Path(name)),
-        )
-        here = [Path(parent, name) for name in names if not is_hidden(name)]
+    for files in _folders(folder):
+        here = (path for path in files if not is_hidden(path.name))
         images = (path for path in here if path.suffix.lower() in GRID_SUFFIXES)
         grids.extend(sorted(images, key=natural_key))
     if not grids:
         raise InputError(f"{folder} holds no grid images; make some with gridctl pack.")
     return grids
+
+
+def _folders(folder: Path) -> Iterator[list[Path]]:
+    """The files of `folder`, then those of each folder below it that is not hidden."""
+    if is_remote(folder):
+        folders, files = entries(folder)
+        yield files
+        for inner in sorted((f for f in folders if not is_hidden(f.name)), key=natural_key):
+            yield from _folders(inner)
+        return
+    for parent, names, found in os.walk(folder):
+        visible = (name for name in names if not is_hidden(name))
+        names[:] = sorted(visible, key=lambda name: natural_key(Path(name)))
+        yield [Path(parent, name) for name in found]
 
 
 def caption_path(image: Path) -> Path:
@@ -85,15 +96,21 @@ def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = N
     made = read_provenance(folder)
     path = folder / METADATA  # written line by line: a large folder has hundreds of megabytes
     with atomic_file(path, force=True) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for image in images:
-            try:
-                entry = (known or {}).get(image) or metadata_entry(image, load_facts(image))
-            except InputError:
+        known = known or {}
+        for image, entry in zip(images, map_paths(lambda i: _entry(i, known), images), strict=True):
+            if entry is None:
                 continue
             entry |= made.get((image.name, entry["text"]), {})
             file.write(f"{json.dumps(entry, ensure_ascii=False)}\n")
     drop_journal(folder)
     return images
+
+
+def _entry(image: Path, known: Mapping[Path, dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return known.get(image) or metadata_entry(image, load_facts(image))
+    except InputError:
+        return None
 
 
 def metadata_entry(image: Path, facts: Facts | None) -> dict[str, Any]:

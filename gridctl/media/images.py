@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from gridctl.errors import InputError
 from gridctl.media.color import Rgb, UnknownBrightnessError, as_srgb
 from gridctl.media.kinds import is_hidden, kind_of
+from gridctl.storage import is_remote
 
 Frames = npt.NDArray[np.uint8]  # (F, H, W, 3), RGB
 Picture = npt.NDArray[np.uint8]  # (H, W, 3), RGB
@@ -73,7 +74,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow warns about pictures half as large as those that it refuses.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            file = path.open("rb") if is_remote(path) else path
+            with Image.open(file) as image:
                 yield image
     except UnknownBrightnessError as error:
         raise InputError(f"{path} has {error}") from None

@@ -41,6 +41,11 @@ class Scan:
     last_seconds: float
     """How long the last frame is shown, or 0 if the packets do not say."""
 
+    @property
+    def has_only_keys(self) -> bool:
+        """Whether every frame is a key frame, and there are several."""
+        return self.index is not None and 1 < len(self.index.keys) == len(self.index.stamps)
+
 
 def scan_packets(
     path: Path, container: av.container.InputContainer, stream: av.VideoStream, tick: Tick

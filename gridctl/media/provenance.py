@@ -7,12 +7,15 @@ thousand captions loses none of it. Writing metadata.jsonl takes the journal in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gridctl.errors import InputError
+from gridctl.machine.caches import cache_folder
+from gridctl.storage import is_remote
 
 METADATA = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
 JOURNAL = ".captions.jsonl"
@@ -26,8 +29,9 @@ def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) ->
     Raises InputError for a folder that cannot be written.
     """
     line = json.dumps({"file_name": image.name, "text": text, **fields}, ensure_ascii=False)
-    path = image.parent / JOURNAL
+    path = _journal(image.parent)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as journal:
             journal.write(f"\n{line}")  # newline first: a crash may have cut off the last line
     except OSError as error:
@@ -43,8 +47,8 @@ def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]
     Raises InputError for a file that cannot be read.
     """
     known: dict[tuple[str, str], dict[str, str | None]] = {}
-    for name in (METADATA, JOURNAL):
-        for entry in _lines(folder / name):
+    for path in (folder / METADATA, _journal(folder)):
+        for entry in _lines(path):
             fields = {field: entry[field] for field in FIELDS if field in entry}
             if fields:
                 known[str(entry.get("file_name")), str(entry.get("text"))] = fields
@@ -53,7 +57,15 @@ def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]
 
 def drop_journal(folder: Path) -> None:
     """Remove the journal. Call it when metadata.jsonl has all of it."""
-    (folder / JOURNAL).unlink(missing_ok=True)
+    _journal(folder).unlink(missing_ok=True)
+
+
+def _journal(folder: Path) -> Path:
+    """The journal of a folder. That of a folder in storage, where files cannot grow, is local."""
+    if not is_remote(folder):
+        return folder / JOURNAL
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return cache_folder() / "journals" / f"{digest}.jsonl"
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

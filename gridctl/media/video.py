@@ -24,9 +24,11 @@ from gridctl.media.cursor import Cursor, Leading, with_end
 from gridctl.media.fit import Fit
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.index import demux, scan_packets
+from gridctl.media.skim import Skimmed
 from gridctl.media.stream_ends import ends_inside_sound
 from gridctl.media.timeline import LONGEST_SECONDS, Timeline, limited, make_timeline
 from gridctl.media.truncation import is_cut_off
+from gridctl.storage import StorageError, is_remote
 
 # Codecs whose key frames depend on nothing before them, so decoding may start there. Others
 # (those that build on all earlier frames, and rare ones) are decoded from the start.
@@ -54,13 +56,18 @@ class Video:
         self._threads = threads
         self._tick = tick
         self._hdr: str | None = None
-        with self._open() as (container, stream):
+        with self._open(skim=not decode) as (container, stream):
             rate = float(stream.average_rate or stream.guessed_rate or IMAGE_SEQUENCE_FPS)
             self._can_start_at_keys = stream.codec_context.name in _STARTS_AT_KEYS
             scan = scan_packets(path, container, stream, tick)
             base = float(stream.time_base or Fraction(1, 90_000))
             breaks = container.format.name in _BREAKING_FORMATS
             is_transport_stream = container.format.name == "mpegts"
+            intra_only = stream.codec_context.codec.intra_only
+        if is_remote(path) and not intra_only and scan.has_only_keys:
+            # Its container marks no key frames, so only the pictures tell which ones are.
+            with self._open() as (container, stream):
+                scan = scan_packets(path, container, stream, tick)
         self._has_keys = scan.has_keys
         self._index = None if decode else scan.index
         stamps: list[int | None] = (
@@ -188,17 +195,29 @@ class Video:
         return decoder
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-        """Open the video. What FFmpeg cannot read, here or in the block, is an InputError."""
+    def _open(
+        self, *, skim: bool = False
+    ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        """Open the video. What FFmpeg cannot read, here or in the block, is an InputError.
+
+        With `skim` the packets of a video in storage may be empty.
+        """
         try:
             # "file:" keeps FFmpeg from reading a name with a colon or a dash as a protocol. The
             # whitelist keeps playlists from opening other files.
+            file = self._path.open("rb") if is_remote(self._path) else None
+            options = {"protocol_whitelist": "none" if file else "file"}
+            skimmed = Skimmed.of(file) if file and skim else None
+            if skimmed:
+                options["fflags"] = "noparse+nofillin"  # parsers look at the pictures
             with av.open(
-                f"file:{self._path}",
-                metadata_errors="replace",
-                options={"protocol_whitelist": "file"},
+                skimmed or file or f"file:{self._path}", metadata_errors="replace", options=options
             ) as container:
+                if skimmed:
+                    skimmed.skim()
                 yield container, _best_stream(container, self._path)
+        except StorageError:
+            raise
         except (FFmpegError, OSError, ValueError) as error:
             fact = getattr(error, "strerror", None) or error
             with suppress(OSError):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gridctl.errors import UsageError
+from gridctl.storage import as_path
 from gridctl.text import decode, lines
 
 
@@ -27,7 +28,7 @@ def read_paths(data: bytes) -> list[Path]:
                 f"entry {number} of the list on stdin is {name!r}, the current folder or one above "
                 "it; leave it out, or name that folder as an argument."
             )
-    return [Path(name) for name in names]
+    return [as_path(name) for name in names]
 
 
 def _names(data: bytes) -> list[str]:

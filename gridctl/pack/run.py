@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gridctl.engine.run import run_jobs
-from gridctl.errors import GridctlError, InputError, counted
+from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import refuse_unwritable, sweep_temporaries
 from gridctl.machine.cores import num_cores
 from gridctl.media.batch import Failure
@@ -25,6 +25,7 @@ from gridctl.pack.sources import Found, SourceClip, find_clips
 from gridctl.pack.summary import PackResult, Summary
 from gridctl.profile import Profile
 from gridctl.progress import Progress
+from gridctl.storage import Url
 
 
 def pack(
@@ -56,6 +57,13 @@ def pack(
     """
     profile = profile or Profile()
     options = PackOptions.of(profile)
+    if isinstance(output, Url):
+        output.refuse_unwritable()
+        if output.scheme == "memory":
+            raise UsageError(
+                f"{output} is the memory of this process, but pack writes from others; use "
+                "another -o."
+            )
     exports = profile.pack.to != "folder"
     if exports:
         check_export(profile.pack, shard)

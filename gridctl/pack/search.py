@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from gridctl.errors import counted
+from gridctl.files import entries
 from gridctl.media.images import is_animated, natural_key
 from gridctl.media.kinds import SIDECAR_SUFFIXES, is_hidden, kind_of
 
@@ -49,7 +49,7 @@ class Search:
             if not source.is_dir():
                 yield source, below
                 return
-            folders, files = _entries(source)
+            folders, files = (_visible(paths) for paths in entries(source))
             parents |= {source.resolve()}
             loops = {folder for folder in folders if folder.resolve() in parents}
         except (OSError, RuntimeError):  # RuntimeError: links in a circle, Python < 3.13
@@ -68,26 +68,8 @@ class Search:
                 yield from self._clips(entry, below / entry.name, parents)
 
 
-def _entries(folder: Path) -> tuple[set[Path], list[Path]]:
-    """(folders, files) in a folder that are not hidden."""
-    folders: set[Path] = set()
-    files: list[Path] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if _is_folder(entry):
-                folders.add(folder / entry.name)
-            else:
-                files.append(folder / entry.name)
-    return folders, files
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # links in a circle
+def _visible(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if not is_hidden(path.name)]
 
 
 def _sorted_by_kind(files: list[Path]) -> tuple[set[Path], list[Path], list[Path]]:

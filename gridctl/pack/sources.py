@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from gridctl.errors import GridctlError, UsageError
+from gridctl.files import entries
 from gridctl.media.grid_image import load_facts
 from gridctl.pack.search import Search
+from gridctl.storage import Url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ def find_clips(
         for clip, below in search.clips_of(source):
             located.setdefault(clip.absolute(), (clip, below))
     start = output.absolute()
+    exists = cache(_names_in) if isinstance(output, Url) else None
     taken: set[str] = set()
     clips: list[SourceClip] = []
     for number, (clip, below) in enumerate(located.values()):
@@ -70,7 +75,10 @@ def find_clips(
         origin = _origin(clip, start)
         for name in _names(clip):
             key = str(folder / name).casefold()  # macOS and Windows fold case
-            if key not in taken and _is_free(folder / first_name.format(name), origin):
+            target = folder / first_name.format(name)
+            if key in taken:
+                continue
+            if (exists and target.name not in exists(folder)) or _is_free(target, origin):
                 break
         taken.add(key)
         clips.append(SourceClip(path=clip, origin=origin, folder=folder, name=name))
@@ -103,7 +111,21 @@ def _names(clip: Path) -> Iterator[str]:
         number += 1
 
 
+def _names_in(folder: Path) -> frozenset[str]:
+    """The files of a folder in storage, where a listing costs as much as looking for one file."""
+    try:
+        return frozenset(path.name for path in entries(folder)[1])
+    except FileNotFoundError:
+        return frozenset()
+
+
 def _origin(clip: Path, start: Path) -> str:
+    if isinstance(clip, Url):
+        if isinstance(start, Url) and clip.root == start.root:
+            return posixpath.relpath(clip.path, start.path)
+        return str(clip)
+    if isinstance(start, Url):
+        return _as_unicode(clip.absolute().as_posix())
     try:
         path = Path(os.path.relpath(clip.absolute(), start))
     except ValueError:  # on another drive of Windows
