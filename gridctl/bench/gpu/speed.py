@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from gridctl.bench.bare import bare_step, random_inputs, wait
 from gridctl.bench.gpu.meter import alone, append_row, peak_memory, reset_peak
 from gridctl.errors import GridctlError
 from gridctl.flux.flops import Flops
@@ -65,7 +66,7 @@ def speed(job: Any) -> dict[str, Any]:
         row: dict[str, Any] = {"job": job.name, "kind": "speed", "variant": variant.name}
         row |= {"rank": rank, "batch": variant.batch, "matrix_tflops": round(peak / 1e12, 1)}
         try:
-            inputs = _inputs(base, grid, tokens, variant.batch)
+            inputs = random_inputs(base, grid, tokens, variant.batch)
             row |= _measure(job, transformer, parameters, optimizer, inputs, variant)
             one = row["seconds"] / variant.batch
             counted = flops.training if variant.grad else flops.forward
@@ -88,13 +89,13 @@ def matrix_flops(device: Any, *, size: int) -> float:
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         a @ b
-    _wait(device)
+    wait(device)
     best = float("inf")
     for _ in range(20):
         started = time.perf_counter()
         for _ in range(5):
             a @ b
-        _wait(device)
+        wait(device)
         best = min(best, time.perf_counter() - started)
     return 5 * 2 * size**3 / best
 
@@ -118,56 +119,15 @@ def _measure(
         nullcontext() if variant.fused else _unfused(transformer),
     ):
         warm = time.perf_counter()
-        _step(transformer, parameters, optimizer, inputs, grad=variant.grad)
-        _wait(transformer.device)
+        bare_step(transformer, parameters, optimizer, inputs, grad=variant.grad)
+        wait(transformer.device)
         started = time.perf_counter()
         first = started - warm
         for _ in range(TIMED_STEPS):
-            _step(transformer, parameters, optimizer, inputs, grad=variant.grad)
-        _wait(transformer.device)
+            bare_step(transformer, parameters, optimizer, inputs, grad=variant.grad)
+        wait(transformer.device)
         seconds = (time.perf_counter() - started) / TIMED_STEPS
     return {"first_seconds": round(first, 2), "seconds": round(seconds, 4), **peak_memory()}
-
-
-def _step(
-    transformer: Any, parameters: Any, optimizer: Any, inputs: dict[str, Any], *, grad: bool
-) -> None:
-    """Forward, backward and optimizer, with nothing else of `gridctl train`."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812
-
-    with torch.set_grad_enabled(grad):
-        predicted = transformer(**inputs, return_dict=False)[0]
-    if grad:
-        F.mse_loss(predicted.float(), torch.zeros_like(predicted, dtype=torch.float32)).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def _inputs(base: Any, grid: Any, text_tokens: int, batch: int) -> dict[str, Any]:
-    import torch
-
-    from gridctl.flux.latents import image_ids
-
-    config = base.transformer_config
-    width, height = grid.size("latent")
-    random = {
-        "hidden_states": (batch, grid.num_tokens, config["in_channels"]),
-        "encoder_hidden_states": (batch, text_tokens, config["joint_attention_dim"]),
-        "pooled_projections": (batch, config["pooled_projection_dim"]),
-    }
-    tensors = {
-        name: torch.randn(shape, device=base.device, dtype=base.dtype)
-        for name, shape in random.items()
-    }
-    return {
-        **tensors,
-        "timestep": torch.full((batch,), 0.5, device=base.device, dtype=base.dtype),
-        "guidance": torch.ones(batch, device=base.device),
-        "img_ids": image_ids(height=height, width=width, device=base.device),
-        "txt_ids": torch.zeros(text_tokens, 3, device=base.device),
-    }
 
 
 def _optimizer(name: str, parameters: Any) -> Any:
@@ -194,10 +154,3 @@ def _unfused(transformer: Any) -> AbstractContextManager[None]:
             module.__class__ = layer_class
 
     return swap()
-
-
-def _wait(device: Any) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize()

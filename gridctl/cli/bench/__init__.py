@@ -8,6 +8,7 @@ from gridctl.cli.bench import (  # noqa: F401  registers the commands
     pack,
     quality,
     startup,
+    train,
 )
 from gridctl.cli.bench.call import bench_app
 

@@ -101,7 +101,7 @@ def _text(report: Report) -> str:
         console.print(_contest_table(contest))
     for table in report.tables:
         console.print(_table(table.title, table.columns, table.rows))
-    return buffer.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip()
 
 
 def _contest_table(contest: Contest) -> Any:

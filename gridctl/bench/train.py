@@ -1,0 +1,253 @@
+"""What training costs beside the bare model: a step, the start of a run, and filling the cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gridctl.bench.bare import bare_step, random_inputs, wait
+from gridctl.bench.gpu.random_base import make_grids
+from gridctl.bench.harness import Contest, Contestant, Report, hold_contest
+from gridctl.errors import GridctlError
+from gridctl.files import write_text
+from gridctl.flux.base import BaseModel, open_base
+from gridctl.profile import Profile, profile_toml
+from gridctl.progress import Progress, silent
+from gridctl.train.setup import Run
+
+# What a run does once for its first step; the process ends with it.
+_FIRST_STEP = """
+import os, sys
+import gridctl.cli.app
+from pathlib import Path
+from gridctl.profile import load_profile
+from gridctl.train import train
+
+begun = False
+
+def progress(done, total, text):
+    global begun
+    if begun and done == 1:
+        os._exit(0)
+    begun = begun or text == "first step"
+
+train(load_profile(Path(sys.argv[1])).profile, progress=progress)
+sys.exit("no step was taken")
+"""
+_LIBRARIES = """
+import sys
+import accelerate, peft, torch
+from diffusers import FluxTransformer2DModel
+
+dtype = getattr(torch, sys.argv[2])
+transformer = FluxTransformer2DModel.from_pretrained(
+    sys.argv[1], torch_dtype=dtype, use_safetensors=True
+)
+transformer.to(sys.argv[3])
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSizes:
+    """Grids to encode, how often that is repeated, and grids in a step (None: the profile's)."""
+
+    grids: int = 1000
+    cache_rounds: int = 1
+    batch: int | None = None
+
+
+QUICK = TrainSizes(grids=12, cache_rounds=2, batch=2)
+
+
+def bench_train(
+    profile: Profile,
+    sizes: TrainSizes | None = None,
+    *,
+    repeats: int = 5,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare training with the profile's base to the bare libraries, on random captioned grids.
+
+    The step is of the flow-matching and temporal losses: settings that add forward passes
+    (`preserve_weight`) or work after the step (`ema`) are off.
+    """
+    sizes, progress = sizes or TrainSizes(), progress or silent
+    with TemporaryDirectory(prefix="gridctl-bench-") as name, _cache(Path(name) / "cache"):
+        folder = Path(name)
+        grid = profile.grid.to_grid()
+        progress(0, 1, "making grids")
+        profile = _prepare(profile, sizes, folder)
+        make_grids(folder / "few", grid, count=profile.train.batch_size)
+        make_grids(folder / "many", grid, count=sizes.grids)
+        contests = (
+            _step_contest(_load_run(profile), repeats=repeats, progress=progress),
+            _start_contest(profile, folder, repeats=repeats, progress=progress),
+            _cache_contest(profile, folder, repeats=sizes.cache_rounds, progress=progress),
+        )
+    device = open_base(profile).device.type
+    return Report(
+        bench="train",
+        about=f"base {profile.model.base} on {device}, {profile.train.batch_size} grids of {grid} "
+        f"a step, rank {profile.train.rank}; {sizes.grids} grids are encoded",
+        contests=contests,
+    )
+
+
+def _prepare(profile: Profile, sizes: TrainSizes, folder: Path) -> Profile:
+    settings = profile.train.model_copy(
+        update={
+            "data": folder / "few",
+            "output": folder / "adapter.safetensors",
+            "start": None,
+            "stages": (),
+            "steps": 1000,
+            "batch_size": sizes.batch or profile.train.batch_size,
+            "accumulate": 1,
+            "preserve_weight": 0.0,
+            "ema": 0.0,
+            "keep": 0.0,
+            "preview_every": None,
+            "trackers": (),
+        }
+    )
+    return profile.model_copy(update={"train": settings})
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[None]:
+    """A cache of the benchmark's own, for this process and those that it starts."""
+    before = os.environ.get("GRIDCTL_CACHE")
+    os.environ["GRIDCTL_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["GRIDCTL_CACHE"]
+        if before is not None:
+            os.environ["GRIDCTL_CACHE"] = before
+
+
+def _load_run(profile: Profile) -> Run:
+    from gridctl.train.setup import fill_cache, load_run, make_accelerator, set_up
+
+    accelerator = make_accelerator(profile)
+    setup = set_up(profile, force=True, progress=silent)
+    fill_cache(setup, progress=silent)
+    return load_run(setup, accelerator, progress=silent)
+
+
+def _step_contest(run: Run, *, repeats: int, progress: Progress) -> Contest:
+    from gridctl.flux.attention import attention_kernel
+    from gridctl.train.step import take_step
+
+    profile, base = run.profile, run.setup.base
+    inputs = random_inputs(
+        base, profile.grid.to_grid(), base.tokenizers(profile.model.text_tokens).text_tokens,
+        profile.train.batch_size,
+    )  # fmt: skip
+    numbers = count()
+
+    def ours() -> None:
+        taken = take_step(run, next(numbers))
+        wait(run.device)
+        if not taken.losses.isfinite().all():
+            raise GridctlError(f"the losses of a step are {taken.losses.tolist()}.")
+
+    def bare() -> None:
+        import torch
+
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.autocast):
+            bare_step(run.transformer, run.parameters, run.optimizer, inputs, grad=True)
+        wait(run.device)
+
+    contestants = [
+        Contestant(name="gridctl train", work=ours),
+        Contestant(name="bare forward, backward, optimizer", work=bare, target=1.05),
+    ]
+    with attention_kernel(profile.model.attention, training=True):
+        return hold_contest(
+            "a training step", contestants, repeats=repeats, warmups=1, progress=progress
+        )
+
+
+def _cache_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
+    from gridctl.train.cache import encode_grids
+    from gridctl.train.setup import set_up
+
+    settings = profile.train.model_copy(update={"data": folder / "many"})
+    many = profile.model_copy(update={"train": settings})
+    setup = set_up(many, force=True, progress=silent)
+    batch, grid = setup.profile.memory.encode_batch, setup.stages[-1].grid
+    samples = [sample for dataset in setup.datasets for sample in dataset.train]
+    rounds = count()
+
+    def ours() -> None:
+        cache = replace(setup.cache, folder=folder / f"cache-{next(rounds)}")
+        grids = cache.grids({grid: samples})
+        encode_grids(setup.base, grids, batch=batch, progress=silent)
+        if not all(path.exists() for path in grids):
+            raise GridctlError("grids are missing in the cache after it was filled.")
+
+    frames = len(samples) * grid.num_frames
+    contestants = [
+        Contestant(name="gridctl train fills its cache", work=ours),
+        Contestant(
+            name="the VAE alone",
+            work=partial(_encode, setup.base, frames, batch, grid.cell),
+            target=1.15,
+        ),
+    ]
+    return hold_contest(
+        f"latents of {len(samples)} grids", contestants, repeats=repeats, progress=progress
+    )
+
+
+def _encode(base: BaseModel, frames: int, batch: int, cell: tuple[int, int]) -> None:
+    """Load the VAE and encode that many random frames, `batch` at once, of (width, height)."""
+    import torch
+
+    width, height = cell
+    pixels: Any = torch.rand(batch, 3, height, width, device=base.device) * 2 - 1
+    with base.vae() as vae, torch.inference_mode():
+        for first in range(0, frames, batch):
+            vae.encode(pixels[: frames - first]).latent_dist.mode().cpu()
+
+
+def _start_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
+    """A whole process each, until the first step of a run whose cache is full."""
+    file = folder / "profile.toml"
+    write_text(file, profile_toml(profile))
+    base = open_base(profile)
+    loading = [str(base.folder / "transformer"), str(base.dtype).removeprefix("torch.")]
+    contestants = [
+        Contestant(
+            name="gridctl train, until its first step",
+            work=partial(run_python, _FIRST_STEP, str(file)),
+        ),
+        Contestant(
+            name="import the libraries, load the base",
+            work=partial(run_python, _LIBRARIES, *loading, base.device.type),
+            target=1.5,
+        ),
+    ]
+    return hold_contest(
+        "from the start to the first step", contestants, repeats=repeats, progress=progress
+    )
+
+
+def run_python(program: str, *arguments: str) -> None:
+    """Run a program in a fresh interpreter; GridctlError with its last line if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+    )
+    if done.returncode:  # never time work that was not done
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise GridctlError(f"a contestant failed: {lines[-1]}")
