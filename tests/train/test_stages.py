@@ -1,10 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gridctl.errors import UsageError
+from gridctl.flux.adapter import read_adapter_facts
+from gridctl.flux.memory import FLUX_DEV
 from gridctl.geometry import Grid
-from gridctl.profile import StageSection, TrainSection
+from gridctl.profile import StageSection, TrainSection, load_profile
+from gridctl.train import train
+from gridctl.train.metrics import read_metrics
+from gridctl.train.plan import check_memory
 from gridctl.train.stages import resolve_stages, stage_at
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
@@ -88,3 +95,32 @@ def test_cell_and_batch_are_the_stages_own() -> None:
 def test_the_last_stage_has_the_grids_cells() -> None:
     with pytest.raises(UsageError, match=r"trains cells of 16x16, and grid\.cell is 32x32"):
         resolve_stages(section(StageSection(cell=(16, 16))), GRID)
+
+
+def test_the_curriculum_that_ships_trains_coarse_to_fine(
+    make_profile: Callable[..., Any], dataset: Path, tmp_path: Path
+) -> None:
+    """The profile's own stages on the built-in model, cells an eighth as large, two steps each."""
+    shipped = load_profile("flux-dev-curriculum").profile
+    assert sum(stage.steps or 0 for stage in shipped.train.stages) == 15_000  # the paper's
+    tables = []
+    for stage in shipped.train.stages:
+        table = stage.model_dump(exclude_none=True) | {"data": dataset, "steps": 2}
+        if stage.cell:
+            table["cell"] = (stage.cell[0] // 8, stage.cell[1] // 8)
+        tables.append(table)
+    path = tmp_path / "a.safetensors"
+    result = train(make_profile(train__output=path, train__stage=tables))
+    log = read_metrics(result.run_folder)
+    assert [entry["temporal_weight"] for entry in log] == [0.0, 0.1, 0.1, 0.3]
+    assert [entry["learning_rate"] for entry in log] == [2e-3, 2e-3, 2e-3, 0.0]
+    facts = read_adapter_facts(path)
+    assert facts is not None
+    assert facts.grid.cell == (32, 32)
+
+
+def test_the_curriculum_that_ships_fits_its_card() -> None:
+    shipped = load_profile("flux-dev-curriculum").profile
+    stages = resolve_stages(shipped.train, shipped.grid.to_grid())
+    assert [stage.grid.cell for stage in stages] == [(128, 128), (256, 256)]
+    check_memory(shipped, stages, FLUX_DEV, 0.92 * 24)
