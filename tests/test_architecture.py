@@ -31,7 +31,7 @@ ARROWS = {
     "profile": {"errors", "geometry", "storage", "files", "text", "prompt"},
     "toyworld.weights": set(),  # data, not the world
     "toyworld.words": set(),  # the same
-    "machine": {"errors", "files", "profile", "toyworld.weights"},
+    "machine": {"errors", "files", "profile", "text", "toyworld.weights"},
     "media": FOUNDATION,
     "engine": FOUNDATION,
     "flux": FOUNDATION | {"toyworld.weights"},

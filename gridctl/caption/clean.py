@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Callable
 
+from gridctl.caption.structured import without_json
 from gridctl.caption.thinking import without_thoughts
 from gridctl.errors import GridctlError
 from gridctl.text import encodable
@@ -18,7 +20,10 @@ _MARKUP = (  # in this order
     (re.compile(r"\\boxed\{([^{}]*)\}"), r"\1"),
     (re.compile(r"^\s*```.*$", re.MULTILINE), ""),
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),      # links and pictures
+    (re.compile(r"^\s*(?:#{1,6}\s[^\n.!?。]{1,60}|\*\*[^\n*.!?。]{1,60}\*\*:?)\n(?=\s*\S)",
+     re.MULTILINE), ""),                                  # titles
     (re.compile(r"^\s{0,3}#{1,6}\s+", re.MULTILINE), ""),
+    (re.compile(r"\\n"), "\n"),                           # escaped twice
     (re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+", re.MULTILINE), ""),
     (re.compile(r"^\s*[-*_=]{3,}\s*$", re.MULTILINE), ""),
     (re.compile(r"\*\*|__|`"), ""),
@@ -34,6 +39,17 @@ _OPENINGS = (
     ),
     re.compile(r"^here(?:'s| is| are)\b[^.:!\n]{0,80}:\s*", re.I),
     re.compile(r"^(?:assistant|caption|description|answer)\s*:\s*", re.I),
+)
+_CLOSING = re.compile(
+    r"(?<=[.!?])\s+(?:(?:please )?let me know\b|feel free to\b|i hope (?:this|that)\b|is there "
+    r"anything else\b|would you like me to\b|if you (?:need|want|would like|have)\b[^.]*\b(?:let "
+    r"me|ask|tell me)\b)[^.!?]*[.!?]+\Z",
+    re.IGNORECASE,
+)
+# The conversation before the answer, which some servers repeat.
+_ECHO = re.compile(
+    r"\A\s*(?:system|user|human)\s*:?\s*\n.*^\s*(?:assistant|model)\s*:?\s*\n",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
 )
 _REFUSAL = re.compile(
     r"(?:(?:i['’]?m|i am)\s+(?:very\s+|really\s+)?(?:sorry|unable|not able)\b"
@@ -56,7 +72,7 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     the grid.
     """
     spoken = without_thoughts(encodable(text))
-    answer = spoken.text
+    answer = html.unescape(without_json(_ECHO.sub("", spoken.text)))
     for pattern, replacement in _MARKUP:
         answer = pattern.sub(replacement, answer)
     answer = "".join(" " if unicodedata.category(c) == "Cc" else c for c in answer)
@@ -64,6 +80,7 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     answer = " ".join(answer.split())
     for pattern in _OPENINGS:
         answer = pattern.sub("", answer, count=1)
+    answer = _CLOSING.sub("", answer)
     answer = _unquoted(answer)
     if not finished:
         answer = _whole_sentences(answer)

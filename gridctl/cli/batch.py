@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridctl.cli.shell import Shell
+from gridctl.cli.shell import Shell, one_line
 from gridctl.errors import GridctlError, PartialError, counted
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def report(
     GridctlError (1) if nothing is done.
     """
     shell.results(
-        [str(path) for path in result.written],
+        result.written,
         {
             "written": [str(path) for path in result.written],
             "skipped": [str(path) for path in result.skipped],
@@ -82,8 +82,3 @@ def _kind(text: str, path: str) -> str:
     for name in {path, path.rpartition("/")[2]} - {""}:
         text = text.replace(name, "")
     return re.sub(r"\S*[/\\]\S*|\S+\.\w+|\d+", "", text)
-
-
-def one_line(text: str) -> str:
-    """`text` on one line, even if a file's name has line breaks."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridctl.cli import complete
-from gridctl.cli.batch import one_line, report
-from gridctl.cli.shell import Shell
+from gridctl.cli.batch import report
+from gridctl.cli.shell import Shell, one_line
 from gridctl.errors import GridctlError, counted
 
 if TYPE_CHECKING:

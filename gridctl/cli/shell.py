@@ -10,6 +10,7 @@ import inspect
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ class Shell:
         if self.json:
             print(json.dumps(data, indent=2, default=str, ensure_ascii=False))
         else:
-            for line in lines:
-                print(line)
+            for line in lines:  # for other programs, names stay as they are
+                is_shown = isinstance(line, Path) and sys.stdout.isatty()
+                print(one_line(str(line)) if is_shown else line)
 
     @contextmanager
     def progress(
@@ -104,6 +106,14 @@ class Shell:
             yield lambda done, total, text: bar.update(
                 task, completed=done, total=total, text=text, refresh=True
             )
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and control characters, which a file's name may have."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) == "Cc" else char
+        for char in text
+    )
 
 
 def progress_lines(label: str, *, seconds: float = LINE_SECONDS) -> Progress:

@@ -211,6 +211,9 @@ def load_adapter(path: Path) -> dict[str, Tensor]:
             tensors = _of_checkpoint(file, float(header[_SCALE]))
         else:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.itemsize == 1:  # PyTorch cannot compute in fp8
+            tensors[name] = tensor.bfloat16()
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise InputError(
             f"{path} holds weights that are not finite numbers, so its training failed; take an "

@@ -129,7 +129,12 @@ def _collect(
             layer = None
         if up_name not in tensors or not (module or layer):
             continue
-        down, up = tensors[down_name], tensors[up_name]
+        down, up = _matrix(tensors[down_name]), _matrix(tensors[up_name])
+        if not (down.is_floating_point() and up.is_floating_point()):
+            raise UsageError(
+                f"{path}: {stem} is of {down.dtype}, and LoRA matrices must be floating-point "
+                "numbers; take a file that is not quantised."
+            )
         if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
             raise UsageError(
                 f"{path}: {stem} has matrices of {tuple(down.shape)} and {tuple(up.shape)}, which "
@@ -137,6 +142,13 @@ def _collect(
             )
         alpha = tensors.get(f"{stem}.alpha")
         rank = int(down.shape[0])
+        if not rank:
+            continue
+        if alpha is not None and alpha.numel() != 1:
+            raise UsageError(
+                f"{path}: {stem}.alpha has {alpha.numel()} values and must have one; the file is "
+                "damaged."
+            )
         scale = float(alpha) / rank if alpha is not None else scaling.of(module or name, rank)
         pair = LoraPair(down=down, up=up if scale == 1 else up.float() * scale)
         names = (down_name, up_name, f"{stem}.alpha")
@@ -145,6 +157,11 @@ def _collect(
         sources |= dict.fromkeys(parts, names)
         fused = fused or layer is not None
     return pairs, sources, fused
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    """A 1x1 convolution's weight as the matrix that it is."""
+    return tensor.flatten(1) if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor
 
 
 def _divide(pair: LoraPair, layer: Layer, path: Path) -> Iterator[tuple[str, LoraPair]]:
@@ -179,7 +196,7 @@ class _Scaling:
     """
 
     alpha: float | None = None
-    patterns: Mapping[str, float]
+    patterns: Mapping[re.Pattern[str], float]
     rank_stabilized: bool = False  # alpha / sqrt(rank) instead of alpha / rank
 
     @classmethod
@@ -195,17 +212,27 @@ class _Scaling:
                 f"{path} is a LoRA with DoRA (by its header), which gridctl cannot apply; use a "
                 "plain LoRA."
             )
-        return cls(
-            alpha=config.get("lora_alpha"),
-            patterns=config.get("alpha_pattern") or {},
-            rank_stabilized=bool(config.get("use_rslora")),
-        )
+        alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
+        try:
+            return cls(
+                alpha=None if alpha is None else float(alpha),
+                patterns={
+                    re.compile(rf"(.*\.)?({pattern})$"): float(value)
+                    for pattern, value in patterns.items()
+                },
+                rank_stabilized=bool(config.get("use_rslora")),
+            )
+        except (AttributeError, TypeError, ValueError, re.error) as error:
+            raise UsageError(
+                f"{path} has a lora_adapter_metadata in its header that cannot be read ({error}), "
+                "so its strength is unknown; save it again with the tool that made it."
+            ) from None
 
     def of(self, module: str, rank: int) -> float:
         """A layer's scale: PEFT matches a pattern with the end of the module's name."""
         alpha = self.alpha
         for pattern, value in self.patterns.items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
+            if pattern.match(module):
                 alpha = value
                 break
         if alpha is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ Rgb = tuple[int, int, int]
 _ORIENTATION = 0x0112  # EXIF
 _UNCHANGED = 2  # of 255: a color profile that changes no color by more is sRGB
 _FLOAT_SLACK = 1e-3
+_SRGB_GAMMA, _GAMMA_SLACK = 1 / 2.2, 0.03  # of PNGs whose gamma is about sRGB's
 
 
 class UnknownBrightnessError(ValueError):
@@ -27,22 +29,23 @@ def as_srgb(
 ) -> Image.Image:
     """`image` as 8-bit sRGB, upright, with its transparent pixels over `background`.
 
-    16-bit values are scaled from 0...65535, and so are 32-bit whole numbers. Floating-point
-    values are scaled from 0...1. Without `upright` the EXIF orientation is ignored.
+    Colors are read by the ICC profile, else by the gamma of a PNG. 16-bit values are scaled from
+    0...65535, and so are 32-bit whole numbers. Floating-point values are scaled from 0...1.
+    Without `upright` the EXIF orientation is ignored.
 
     Raises UnknownBrightnessError for values outside these ranges.
     """
     image.load()  # the file may be closed when the result is used
-    profile, is_png = image.info.get("icc_profile"), image.format == "PNG"
+    is_png, to_srgb = image.format == "PNG", _conversion(image.info)
     if upright and image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     image = _eight_bits(image, is_png=is_png)
     if not image.has_transparency_data:
-        return _to_srgb(image, profile)
+        return to_srgb(image)
     over = image.convert("RGBA")
     gray = image.mode in ("L", "LA", "La")
     opaque = over.convert("L") if gray else over.convert("RGB")
-    colors = _to_srgb(opaque, profile)
+    colors = to_srgb(opaque)
     colors.putalpha(over.getchannel("A"))
     under = Image.new("RGBA", colors.size, (*background, 255))
     return Image.alpha_composite(under, colors).convert("RGB")
@@ -73,17 +76,38 @@ def _eight_bits(image: Image.Image, *, is_png: bool) -> Image.Image:
     return image
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The colors of an 8-bit image without transparency, as sRGB."""
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode == "LAB":
-        return _apply(_lab_to_srgb(), image)
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile and (transform := _transform(profile, image.mode)):
-        return _apply(transform, image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # convert makes a copy
+def _conversion(info: Mapping[Any, Any]) -> Callable[[Image.Image], Image.Image]:
+    """The function that makes the colors of an 8-bit image without transparency sRGB.
+
+    As PNG says (third edition, 13.11), a profile counts most, then the mark of sRGB, then gamma.
+    """
+    profile: bytes | None = info.get("icc_profile")
+    gamma = 0.0 if profile or "srgb" in info else float(info.get("gamma", 0))
+
+    def convert(image: Image.Image) -> Image.Image:
+        if image.mode == "1":
+            image = image.convert("L")
+        if image.mode == "LAB":
+            return _apply(_lab_to_srgb(), image)
+        if image.mode not in ("RGB", "L", "CMYK"):
+            image = image.convert("RGB")
+        if profile and (transform := _transform(profile, image.mode)):
+            return _apply(transform, image)
+        if image.mode != "RGB":
+            image = image.convert("RGB")  # makes a copy
+        if gamma and abs(gamma - _SRGB_GAMMA) > _GAMMA_SLACK:
+            return image.point(_gamma_table(gamma))
+        return image
+
+    return convert
+
+
+@lru_cache(maxsize=4)
+def _gamma_table(gamma: float) -> list[int]:
+    """For each 8-bit value of R, G and B, which is light to the power of `gamma`, sRGB's."""
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return 3 * [int(value) for value in np.round(255 * curve)]
 
 
 @lru_cache(maxsize=16)

@@ -18,6 +18,11 @@ IMAGE_SUFFIXES = frozenset({
     ".avif", ".bmp", ".dib", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
     ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 })
+# Pictures that neither Pillow nor our FFmpeg reads.
+UNREAD_PICTURES = frozenset({
+    ".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".nef",
+    ".orf", ".psd", ".raf", ".rw2", ".svg",
+})
 # Text that belongs beside clips and grids.
 SIDECAR_SUFFIXES = frozenset({".ass", ".csv", ".json", ".jsonl", ".srt", ".txt", ".vtt"})
 _OTHER_SUFFIXES = SIDECAR_SUFFIXES | {  # not worth opening

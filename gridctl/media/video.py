@@ -43,6 +43,7 @@ _MAX_PIXELS = 178_956_970  # of a frame: Pillow's limit for images
 _BREAKING_FORMATS = frozenset({"mpegts", "mpeg"})
 _BREAK_SECONDS = 10.0
 _ENDS_ABRUPTLY = "ends abruptly: the recording was stopped there, or the file is cut off"
+_FASTEST_FPS = 1000.0  # raw DV, for one, claims 60,000
 _LAST_FRAMES = 16  # as many as can be decoded out of order
 
 
@@ -85,7 +86,8 @@ class Video:
         last, note = limited(scan.last_seconds or timeline.step_seconds, timeline.longest_seconds)
         self._notes += (note,) if note else ()
         self.duration_seconds = float(self.times_seconds[-1]) + last
-        self.fps = len(stamps) / self.duration_seconds if timeline.notes else rate
+        is_sane = rate <= _FASTEST_FPS and not timeline.notes
+        self.fps = rate if is_sane else len(stamps) / self.duration_seconds
 
     def cells(self, frames: Ordinals, fit: Fit) -> Iterator[Picture]:
         converter: Converter | None = None

@@ -18,6 +18,8 @@ a am and as at by das de del der die do e el en et for from fuer für in is it l
 ohne on or pm pour sans sem senza sin the this to um und with y à
 animation camera capture captured caption clip clips comp composition content copy cut demo
 describes description download downloaded draft edit edited export exported file film final
+bandicam compressed converted error ezgif giphy nil none nothing null resized tenor tmp todo
+undefined watermark
 footage frame frames fullsizerender gif grid hd image images instagram facebook live media
 meeting messenger movie movies new number obs out output part photo pic picture project quality
 raw received recorded recorder recording render rendered replay sample saved scene screen

@@ -8,7 +8,7 @@ from pathlib import Path
 from gridctl.errors import counted
 from gridctl.files import entries
 from gridctl.media.images import is_animated, natural_key
-from gridctl.media.kinds import SIDECAR_SUFFIXES, is_hidden, kind_of
+from gridctl.media.kinds import SIDECAR_SUFFIXES, UNREAD_PICTURES, is_hidden, kind_of
 
 
 class Search:
@@ -36,9 +36,11 @@ class Search:
                 f"{self._thumbnails[0]}; to pack images, give them a folder without videos"
             )
         if self._others:
+            pictures = any(path.suffix.lower() in UNREAD_PICTURES for path in self._others)
             yield (
-                f"{counted(len(self._others), 'file')} left out, such as {self._others[0]}: "
-                "neither videos nor images by name or content"
+                f"{counted(len(self._others), 'file')} left out, such as {self._others[0]}: no "
+                "videos or images that gridctl reads"
+                + ("; convert HEIC, EXR and raw pictures to PNG" if pictures else "")
             )
 
     def _clips(

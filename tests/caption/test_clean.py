@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,18 @@ DOG = "A brown dog runs to the right. It jumps over a log."
         f"Sure here is a caption: {DOG}",
         f"Okay, I’ll describe it. {DOG}",
         f"Of course! {DOG}",
+        json.dumps({"caption": DOG, "tags": ["dog"]}),
+        json.dumps([DOG[: DOG.index("It")], DOG[DOG.index("It") :]]),
+        f"```json\n{json.dumps({'frames': 4, 'Description': [DOG]}, indent=1)}\n```",
+        json.dumps({"captions": [{"text": DOG}]}),
+        f"# Description of the clip\n\n{DOG}",
+        f"**Caption:**\n\n{DOG}",
+        f"**Caption**\n{DOG}",
+        f"{DOG}\n\nLet me know if you need anything else!",
+        f"{DOG} If you want more detail, just let me know.",
+        f"user\nDescribe this.\nassistant\n{DOG}",
+        DOG.replace(". ", ".\\n"),
+        DOG.replace(" ", "&nbsp;", 1),
     ],
 )
 def test_markup_and_polite_openings_are_removed(answer: str) -> None:
@@ -140,6 +154,8 @@ def test_half_an_emoji_is_dropped_and_two_halves_are_joined() -> None:
         "Absolutely still water mirrors a hill.",
         "Ein Bär läuft – 10 m weit.",
         "一只狗在跑。它跳过木头。",
+        "[A dog] runs; {it} jumps.",
+        "A sign says let me know. A cat reads it.",
     ],
 )
 def test_text_that_only_looks_like_markup_stays(text: str) -> None:
@@ -151,6 +167,12 @@ def test_text_that_only_looks_like_markup_stays(text: str) -> None:
 )
 def test_an_empty_answer_is_an_error(answer: str) -> None:
     with pytest.raises(GridctlError, match="answer is empty"):
+        clean_answer(answer)
+
+
+@pytest.mark.parametrize("answer", ['{"caption": "A dog', '{"caption": ""}', '[["", 3]]'])
+def test_json_without_a_caption_is_an_error(answer: str) -> None:
+    with pytest.raises(GridctlError, match="JSON that holds no caption"):
         clean_answer(answer)
 
 

@@ -198,6 +198,8 @@ def test_every_linear_layer_of_the_transformer_has_its_name_in_both(transformer:
             {"single_blocks.0.processor.proj_lora.down.weight": torch.ones(RANK, WIDTH)},
             "LoRA with single-block projections of XLabs",
         ),
+        ({f"{K}.lora_A.weight": torch.ones(RANK, WIDTH, dtype=torch.int8)}, "not quantised"),
+        ({f"{K}.alpha": torch.ones(2)}, r"alpha has 2 values and must have one"),
         ({f"{K}.lora_A.weight": torch.full((RANK, WIDTH), math.nan)}, "are not finite numbers"),
         ({f"{K}.lora_A.weight": torch.ones(RANK + 1, WIDTH)}, "do not belong together"),
     ],
@@ -209,6 +211,31 @@ def test_what_cannot_be_applied_is_refused(
         read(tmp_path, peft() | extra)
     assert "\n" not in str(error.value)
     assert "lora.safetensors" in str(error.value)
+
+
+def test_a_file_may_be_of_fp8_or_hold_1x1_convolutions_and_layers_of_no_rank(
+    tmp_path: Path,
+) -> None:
+    tensors = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in peft().items()}
+    found = read(tmp_path, tensors)
+    exact = {name: tensor.float() for name, tensor in tensors.items()}
+    assert torch.allclose(found[LAYERS[0]], update(exact, LAYERS[0]), atol=1e-4)
+    convolutions = {name: tensor[..., None, None] for name, tensor in peft().items()}
+    convolutions |= {
+        f"{Q}.lora_A.weight": torch.ones(0, WIDTH),
+        f"{Q}.lora_B.weight": torch.ones(WIDTH, 0),
+    }
+    found = read(tmp_path, convolutions)
+    assert Q not in found
+    assert torch.allclose(found[LAYERS[1]], update(peft(), LAYERS[1]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config", [{"lora_alpha": "x"}, {"alpha_pattern": [1]}, {"alpha_pattern": {"(": 4}}]
+)
+def test_a_header_without_sense_is_one_line(tmp_path: Path, config: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="its strength is unknown"):
+        read(tmp_path, peft(), lora_adapter_metadata=header(**config))
 
 
 def test_dora_in_the_header_alone_is_refused(tmp_path: Path) -> None:

@@ -34,3 +34,13 @@ def test_token_from_env_file(
     monkeypatch.setenv("HF_TOKEN", "from the environment")
     assert hub_token(tmp_path) == "from the environment"
     assert caplog.text == ""
+
+
+def test_token_from_an_env_file_of_powershell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_x\r\n", encoding="utf-16")
+    assert hub_token(tmp_path) == "hf_x"
+    (tmp_path / ".env").write_bytes(b"HF_TOKEN=\xff\xff")
+    assert hub_token(tmp_path) is None

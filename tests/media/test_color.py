@@ -118,6 +118,21 @@ def test_srgb_pixels_and_unusable_profiles_change_nothing(tmp_path: Path) -> Non
         assert np.array_equal(read_image(tmp_path / "noise.png"), noise)
 
 
+@pytest.mark.parametrize(
+    ("gamma", "marked", "gray"),  # linear light of 128 / 255 is 188 in sRGB
+    [(1.0, False, 188), (1.0, True, 128), (1 / 2.2, False, 128), (0.25, False, 71)],
+)
+def test_the_gamma_of_a_png_applies(tmp_path: Path, gamma: float, marked: bool, gray: int) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add(b"gAMA", struct.pack(">I", round(100_000 * gamma)))
+    if marked:
+        info.add(b"sRGB", b"\0")
+    for mode, value in (("RGB", (128, 128, 128)), ("L", 128), ("I;16", 128 * 257)):
+        path = tmp_path / f"{mode[0]}.png"
+        Image.new(mode, (8, 8), value).save(path, pnginfo=info)
+        assert read_image(path).getpixel((4, 4)) == pytest.approx((gray,) * 3, abs=1)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
 def test_a_cmyk_picture_is_read_by_its_profile(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"print.{suffix}"

@@ -117,8 +117,8 @@ def test_clips_are_known_by_content_and_what_is_left_out_is_said(tmp_path: Path)
     assert found.notes == (
         f"1 image beside videos left out, such as {folder / 'poster.jpg'}; to pack images, give "
         "them a folder without videos",
-        f"3 files left out, such as {folder / 'script.pdf'}: neither videos nor images by name or "
-        "content",
+        f"3 files left out, such as {folder / 'script.pdf'}: no videos or images that gridctl "
+        "reads",
     )
 
 
