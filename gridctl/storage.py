@@ -77,7 +77,9 @@ def as_path(name: str | Path) -> Path:
     URLs are s3://, gs://, hf://, https://, http:// and memory://. A URL is returned as a `Url`,
     which has the methods of Path that gridctl calls. Raises UsageError for any other scheme.
     """
-    found = _URL.fullmatch(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return name
+    found = _URL.fullmatch(name)
     if found is None:
         return Path(name)
     scheme = found["scheme"].lower()
@@ -109,7 +111,8 @@ def map_paths(work: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator
         yield from map(work, paths)
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(work, paths)
+        for first in range(0, len(paths), 4 * _AT_ONCE):  # so that a caller can stop soon
+            yield from pool.map(work, paths[first : first + 4 * _AT_ONCE])
 
 
 def refuse_remote(path: Path | str, what: str) -> None:
@@ -251,8 +254,10 @@ class Url:
         return file if mode == "rb" else io.TextIOWrapper(file, encoding=encoding, errors=errors)
 
     def read_bytes(self) -> bytes:
+        # One request: s3fs would first ask how long the file is, to read parts side by side.
+        plain = {"max_concurrency": 1} if self.scheme == "s3" else {}
         with self._faults():
-            return cast(bytes, self._system().cat_file(self._address))
+            return cast(bytes, self._system().cat_file(self._address, **plain))
 
     def read_range(self, start: int, end: int) -> bytes:
         """The bytes from `start` up to and without `end`."""
@@ -320,7 +325,7 @@ class Url:
             raise
         except Exception as error:
             fault = error
-            if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            if self.is_web and isinstance(error.__cause__, Exception):
                 fault = error.__cause__  # fsspec calls any fault on the web a missing file
             status = getattr(fault, "status", None)
             if isinstance(fault, FileNotFoundError) or status in (404, 410):

@@ -10,9 +10,11 @@ from gridctl.errors import GridctlError
 from gridctl.flux.length import text_limits
 from gridctl.media.captions import Captioned, caption_faults, equal_captions, layout_patterns
 from gridctl.media.dataset import caption_path, list_grids, read_caption
+from gridctl.media.facts import Facts
 from gridctl.media.grid_image import load_facts
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
+from gridctl.storage import map_paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +63,16 @@ def check_images(
     patterns, limits = layout_patterns(profile.caption.layout), text_limits(profile)
     found: list[tuple[Path, str]] = []
     grids: list[Captioned] = []
+    known = known or {}
+    read = map_paths(_read, [image for image in images if image not in known])
     for done, image in enumerate(images):
         progress(done, len(images), image.name)
-        if known and image in known:
+        if image in known:
             grids.append(known[image])
             continue
-        try:
-            text, facts = read_caption(image), load_facts(image)
-        except GridctlError as error:
-            found.append((image, str(error)))
+        text, facts, error = next(read)
+        if error is not None:
+            found.append((image, error))
             continue
         if text is None:
             is_there = caption_path(image).exists()
@@ -87,3 +90,11 @@ def check_images(
             for image, fault in sorted(found, key=lambda finding: place[finding[0]])
         ),
     )
+
+
+def _read(image: Path) -> tuple[str | None, Facts | None, str | None]:
+    """(caption, facts, what is wrong) of a grid image."""
+    try:
+        return read_caption(image), load_facts(image), None
+    except GridctlError as error:
+        return None, None, str(error)

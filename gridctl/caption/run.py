@@ -27,6 +27,7 @@ from gridctl.media.words import says_nothing
 from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
+from gridctl.storage import map_paths
 from gridctl.text import is_encodable
 
 PREVIEWS = 3  # captions that a dry run makes
@@ -163,13 +164,19 @@ def _images(sources: Sequence[Path]) -> dict[Path, Path]:
 
 def _with_facts(images: Sequence[Path]) -> Iterator[tuple[Path, Facts]]:
     """The images that have facts, with them."""
-    for image in images:
-        try:
-            facts = load_facts(image)
-        except GridctlError:  # reported when its caption is made
-            continue
-        if facts is not None:
+    for image, facts in zip(images, map_paths(_facts, images), strict=True):
+        if isinstance(facts, Facts):  # what is wrong with others is reported with their captions
             yield image, facts
+
+
+def _facts(image: Path) -> Facts | GridctlError:
+    try:
+        facts = load_facts(image)
+    except GridctlError as error:
+        return error
+    return facts or InputError(
+        f"{image} has no gridctl facts, so its grid is unknown; pack its clip again."
+    )
 
 
 class _Captioner:
@@ -194,31 +201,31 @@ class _Captioner:
     def without_caption(self, images: Mapping[Path, Path], *, force: bool) -> list[Path]:
         """The images that need a caption; the others are counted as skipped or failed."""
         todo: list[Path] = []
-        for target, image in images.items():
+
+        def has_caption(image: Path) -> bool | GridctlError:
             try:
                 if not image.exists():  # found out before a model is loaded
                     raise InputError(f"{image} does not exist; check the name.")
                 if not is_encodable(image.name):  # no metadata.jsonl can hold it
                     raise InputError(f"{image} has a name that is not UTF-8; rename it.")
-                if not force and read_caption(image):
-                    self.skipped.append(target)
-                else:
-                    todo.append(image)
+                return not force and read_caption(image) is not None
             except GridctlError as error:
-                self._fail(image, error)
+                return error
+
+        found = map_paths(has_caption, list(images.values()))
+        for (target, image), captioned in zip(images.items(), found, strict=True):
+            if isinstance(captioned, GridctlError):
+                self._fail(image, captioned)
+            elif captioned:
+                self.skipped.append(target)
+            else:
+                todo.append(image)
         return todo
 
     def questions(self, images: Sequence[Path]) -> Iterator[Question]:
-        for image in images:
-            try:
-                facts = load_facts(image)
-                if facts is None:
-                    raise InputError(
-                        f"{image} has no gridctl facts, so its grid is unknown; "
-                        "pack its clip again."
-                    )
-            except GridctlError as error:
-                self._fail(image, error)
+        for image, facts in zip(images, map_paths(_facts, images), strict=True):
+            if isinstance(facts, GridctlError):
+                self._fail(image, facts)
                 continue
             keys = self.source.keys_of(image, facts)
             self._used |= keys

@@ -12,6 +12,7 @@ from gridctl.cli import complete
 from gridctl.cli.batch import report
 from gridctl.cli.shell import Shell, one_line
 from gridctl.errors import GridctlError, counted
+from gridctl.storage import as_path
 
 if TYPE_CHECKING:
     from gridctl.caption import CaptionResult, CheckResult
@@ -27,9 +28,10 @@ def caption(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Dataset folders or grid images.",
+            help="Dataset folders or grid images. May be s3:// or gs://.",
             show_default=False,
-            readable=False,  # an unreadable one gets its own error line, the others are done
+            parser=as_path,
+            metavar="SOURCES...",
         ),
     ],
     subject: Annotated[

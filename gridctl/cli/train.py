@@ -13,6 +13,7 @@ import typer
 from gridctl.cli import complete
 from gridctl.cli.shell import Shell
 from gridctl.errors import UsageError
+from gridctl.storage import as_path
 
 _files = partial(typer.Option, rich_help_panel="Input and output")
 _training = partial(typer.Option, rich_help_panel="Training")
@@ -31,7 +32,12 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        Path | None, _files(help="Dataset folder, as pack and caption make it.")
+        Path | None,
+        _files(
+            parser=as_path,
+            metavar="PATH",
+            help="Dataset folder, as pack and caption make it. May be s3://, gs:// or hf://.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,

@@ -9,6 +9,7 @@ import typer
 
 from gridctl.cli.batch import report
 from gridctl.cli.shell import Shell
+from gridctl.storage import as_path
 
 INPUT, OUTPUT, RUN = "Images from elsewhere", "Output", "Run"
 FORMATS = ["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
@@ -19,9 +20,10 @@ def unpack(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Grid images, or folders of them.",
+            help="Grid images, or folders of them. May be s3://, gs://, hf:// or https://.",
             show_default=False,
-            readable=False,  # an unreadable one gets its own error line, the others are done
+            parser=as_path,
+            metavar="SOURCES...",
         ),
     ],
     output: Annotated[

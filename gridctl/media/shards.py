@@ -86,9 +86,10 @@ def made_from_of(path: Path) -> str | None:
     """What a finished shard says that it was made from; None for any other file."""
     with suppress(OSError, ValueError, tarfile.TarError, KeyError):
         if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
+            with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
                 return tar.pax_headers[_MADE_FROM]
-        found = import_parquet().read_schema(path).metadata[_MADE_FROM.encode()]
+        with path.open("rb") as file:
+            found = import_parquet().read_schema(file).metadata[_MADE_FROM.encode()]
         return bytes(found).decode()
     return None
 

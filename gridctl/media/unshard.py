@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gridctl.errors import InputError
-from gridctl.files import atomic_folder
+from gridctl.files import atomic_folder, entries
 from gridctl.machine.caches import cache_folder
 from gridctl.media.grid_image import GRID_SUFFIXES
 from gridctl.media.shards import import_parquet
@@ -39,10 +39,8 @@ def as_folder(source: Path) -> Path:
 
 
 def _shards(source: Path) -> list[Path]:
-    if source.is_dir():
-        files = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    else:
-        files = [source]
+    files = entries(source)[1] if source.is_dir() else [source]
+    files = sorted(path for path in files if not path.name.startswith("."))
     return [path for path in files if path.suffix in (".tar", ".parquet")]
 
 
@@ -69,7 +67,7 @@ def _inside(name: str, shard: Path) -> PurePosixPath:
 
 def _read_tar(shard: Path) -> Iterator[tuple[str, bytes, str | None]]:
     """(name, image, caption) of each sample: members of one name up to its first dot."""
-    with tarfile.open(shard) as tar:
+    with shard.open("rb") as file, tarfile.open(fileobj=file) as tar:
         sample: dict[str, bytes] = {}
         key = ""
         for member in tar:
@@ -80,8 +78,8 @@ def _read_tar(shard: Path) -> Iterator[tuple[str, bytes, str | None]]:
             if f"{folder}/{stem}" != key:
                 yield from _sample(key, sample)
                 key, sample = f"{folder}/{stem}", {}
-            file = tar.extractfile(member)
-            sample[f".{suffix.lower()}"] = file.read() if file else b""
+            content = tar.extractfile(member)
+            sample[f".{suffix.lower()}"] = content.read() if content else b""
         yield from _sample(key, sample)
 
 
@@ -96,7 +94,7 @@ def _sample(key: str, files: dict[str, bytes]) -> Iterator[tuple[str, bytes, str
 def _read_parquet(shard: Path) -> Iterator[tuple[str, bytes, str | None]]:
     """(name, image, caption) of each row of a table with the columns image and text."""
     number = 0
-    with import_parquet().ParquetFile(shard) as table:
+    with shard.open("rb") as file, import_parquet().ParquetFile(file) as table:
         for batch in table.iter_batches(batch_size=64):
             for row in batch.to_pylist():
                 image: bytes = row["image"]["bytes"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from gridctl.engine.run import run_jobs
 from gridctl.errors import UsageError, counted
+from gridctl.files import entries
 from gridctl.media.batch import BatchResult, Failure
 from gridctl.media.shards import (
     MEGABYTE,
@@ -83,5 +84,6 @@ def _name(shard: Shard) -> str:
 
 def _leftovers(output: Path, suffix: str, shards: list[Shard]) -> list[Path]:
     ours = {shard.path for shard in shards}
-    found = (path for path in sorted(output.glob(f"*-of-*{suffix}")) if path not in ours)
+    there = (path for path in sorted(entries(output)[1]) if path not in ours)
+    found = (path for path in there if PurePath(path.name).match(f"*-of-*{suffix}"))
     return [path for path in found if made_from_of(path) is not None]

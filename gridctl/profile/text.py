@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from tomlkit.items import Item
 
 from gridctl.profile.schema import Profile
+from gridctl.storage import as_path, is_remote
 
 
 def toml_value(value: object) -> str:
@@ -66,6 +67,8 @@ def without_folder(name: str) -> str:
 def _without_folders(value: Any) -> Any:
     if isinstance(value, Path):
         return value.name
+    if is_remote(value):
+        return as_path(value).name
     if isinstance(value, str):
         return without_folder(value)
     if isinstance(value, dict):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from gridctl.errors import UsageError
 from gridctl.files import expand_home
 from gridctl.geometry import Grid, parse_size
 from gridctl.prompt import check_question, layout_template
+from gridctl.storage import as_path, is_remote, refuse_remote
 from gridctl.text import is_encodable
 
 MAX_SEED = 2**63 - 1  # what a TOML integer can say; torch takes up to 2**64 - 1
@@ -57,6 +65,16 @@ def _parse_question(value: str) -> str:
     return value
 
 
+def _refuse_url(value: object) -> object:
+    if isinstance(value, str | PurePath):
+        _as_value_error(lambda path: refuse_remote(path, "it"), str(value))
+    return value
+
+
+def _parse_data(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+    return _as_value_error(as_path, value) if is_remote(value) else parse(value)
+
+
 def _as_value_error(check: Any, value: object) -> Any:
     """`check(value)`, its UsageError turned into the ValueError that pydantic collects."""
     try:
@@ -67,8 +85,19 @@ def _as_value_error(check: Any, value: object) -> Any:
 
 Cell = Annotated[tuple[int, int], BeforeValidator(_parse_cell)]
 FilePath = Annotated[
-    Path, Field(strict=False), AfterValidator(lambda path: Path(expand_home(str(path))))
+    Path,
+    Field(strict=False),
+    BeforeValidator(_refuse_url),
+    AfterValidator(lambda path: Path(expand_home(str(path)))),
 ]
+DataPath = Annotated[
+    Path,
+    Field(strict=False),
+    AfterValidator(lambda path: Path(expand_home(str(path)))),
+    WrapValidator(_parse_data),
+    PlainSerializer(lambda path: str(path) if is_remote(path) else path),
+]
+"""A folder on this machine, or a URL."""
 ModelName = Annotated[str, Field(min_length=1), AfterValidator(expand_home)]
 """A Hub id, a name of ours, or a path."""
 Count = Annotated[int, Field(ge=1, le=10**9)]

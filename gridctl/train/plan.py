@@ -62,7 +62,7 @@ def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
 
     Raises InputError for unusable data, UsageError for a profile without data.
     """
-    stages = resolve_stages(profile.train, profile.grid.to_grid())
+    stages = resolve_stages(profile.train, profile.grid.to_grid(), progress=progress or silent)
     layout = layout_template(profile.caption.layout)
     datasets = [
         read_dataset(s.data, s.grid, layout=layout, progress=progress or silent) for s in stages

@@ -163,7 +163,7 @@ class Run:
 def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
     """Check everything that can be checked before anything is encoded or loaded."""
     settings = profile.train
-    stages = resolve_stages(settings, profile.grid.to_grid())
+    stages = resolve_stages(settings, profile.grid.to_grid(), progress=progress)
     layout = layout_template(profile.caption.layout)
     datasets = [read_dataset(s.data, s.grid, layout=layout, progress=progress) for s in stages]
     caption_faults = check_captions(datasets, profile)

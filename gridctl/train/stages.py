@@ -7,8 +7,10 @@ from pathlib import Path
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
+from gridctl.media.mirror import local_folder
 from gridctl.media.unshard import as_folder
 from gridctl.profile import StageSection, TrainSection
+from gridctl.progress import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Stage:
     """
 
     data: Path
-    """A dataset folder. Shards were extracted into the cache."""
+    """A dataset folder on this machine. What is in storage or in shards was copied to the cache."""
     grid: Grid
     steps: int
     batch_size: int
@@ -51,13 +53,13 @@ class Stage:
         return ends[0] + (ends[1] - ends[0]) * step / max(1, self.steps - 1)
 
 
-def resolve_stages(train: TrainSection, grid: Grid) -> list[Stage]:
+def resolve_stages(train: TrainSection, grid: Grid, *, progress: Progress = silent) -> list[Stage]:
     """The profile's stages, with [train] and [grid] for the keys that a stage leaves out.
 
     A run without stages is a single one. Raises UsageError for a stage without data, or a last
     stage whose cells are not the grid's: the adapter draws cells of that size.
     """
-    stages = [_resolve(train, stage, grid) for stage in train.stages or (StageSection(),)]
+    stages = [_resolve(train, stage, grid, progress) for stage in train.stages or (StageSection(),)]
     if stages[-1].grid != grid:
         width, height = stages[-1].grid.cell
         raise UsageError(
@@ -68,7 +70,7 @@ def resolve_stages(train: TrainSection, grid: Grid) -> list[Stage]:
     return stages
 
 
-def _resolve(train: TrainSection, stage: StageSection, grid: Grid) -> Stage:
+def _resolve(train: TrainSection, stage: StageSection, grid: Grid, progress: Progress) -> Stage:
     data = stage.data or train.data
     if data is None:
         raise UsageError(
@@ -77,7 +79,7 @@ def _resolve(train: TrainSection, stage: StageSection, grid: Grid) -> Stage:
     rate = stage.learning_rate or train.learning_rate
     weight = _first_set(stage.temporal_weight, train.temporal_weight)
     return Stage(
-        data=as_folder(data),
+        data=local_folder(as_folder(data), progress=progress),
         grid=replace(grid, cell=stage.cell or grid.cell),
         steps=stage.steps or train.steps,
         batch_size=stage.batch_size or train.batch_size,

@@ -10,6 +10,7 @@ from gridctl.profile.schema.section import Section
 from gridctl.profile.values import (
     Cell,
     Count,
+    DataPath,
     FilePath,
     Fraction,
     LogitMean,
@@ -27,7 +28,7 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 class StageSection(Section):
     """One stage of a curriculum. A key that it leaves out is as in [train]."""
 
-    data: FilePath | None = Field(default=None, description="Dataset folder of this stage.")
+    data: DataPath | None = Field(default=None, description="Dataset folder of this stage.")
     cell: Cell | None = Field(
         default=None,
         description="Cell size of this stage, WxH in pixels. Small cells first cost little. The "
@@ -60,8 +61,10 @@ class StageSection(Section):
 class TrainSection(Section):
     """Captioned grids → a LoRA adapter."""
 
-    data: FilePath | None = Field(
-        default=None, description="Dataset folder, as pack and caption make it."
+    data: DataPath | None = Field(
+        default=None,
+        description="Dataset folder, as pack and caption make it. It may be a URL (s3://, gs:// or "
+        "hf://), which is copied to the cache.",
     )
     output: FilePath | None = Field(
         default=None, description="Adapter file to write. Unset is adapter.safetensors."
