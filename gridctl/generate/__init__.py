@@ -5,6 +5,16 @@ it out.
 """
 
 from gridctl.generate.drawing import Drawing, Request, Shot, combine
-from gridctl.generate.run import GenerateResult, draw, render
+from gridctl.generate.run import GenerateResult, Output, draw, draw_each, render
 
-__all__ = ["Drawing", "GenerateResult", "Request", "Shot", "combine", "draw", "render"]
+__all__ = [
+    "Drawing",
+    "GenerateResult",
+    "Output",
+    "Request",
+    "Shot",
+    "combine",
+    "draw",
+    "draw_each",
+    "render",
+]

@@ -31,7 +31,8 @@ def check_text(prompt: str) -> None:
 class Request:
     """What every task takes: prompts, where the outputs go, and the profile.
 
-    `many` makes `output` a folder, with a file for each prompt. `seeds` has one for each prompt;
+    `many` makes `output` a folder, with a file for each prompt, numbered from `number` on with
+    `digits`. `seeds` has one for each prompt;
     without it they count on from the profile's. `insist` holds the fields of
     `Grid` that the user set; a grid of the adapter that differs in them is refused. `fps`
     plays clips at another rate than the adapter's. With `best_of` above 1, that many seeds are
@@ -48,6 +49,8 @@ class Request:
     insist: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
     best_of: int = 1
+    number: int = 1
+    digits: int = 3
 
     def __post_init__(self) -> None:
         for prompt in self.prompts:

@@ -56,10 +56,10 @@ def make_shots(
     if request.many:
         if request.output.suffix.lower() in _FILE_SUFFIXES:
             raise UsageError(f"{request.output}: many prompts need a folder; name one with -o.")
-        width = max(3, len(str(len(prompts))))
+        digits = max(request.digits, len(str(request.number + len(prompts) - 1)))
         paths = [
-            request.output / f"{number:0{width}}-{_slug(content)}{suffix}"
-            for number, content in enumerate(request.prompts, start=1)
+            request.output / f"{number:0{digits}}-{_slug(content)}{suffix}"
+            for number, content in enumerate(request.prompts, start=request.number)
         ]
     first = request.profile.generate.seed
     seeds = request.seeds or range(first, first + len(prompts))

@@ -1,33 +1,43 @@
-"""Files of prompts: one a line, or JSON lines with a prompt and its seed."""
+"""Prompts from a file or a stream: one a line, or JSON lines with settings of their own."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from gridctl.errors import InputError
+from pydantic import ValidationError
+
+from gridctl.errors import GridctlError, InputError
+from gridctl.generate.drawing import Request
+from gridctl.profile import GenerateSection, Profile
+from gridctl.profile.faults import faults_of
 from gridctl.text import decode, lines
+
+_EXAMPLE = 'write {"prompt": "a red circle", "seed": 7, "steps": 10}.'
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLine:
-    """A prompt, and its seed if the file says one."""
+    """A prompt, and the keys of the profile's [generate] that its line sets."""
 
     text: str
-    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_prompts(file: Path) -> list[PromptLine]:
-    """The prompts of a file, or of stdin for `-`; empty lines are skipped.
+    """The prompts of a file; empty lines are skipped.
 
-    A line of a .jsonl file, and any line that is a JSON object, has `prompt` and perhaps `seed`.
-    Raises InputError for a file that cannot be read or has no prompt, or for a wrong line.
+    A line of a .jsonl file, and any line that is a JSON object, has `prompt` and perhaps keys of
+    [generate], such as `seed`. Raises InputError for a file that cannot be read or has no
+    prompt, or for a wrong line.
     """
     try:
-        text = decode(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+        text = decode(file.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{file} cannot be read as a text file ({error}); check the name."
@@ -42,38 +52,79 @@ def read_prompts(file: Path) -> list[PromptLine]:
     return found
 
 
+def stream_prompts(on_error: Callable[[GridctlError], None]) -> Iterator[PromptLine]:
+    """The prompts of stdin, each as soon as its line is there; wrong lines go to `on_error`.
+
+    Raises InputError if there was no line.
+    """
+    number = 0
+    for number, data in enumerate(iter(sys.stdin.buffer.readline, b""), start=1):
+        where = f"stdin line {number}"
+        try:
+            text = data.decode("utf-8-sig").strip()
+            if text:
+                yield _parse(text, where, is_json=False)
+        except UnicodeDecodeError:
+            on_error(InputError(f"{where} is not UTF-8; send prompts as UTF-8."))
+        except GridctlError as error:
+            on_error(error)
+    if not number:
+        raise InputError("stdin holds no prompt; write one per line.")
+
+
 def _parse(line: str, where: str, *, is_json: bool) -> PromptLine:
     if not is_json and not line.startswith("{"):
         return PromptLine(text=line)
-    remedy = 'write {"prompt": "a red circle", "seed": 7}.'
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{where} is not JSON ({error}); {remedy}") from None
+        raise InputError(f"{where} is not JSON ({error}); {_EXAMPLE}") from None
     if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
-        raise InputError(f"{where} has no prompt; {remedy}")
-    if unknown := sorted(set(entry) - {"prompt", "seed"}):
-        raise InputError(
-            f"{where} has {', '.join(unknown)}, which a prompt does not take; {remedy}"
-        )
-    seed = entry.get("seed")
-    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise InputError(f"{where} has the seed {seed!r}; it is a whole number from 0 on.")
-    return PromptLine(text=entry["prompt"], seed=seed)
+        raise InputError(f"{where} has no prompt; {_EXAMPLE}")
+    settings = {key: value for key, value in entry.items() if key != "prompt"}
+    try:
+        Profile.model_validate({"generate": settings})
+    except ValidationError as error:
+        key, fact = next(faults_of(error))
+        raise InputError(f"{where}: {key.removeprefix('generate.')}: {fact}") from None
+    return PromptLine(text=entry["prompt"], settings=settings)
 
 
-def expand(
-    prompts: Sequence[PromptLine], *, num: int, first_seed: int, stride: int = 1
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """(texts, seeds) with each prompt `num` times.
+def requests(prompts: Iterable[PromptLine], request: Request, *, num: int = 1) -> Iterator[Request]:
+    """`request` for each line with settings of its own, and for all lines between together.
 
-    Seeds count on from each line's or the first, by `stride`: the seeds that each clip takes.
+    Each prompt is drawn `num` times. Seeds count on from the line's, otherwise from the first
+    prompt's, by the number of seeds that each clip takes. Of a stream, each line is a request.
     """
-    texts: list[str] = []
-    seeds: list[int] = []
-    for prompt in prompts:
-        for copy in range(num):
-            texts.append(prompt.text)
-            first, index = (first_seed, len(seeds)) if prompt.seed is None else (prompt.seed, copy)
-            seeds.append(first + index * stride)
-    return tuple(texts), tuple(seeds)
+    known = prompts if isinstance(prompts, list) else None
+    groups: Iterator[list[PromptLine]]
+    if known is None:
+        groups = ([line] for line in prompts)
+    else:
+        groups = (list(same) for _, same in groupby(known, key=lambda line: line.settings))
+    digits = max(3, len(str(len(known) * num))) if known else 3
+    count, first = 0, request.profile.generate.seed
+    for group in groups:
+        own = group[0].settings
+        texts = tuple(line.text for line in group for _ in range(num))
+        steps: Iterable[int] = range(count, count + len(texts))
+        if "seed" in own:
+            steps = list(range(num)) * len(group)
+        seeds = [own.get("seed", first) + step * request.best_of for step in steps]
+        yield replace(
+            request,
+            prompts=texts,
+            seeds=tuple(seeds),
+            profile=with_settings(request.profile, own),
+            number=count + 1,
+            digits=digits,
+        )
+        count += len(texts)
+
+
+def with_settings(profile: Profile, settings: Mapping[str, Any]) -> Profile:
+    """The profile with these keys of [generate], which were checked."""
+    if not settings:
+        return profile
+    values = {**profile.generate.model_dump(), **settings}
+    return profile.model_copy(update={"generate": GenerateSection.model_validate(values)})

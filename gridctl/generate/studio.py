@@ -23,16 +23,17 @@ from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split
 from gridctl.flux.plan import Plan
 from gridctl.flux.prompts import encode_prompts
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.flux.text import Tokenizers
 from gridctl.generate.checks import DrawnGrid
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
-from gridctl.profile import GenerateSection, MemorySection, Profile
+from gridctl.profile import Profile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """A loaded model; `prompts` are encoded, the empty one among them.
+    """A loaded model; `prompts` are those that are encoded.
 
     `on_step` is called after each sampling step, `on_grid` with each grid that was drawn.
     `notes` are remarks on the prompts.
@@ -41,13 +42,44 @@ class Studio:
     base: BaseModel
     transformer: Any
     vae: Any
+    tokenizers: Tokenizers
     prompts: dict[str, Conditioning]
+    profile: Profile
     sampling: Sampling
-    settings: GenerateSection
-    memory: MemorySection
     on_step: Callable[[], None]
     on_grid: Callable[[DrawnGrid], None]
     notes: tuple[str, ...] = ()
+
+    def set_up(
+        self,
+        profile: Profile,
+        prompts: Iterable[str],
+        *,
+        num_tokens: int,
+        keep_clean: bool,
+        learned: Collection[str],
+    ) -> Studio:
+        """The same model with a profile's [generate], for grids of `num_tokens` and `prompts`.
+
+        `learned` are words that the adapter's captions taught the base.
+        """
+        texts = dict.fromkeys(prompts)
+        if new := [text for text in texts if text not in self.prompts]:
+            known = encode_prompts(self.base, new, text_tokens=profile.model.text_tokens)
+            self.prompts.update(known)
+        notes = [
+            note
+            for text in texts
+            for note in remarks_on_prompt(self.tokenizers, text, self.base.name, learned=learned)
+        ]
+        notes += remarks_on_settings(profile, has_guidance=not self.base.is_distilled)
+        sampling = Sampling.from_profile(profile.generate, self.base.scheduler_config, num_tokens)
+        return replace(
+            self,
+            profile=profile,
+            sampling=replace(sampling, keep_clean=keep_clean, attention=profile.model.attention),
+            notes=tuple(dict.fromkeys([*self.notes, *notes])),
+        )
 
     def draw(
         self, plan: Plan, prompt: str, seed: int, *, reference: Frames | None = None
@@ -85,11 +117,11 @@ class Studio:
         if len(finished):
             cells = split_cells(self.encode(frames, grid), grid).clone()
             cells[:, : len(finished)] = encode_frames(
-                self.vae, finished, batch=self.memory.encode_batch
+                self.vae, finished, batch=self.profile.memory.encode_batch
             )
             cells[:, len(finished) :] = torch.nan
             fixed = join_cells(cells, grid)
-        settings = self.settings
+        settings = self.profile.generate
         latents = flow_edit(
             self.encode(frames, grid),
             source=self._guided(texts[0], settings.edit_source_guidance),
@@ -124,13 +156,13 @@ class Studio:
 
     def encode(self, frames: Frames, grid: Grid) -> Tensor:
         """Frames (F, H, W, 3) → the grid's latents (1, C, H, W), encoded as in training."""
-        latents = encode_frames(self.vae, frames, batch=self.memory.encode_batch)
+        latents = encode_frames(self.vae, frames, batch=self.profile.memory.encode_batch)
         return join_cells(latents, grid)[None].to(self.base.device)
 
     def decode(self, latents: Tensor, grid: Grid) -> Frames:
         """A grid's latents (1, C, H, W) → its frames (F, H, W, 3)."""
         cells = split_cells(latents, grid)[0]
-        return decode_frames(self.vae, cells, batch=self.memory.decode_batch)
+        return decode_frames(self.vae, cells, batch=self.profile.memory.decode_batch)
 
 
 @contextmanager
@@ -139,42 +171,28 @@ def open_studio(
     adapter: Path | None,
     prompts: Iterable[str],
     *,
-    num_tokens: int,
-    keep_clean: bool,
-    learned: Collection[str],
     on_step: Callable[[], None],
     on_grid: Callable[[DrawnGrid], None],
 ) -> Iterator[Studio]:
-    """Encode prompts, then load what draws grids of `num_tokens`.
-
-    `learned` are words that the adapter's captions taught the base.
-    """
+    """Encode prompts, then load what draws; `Studio.set_up` takes more prompts and settings."""
     base = open_base(profile)
-    texts = dict.fromkeys([*prompts, ""])
-    tokenizers = base.tokenizers(profile.model.text_tokens)
-    notes = [
-        note
-        for text in texts
-        for note in remarks_on_prompt(tokenizers, text, base.name, learned=learned)
-    ]
-    encoded = encode_prompts(base, texts, text_tokens=profile.model.text_tokens)
+    encoded = encode_prompts(base, [*prompts, ""], text_tokens=profile.model.text_tokens)
     transformer = base.load_transformer()
-    notes += remarks_on_settings(profile, has_guidance=not base.is_distilled)
+    notes = []
     if adapter:
         applied = apply_adapter(transformer, adapter, scale=profile.model.adapter_scale)
         if applied.unused or read_adapter_facts(adapter) is None:
             notes.append(f"{adapter}: {applied}")
-    sampling = Sampling.from_profile(profile.generate, base.scheduler_config, num_tokens)
     with base.vae() as vae:
         yield Studio(
             base=base,
             transformer=transformer,
             vae=vae,
+            tokenizers=base.tokenizers(profile.model.text_tokens),
             prompts=encoded,
-            sampling=replace(sampling, keep_clean=keep_clean, attention=profile.model.attention),
-            settings=profile.generate,
-            memory=profile.memory,
+            profile=profile,
+            sampling=Sampling(sigmas=()),
             on_step=on_step,
             on_grid=on_grid,
-            notes=tuple(dict.fromkeys(notes)),
+            notes=tuple(notes),
         )

@@ -5,10 +5,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from PIL import Image
 
+from gridctl.media.making import read_making
+
 Cli = Callable[..., int]
+
+
+def video(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames)
+
+
 PROMPT = "a red circle moving right on a black background"
 
 
@@ -76,9 +88,88 @@ def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture
 def test_prompts_from_stdin(
     t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a red circle\n")))
-    assert t2v("--prompts", "-", "-o", "clips/") == 0
-    assert capsys.readouterr().out == "clips/001-a-red-circle.mp4\n"
+    """Each is drawn before the next line is read; wrong lines are skipped."""
+    lines = [
+        b"a red circle\n",
+        b'{"prompt": "a star", "steps": "two"}\n',
+        b"a r\xe4d star\n",
+        b"\n",
+        b'{"prompt": "a blue star", "seed": 4, "steps": 2}\n',
+    ]
+    seen: list[tuple[int, list[str]]] = []
+
+    class Stdin:
+        buffer = None
+
+        def readline(self) -> bytes:
+            there = sorted(path.name for path in Path("clips").glob("*"))
+            seen.append((len(lines), there))
+            return lines.pop(0) if lines else b""
+
+    stdin = Stdin()
+    stdin.buffer = stdin  # type: ignore[assignment]
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert t2v("--prompts", "-", "-o", "clips/") == 3
+    names = ["001-a-red-circle.mp4", "002-a-blue-star.mp4"]
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [f"clips/{name}" for name in names]
+    assert 'gridctl: stdin line 2: steps: "two" is not a whole number' in output.err
+    assert "gridctl: stdin line 3 is not UTF-8" in output.err
+    assert seen == [
+        (5, []),
+        (4, names[:1]),
+        (3, names[:1]),
+        (2, names[:1]),
+        (1, names[:1]),
+        (0, names),
+    ]
+    making = read_making(Path("clips") / names[1])
+    assert making is not None
+    assert (making["seed"], making["profile"]["generate"]["steps"]) == (4, 2)
+    assert t2v("a blue star", "--seed", 4, "--steps", 2, "-o", "alone.mp4") == 0
+    alone, streamed = Path("alone.mp4"), Path("clips") / names[1]
+    assert np.array_equal(video(alone), video(streamed))
+
+
+def test_an_empty_stream_and_a_plan_of_one_are_refused(
+    t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert t2v("--prompts", "-", "-o", "clips/", "--quiet") == 1
+    assert "stdin holds no prompt" in capsys.readouterr().err
+    assert t2v("--prompts", "-", "-o", "clips/", "--quiet", "--dry-run") == 2
+    assert "use a file to see its plan first" in capsys.readouterr().err
+
+
+def test_lines_with_settings_of_their_own(
+    t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ['{"prompt": "a star"}', '{"prompt": "a star", "steps": 2}', '{"prompt": "a heart"}']
+    (here / "prompts.jsonl").write_text("\n".join(lines))
+    assert t2v("--prompts", "prompts.jsonl", "-o", "clips", "--quiet") == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name[:5] for path in paths] == ["001-a", "002-a", "003-a"]
+    makings = [read_making(path) or {} for path in paths]
+    assert [making["seed"] for making in makings] == [0, 1, 2]
+    assert [making["profile"]["generate"]["steps"] for making in makings] == [1, 2, 1]
+
+
+def test_a_preview_is_a_picture_of_the_plan_and_loads_nothing(
+    gridctl: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (64, 64), (250, 10, 10)).save("red.png")
+    command = ["generate", "i2v", "red.png", PROMPT, "--last", "red.png"]
+    assert gridctl(*command, "--preview", "plan.png") == 0
+    assert capsys.readouterr().out == "plan.png\n"
+    plan = np.asarray(Image.open("plan.png").convert("RGB")).astype(int)
+    red = np.abs(plan - (250, 10, 10)).max(-1) < 8
+    rows, cols = np.nonzero(red)
+    assert (rows.max() - rows.min()) > plan.shape[0] / 2  # the first cell and the last
+    assert (cols.max() - cols.min()) > plan.shape[1] / 2
+    assert {path.name for path in here.iterdir()} == {"plan.png", "red.png"}
+    assert gridctl(*command, "--preview", "plan.png") == 1
+    assert gridctl(*command, "--preview", "plan.gif") == 2
+    assert "a preview is written as .png" in capsys.readouterr().err
 
 
 def test_prompts_with_seeds_of_their_own_and_several_of_each(
@@ -104,8 +195,9 @@ def test_prompts_with_seeds_of_their_own_and_several_of_each(
     [
         ("{broken", "line 2 is not JSON"),
         ('{"text": "a star"}', "line 2 has no prompt"),
-        ('{"prompt": "a star", "sed": 1}', "line 2 has sed, which a prompt does not take"),
-        ('{"prompt": "a star", "seed": -1}', "line 2 has the seed -1"),
+        ('{"prompt": "a star", "sed": 1}', "line 2: sed: unknown key; did you mean seed?"),
+        ('{"prompt": "a star", "seed": -1}', "line 2: seed: -1 is out of range; the least is 0."),
+        ('{"prompt": "a star", "steps": "two"}', 'line 2: steps: "two" is not a whole number'),
     ],
 )
 def test_a_wrong_line_of_prompts_is_named(

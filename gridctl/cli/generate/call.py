@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from gridctl.cli.generate.flags import Flag
 from gridctl.cli.shell import Shell, with_shell
 
 if TYPE_CHECKING:
+    from gridctl.errors import GridctlError
     from gridctl.generate import Drawing, GenerateResult, Request
 
 generate_app = typer.Typer(
@@ -60,6 +62,15 @@ _RUN = {
             "--dry-run", help="Print the plan without loading a model.", rich_help_panel="Run"
         ),
     ],
+    "preview": Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a picture of the plan (.png) and stop, without loading a model.",
+            show_default=False,
+            rich_help_panel="Run",
+        ),
+    ],
     "force": Annotated[
         bool,
         typer.Option("--force", help="Overwrite outputs that exist.", rich_help_panel="Run"),
@@ -77,6 +88,7 @@ class Call:
     num: int | None
     best_of: int | None
     dry_run: bool
+    preview: Path | None
     force: bool
 
     def run(
@@ -88,43 +100,80 @@ class Call:
         output: Path,
         fps: float | None = None,
     ) -> None:
-        """Prepare the task and draw it, or print its plan."""
-        from gridctl.errors import UsageError
+        """Prepare the task and draw it, or show its plan."""
+        from gridctl.errors import ExitCode, UsageError
         from gridctl.generate import Request, draw
-        from gridctl.generate.prompts import PromptLine, expand, read_prompts
+        from gridctl.generate.prompts import PromptLine, read_prompts, requests
         from gridctl.profile import resolve_profile
 
         if (prompt is None) == (prompts is None):
             raise UsageError("give one prompt, or a file of them with --prompts.")
-        lines = read_prompts(prompts) if prompts else [PromptLine(text=prompt or "")]
+        stream = str(prompts) == "-"
+        lines = [PromptLine(text=prompt or "")]
+        if prompts and not stream:
+            lines = read_prompts(prompts)
         loaded = resolve_profile(self.profile, fallback="tiny", overrides=self.overrides)
         self.shell.note(loaded.choice)
         grid = loaded.profile.grid.to_grid()
         fields = [key for key, value in self.overrides.items() if value is not None]
-        first_seed, num, best_of = loaded.profile.generate.seed, self.num or 1, self.best_of or 1
-        texts, seeds = expand(lines, num=num, first_seed=first_seed, stride=best_of)
-        drawing = prepare(
-            Request(
-                prompts=texts,
-                seeds=seeds,
-                output=output,
-                profile=loaded.profile,
-                many=prompts is not None or num > 1,
-                insist={
-                    key.removeprefix("grid."): getattr(grid, key.removeprefix("grid."))
-                    for key in fields
-                    if key.startswith("grid.")
-                },
-                fps=fps,
-                best_of=best_of,
-            )
+        num = self.num or 1
+        request = Request(
+            prompts=(),
+            output=output,
+            profile=loaded.profile,
+            many=prompts is not None or num > 1,
+            insist={
+                key.removeprefix("grid."): getattr(grid, key.removeprefix("grid."))
+                for key in fields
+                if key.startswith("grid.")
+            },
+            fps=fps,
+            best_of=self.best_of or 1,
         )
-        if self.dry_run:
-            self.shell.results([drawing], {"plan": str(drawing)})
-            return
-        with self.shell.progress("draw") as progress:
-            result = draw(drawing, force=self.force, progress=progress)
-        report(self.shell, result)
+        if stream:
+            failed = self._draw_stream(prepare, request, num)
+            raise typer.Exit(ExitCode.PARTIAL if failed else ExitCode.DONE)
+        drawings = [prepare(one) for one in requests(lines, request, num=num)]
+        if self.preview:
+            from gridctl.generate.preview import write_preview
+
+            write_preview(drawings[0], self.preview, force=self.force)
+            self.shell.results([self.preview], {"preview": self.preview})
+        elif self.dry_run:
+            text = "\n".join(map(str, drawings))
+            self.shell.results([text], {"plan": text})
+        else:
+            with self.shell.progress("draw") as progress:
+                result = draw(drawings, force=self.force, progress=progress)
+            report(self.shell, result)
+
+    def _draw_stream(
+        self, prepare: Callable[[Request], Drawing], request: Request, num: int
+    ) -> bool:
+        """Draw each prompt of stdin when its line is there; whether some lines were wrong."""
+        from gridctl.errors import UsageError
+        from gridctl.generate import draw_each
+        from gridctl.generate.prompts import requests, stream_prompts
+        from gridctl.generate.run import collect
+
+        if self.dry_run or self.preview:
+            raise UsageError("--prompts - draws at once; use a file to see its plan first.")
+        errors: list[GridctlError] = []
+
+        def on_error(error: GridctlError) -> None:
+            errors.append(error)
+            print(f"gridctl: {error}", file=sys.stderr)
+
+        drawings = map(prepare, requests(stream_prompts(on_error), request, num=num))
+        outputs = []
+        for output in draw_each(drawings, force=self.force):
+            outputs.append(output)
+            if not self.shell.json:
+                report(self.shell, collect([output]))
+                sys.stdout.flush()
+        if self.shell.json:
+            report(self.shell, collect(outputs))
+        return bool(errors)
 
 
 def report(shell: Shell, result: GenerateResult) -> None:

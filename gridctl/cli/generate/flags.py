@@ -13,8 +13,9 @@ Prompts = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="File with one prompt per line, or - for stdin; lines may be JSON with prompt and "
-        "seed. -o is then a folder; what is drawn already is skipped.",
+        help="File with one prompt per line; lines may be JSON with prompt, seed, steps and other "
+        "keys of [generate]. - draws each line of stdin when it comes. -o is then a folder; what "
+        "is drawn already is skipped.",
         rich_help_panel="Input",
     ),
 ]

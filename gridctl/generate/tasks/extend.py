@@ -7,6 +7,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
@@ -39,6 +41,8 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
         return continue_clip(studio, grid, shot.prompt, shot.seed, known=source.frames, count=count)
 
     plan = Plan.keep(grid, range(shared))
+    reference = np.zeros((grid.num_frames, *source.frames.shape[1:]), np.uint8)
+    reference[:shared] = source.frames[-shared:]
     drawing = clip_drawing(
         "extend",
         request,
@@ -50,7 +54,7 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
     )
     return replace(
         drawing,
-        reference=source.frames,
+        reference=reference,
         fps=request.fps or source.fps,
         num_grids=ceil((count - len(source.frames)) / added),
     )
