@@ -8,6 +8,8 @@ caller.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 
+from gridctl.errors import UsageError
 from gridctl.flux.hub import find_base, fingerprint, loading
 from gridctl.flux.quantization import quantization_config, transformer_quantization
 from gridctl.flux.quiet import quiet_libraries
@@ -150,6 +153,20 @@ class BaseModel:
     def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def compile_blocks(transformer: Any) -> None:
+    """Compile the transformer's blocks, each kind once, instead of the whole model.
+
+    Raises UsageError without a C++ compiler, which PyTorch needs for that.
+    """
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
+    if not any(map(shutil.which, compilers)):
+        raise UsageError(
+            "generate.compile needs a C++ compiler, and none is installed; install g++ or clang++, "
+            "or leave --compile out."
+        )
+    transformer.compile_repeated_blocks()
 
 
 def open_base(profile: Profile) -> BaseModel:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -12,12 +13,20 @@ from gridctl.flux.plan import Plan
 from gridctl.generate.windows import OVERLAP, window_starts
 from gridctl.geometry import Grid
 from gridctl.media.clip import sample_indices
-from gridctl.media.images import Frames
+from gridctl.media.images import Frames, Picture
 
 if TYPE_CHECKING:
     from gridctl.generate.studio import Studio
 
 Long = Literal["keyframes", "windows"]
+
+
+def check_long(long: str) -> Long:
+    """`long` as one of the ways there are. Raises UsageError for any other."""
+    for known in get_args(Long):
+        if long == known:
+            return known  # type: ignore[no-any-return]
+    raise UsageError(f"long {long!r} is unknown; choose keyframes or windows.")
 
 
 def check_frames(count: int, least: int, what: str) -> None:
@@ -36,38 +45,80 @@ def num_long_grids(count: int, grid: Grid, long: Long) -> int:
 
 
 def draw_long(
-    studio: Studio, grid: Grid, prompt: str, seed: int, *, count: int, long: Long
+    studio: Studio,
+    grid: Grid,
+    prompt: str,
+    seed: int,
+    *,
+    count: int,
+    long: Long,
+    given: Mapping[int, Picture] | None = None,
 ) -> Frames:
-    """A clip of `count` frames (F, H, W, 3), drawn as several grids.
+    """A clip of `count` frames (F, H, W, 3), drawn as several grids; `given` frames are kept.
 
     keyframes: a first grid draws frames spread over the whole clip, and further grids fill in
     the frames between them. windows: each grid keeps the last frames of the one before.
     """
-    first = studio.draw(Plan.generate(grid), prompt, seed)
+    given = given or {}
+    width, height = grid.cell
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    for frame, picture in given.items():
+        frames[frame] = picture
+    keys = list(range(grid.num_frames))
+    if long == "keyframes":
+        keys = key_frames(count, grid.num_frames, given)
+    kept = [index for index, frame in enumerate(keys) if frame in given]
+    frames[keys] = _fill(studio, grid, prompt, seed, frames[keys], kept)
     if long == "windows":
-        return continue_clip(studio, grid, prompt, seed, known=first, count=count)
-    if count == grid.num_frames:
-        return first
-    keys = sample_indices(count, grid.num_frames)
-    frames = np.zeros((count, *first.shape[1:]), np.uint8)
-    frames[list(keys)] = first
-    known = set(keys)
+        first = frames[: grid.num_frames]
+        return continue_clip(studio, grid, prompt, seed, known=first, count=count, given=given)
+    known = {*keys, *given}
     for start in window_starts(count, grid.num_frames, 1):
         window = range(start, start + grid.num_frames)
-        kept = {frame - start for frame in window if frame in known}
-        frames[start : window.stop] = _fill(studio, grid, prompt, seed, frames[start:], kept)
+        inside = {frame - start for frame in window if frame in known}
+        frames[start : window.stop] = _fill(studio, grid, prompt, seed, frames[start:], inside)
         known.update(window)
     return frames
 
 
+def key_frames(count: int, wanted: int, given: Collection[int]) -> list[int]:
+    """`wanted` of `count` frames, evenly spread, but all the `given` ones among them.
+
+    Each given frame takes the place of the nearest other one.
+    """
+    keys = set(sample_indices(count, wanted))
+    for frame in sorted(set(given) - keys):
+        keys.remove(min(keys - set(given), key=partial(_distance, frame)))
+        keys.add(frame)
+    return sorted(keys)
+
+
+def _distance(one: int, other: int) -> int:
+    return abs(one - other)
+
+
 def continue_clip(
-    studio: Studio, grid: Grid, prompt: str, seed: int, *, known: Frames, count: int
+    studio: Studio,
+    grid: Grid,
+    prompt: str,
+    seed: int,
+    *,
+    known: Frames,
+    count: int,
+    given: Mapping[int, Picture] | None = None,
 ) -> Frames:
-    """`known` frames (F, H, W, 3), continued to `count` frames."""
+    """`known` frames (F, H, W, 3), continued to `count` frames; `given` frames are kept."""
     frames = known
     while len(frames) < count:
         shared = min(OVERLAP, grid.num_frames // 2, len(frames))
-        drawn = _fill(studio, grid, prompt, seed, frames[-shared:], range(shared))
+        start = len(frames) - shared
+        ahead = {frame - start: picture for frame, picture in (given or {}).items()}
+        ahead = {cell: ahead[cell] for cell in ahead if shared <= cell < grid.num_frames}
+        window = np.zeros((grid.num_frames, *frames.shape[1:]), np.uint8)
+        window[:shared] = frames[-shared:]
+        for cell, picture in ahead.items():
+            window[cell] = picture
+        drawn = _fill(studio, grid, prompt, seed, window, {*range(shared), *ahead})
         frames = np.concatenate([frames, drawn[shared:]])
     return frames[:count]
 
@@ -78,6 +129,8 @@ def _fill(
     """A grid that keeps some of the first `frames` and draws the rest."""
     if len(kept) == grid.num_frames:
         return frames[: grid.num_frames]
+    if not kept:
+        return studio.draw(Plan.generate(grid), prompt, seed)
     reference = np.zeros((grid.num_frames, *frames.shape[1:]), np.uint8)
     for frame in kept:
         reference[frame] = frames[frame]

@@ -53,30 +53,42 @@ def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames
 
 
 def read_clip(
-    path: Path, grid: Grid, fit: Fit, *, sample: str, least: int | None = None
+    path: Path,
+    grid: Grid,
+    fit: Fit,
+    *,
+    sample: str,
+    frames: int | None = None,
+    least: int | None = None,
 ) -> SourceClip:
     """The frames of a clip: as many as the grid has cells, evenly spread, or all of them.
 
-    `sample` is uniform or windows, as `pack` takes it. A grid image that gridctl made counts as
-    its frames. Raises InputError for a clip that cannot be read or has fewer frames than
-    `least` (the grid's), UsageError for another `sample`.
+    `sample` is uniform or windows, as `pack` takes it. `frames` of them are evenly spread
+    instead. A grid image that gridctl made counts as its frames. Raises InputError for a clip
+    that cannot be read or has fewer frames than `least` (the grid's) or `frames`, UsageError for
+    another `sample`.
     """
     if sample not in ("uniform", "windows"):
         raise UsageError(
             f"sample {sample} is for packing; generating takes uniform, or windows for all frames."
         )
-    whole = sample == "windows"
+    whole = sample == "windows" and frames is None
+    wanted = frames or grid.num_frames
     source = _read_grid(path, fit) if path.suffix.lower() in GRID_SUFFIXES else None
-    source = source or _read_video(path, None if whole else grid.num_frames, fit)
+    source = source or _read_video(path, None if whole else wanted, fit)
     count = len(source.frames)
     if count < (grid.num_frames if least is None else least):
         raise InputError(
             f"{path} has {count} frames, and the grid has {grid.num_frames} cells; use a longer "
             "clip, or an adapter for a smaller grid."
         )
-    if not whole and count > grid.num_frames:
-        chosen = source.frames[list(sample_indices(count, grid.num_frames))]
-        return SourceClip(frames=chosen, fps=source.fps * grid.num_frames / count, text=source.text)
+    if frames and count < frames:
+        raise InputError(
+            f"{path} has {count} frames, and {frames} are asked for; ask for {count} or fewer."
+        )
+    if not whole and count > wanted:
+        chosen = source.frames[list(sample_indices(count, wanted))]
+        return SourceClip(frames=chosen, fps=source.fps * wanted / count, text=source.text)
     return source
 
 

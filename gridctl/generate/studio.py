@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gridctl.flux.adapter import apply_adapter, read_adapter_facts
-from gridctl.flux.base import BaseModel, open_base
+from gridctl.flux.base import BaseModel, compile_blocks, open_base
 from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.edit import flow_edit
 from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
@@ -183,6 +183,8 @@ def open_studio(
         applied = apply_adapter(transformer, adapter, scale=profile.model.adapter_scale)
         if applied.unused or read_adapter_facts(adapter) is None:
             notes.append(f"{adapter}: {applied}")
+    if profile.generate.compile:
+        compile_blocks(transformer)
     with base.vae() as vae:
         yield Studio(
             base=base,

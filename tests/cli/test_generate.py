@@ -224,6 +224,8 @@ def test_a_wrong_line_of_prompts_is_named(
         ([PROMPT, "-o", "a.avi"], 2, "a.avi"),
         ([PROMPT, "--rows", "3"], 2, "leave the grid to the adapter"),
         ([PROMPT, "--cell", "30x30"], 2, "multiple"),
+        ([PROMPT, "--long", "frames"], 2, "choose keyframes or windows"),
+        ([PROMPT, "--attention", "slow"], 2, "attention"),
         ([PROMPT, "--fps", "0"], 2, "fps is 0"),
         ([PROMPT, "--steps", "0"], 2, "steps"),
         ([PROMPT, "--adapter", "nowhere.safetensors"], 1, "nowhere.safetensors is no adapter file"),

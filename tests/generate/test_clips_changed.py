@@ -52,6 +52,23 @@ def test_a_whole_clip_is_edited_window_by_window(profile: Any, clip: Path, tmp_p
     assert not np.array_equal(frames, drawing.reference)
 
 
+@pytest.mark.parametrize("task", [edit, restore])
+def test_as_many_frames_of_a_clip_as_asked_for(
+    make_profile: Make, adapter: Path, clip: Path, tmp_path: Path, task: Any
+) -> None:
+    """Spread over the clip, whatever pack.sample says."""
+    profile = make_profile(model__adapter=str(adapter), generate__steps=2)
+    request = Request(prompts=(BLUE,), output=tmp_path / "out", profile=profile)
+    drawing = task.prepare(request, clip=clip, frames=8)
+    whole = task.prepare(request, clip=clip, frames=10).reference
+    assert np.array_equal(drawing.reference, whole[[0, 1, 3, 4, 5, 6, 8, 9]])
+    assert (drawing.num_grids, drawing.fps) == (2, 4.0)
+    with pytest.raises(InputError, match="has 10 frames, and 11 are asked for"):
+        task.prepare(request, clip=clip, frames=11)
+    with pytest.raises(UsageError, match="frames is 5, and the grid has 6"):
+        task.prepare(request, clip=clip, frames=5)
+
+
 def test_an_edit_to_the_same_prompt_is_the_round_trip_of_the_vae(
     profile: Any, clip: Path, base: Any, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Clips longer than a grid: t2v with `frames`, and extend."""
+"""Clips longer than a grid: t2v and i2v with `frames`, and extend."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,8 @@ from PIL import Image
 
 from gridctl.errors import UsageError
 from gridctl.generate import Request, draw
-from gridctl.generate.tasks import extend, t2v
+from gridctl.generate.long import key_frames
+from gridctl.generate.tasks import extend, i2v, t2v
 from gridctl.media.write import write_clip
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Scene
@@ -60,6 +61,45 @@ def test_as_many_frames_as_the_grid_has_is_one_grid(profile: Any, tmp_path: Path
     assert t2v.prepare(request(profile, tmp_path / "a"), frames=6).num_grids == 1
     with pytest.raises(UsageError, match=r"frames is 5, and the grid has 6"):
         t2v.prepare(request(profile, tmp_path / "a"), frames=5)
+
+
+@pytest.mark.parametrize(("long", "grids"), [("keyframes", 4), ("windows", 5)])
+def test_given_frames_stay_in_a_longer_clip(
+    profile: Any, tmp_path: Path, long: str, grids: int
+) -> None:
+    """Also those between key frames, and those that a later window meets first."""
+    at = {0: tmp_path / "0.png", 7: tmp_path / "7.png", 15: tmp_path / "15.png"}
+    for path, picture in zip(at.values(), render_clip(SCENE, 3, (32, 32)), strict=True):
+        Image.fromarray(picture).save(path)
+    drawing = i2v.prepare(
+        request(profile, tmp_path / "a"),
+        first=at[0],
+        last=at[15],
+        at=[(7, at[7])],
+        frames=16,
+        long=long,
+    )
+    frames, steps = drawn(drawing)
+    assert (len(frames), steps) == (16, grids)
+    for frame, path in at.items():
+        assert np.array_equal(frames[frame], np.asarray(Image.open(path)))
+    assert all(frame.any() for frame in frames)
+
+
+def test_key_frames_have_all_given_ones_among_them() -> None:
+    assert key_frames(16, 6, {}) == [0, 3, 6, 9, 12, 15]
+    assert key_frames(16, 6, {0, 7, 15}) == [0, 3, 7, 9, 12, 15]
+    assert key_frames(16, 6, {4, 5}) == [0, 4, 5, 9, 12, 15]
+
+
+def test_another_way_to_be_long_and_a_frame_past_the_end_are_refused(
+    profile: Any, tmp_path: Path
+) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="'frames' is unknown; choose keyframes or windows"):
+        t2v.prepare(request(profile, tmp_path / "a"), frames=16, long="frames")
+    with pytest.raises(UsageError, match="for frame 16, and the frames are 0 to 15"):
+        i2v.prepare(request(profile, tmp_path / "a"), at=[(16, tmp_path / "a.png")], frames=16)
 
 
 def test_a_clip_is_extended_and_its_own_frames_stay(profile: Any, tmp_path: Path) -> None:

@@ -200,6 +200,29 @@ def test_a_scale_of_nothing_is_no_adapter(
     assert not np.array_equal(bare, full)
 
 
+@pytest.mark.slow
+def test_compiled_blocks_draw_the_same(profile: Any, tmp_path: Path) -> None:
+    """Up to rounding, and with the adapter's layers in the blocks."""
+
+    def frames(name: str, compiled: bool) -> np.ndarray:
+        generate = profile.generate.model_copy(update={"compile": compiled})
+        own = profile.model_copy(update={"generate": generate})
+        draw(prepare(t2v, [PROMPT], tmp_path / name, profile=own))
+        return frames_of(tmp_path / name).astype(int)
+
+    assert np.abs(frames("plain", False) - frames("compiled", True)).max() <= 2
+
+
+def test_compiling_needs_a_compiler(
+    make_profile: Make, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    profile = make_profile(model__adapter=str(adapter), generate__compile=True)
+    with pytest.raises(UsageError, match="needs a C"):
+        draw(prepare(t2v, [PROMPT], tmp_path / "a.gif", profile=profile))
+
+
 def test_many_prompts_are_files_in_order_and_seeds_of_their_own(
     profile: Any, tmp_path: Path
 ) -> None:

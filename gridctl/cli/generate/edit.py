@@ -17,14 +17,16 @@ from gridctl.cli.generate.flags import (
     GRID,
     SAMPLE,
     SAMPLING,
+    SPEED,
     ClipInput,
     ClipOutput,
     Fps,
+    ManyFrames,
     Prompt,
 )
 
 
-@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, EDIT, SAMPLING)
+@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, EDIT, SAMPLING, SPEED)
 def edit(
     call: Call,
     clip: ClipInput,
@@ -38,6 +40,7 @@ def edit(
             rich_help_panel="Input",
         ),
     ] = None,
+    frames: ManyFrames = None,
     fps: Fps = None,
 ) -> None:
     """Change what a clip shows and keep its motion: an object's colour, the background, a style.
@@ -46,5 +49,5 @@ def edit(
     """
     from gridctl.generate.tasks.edit import prepare
 
-    task = partial(prepare, clip=clip, source_prompt=source_prompt)
+    task = partial(prepare, clip=clip, source_prompt=source_prompt, frames=frames)
     call.run(task, prompt=prompt, prompts=None, output=output, fps=fps)

@@ -13,6 +13,7 @@ from gridctl.cli.generate.flags import (
     FIT,
     GRID,
     SAMPLING,
+    SPEED,
     ClipInput,
     ClipOutput,
     Fps,
@@ -21,7 +22,7 @@ from gridctl.cli.generate.flags import (
 )
 
 
-@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING)
+@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, SPEED)
 def extend(
     call: Call,
     clip: ClipInput,

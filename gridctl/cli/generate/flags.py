@@ -13,9 +13,9 @@ Prompts = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="File with one prompt per line; lines may be JSON with prompt, seed, steps and other "
-        "keys of [generate]. - draws each line of stdin when it comes. -o is then a folder; what "
-        "is drawn already is skipped.",
+        help="File with one prompt per line; lines may be JSON with prompt, seed, steps or other "
+        "settings. - draws each line of stdin when it comes. -o is then a folder; what is drawn "
+        "already is skipped.",
         rich_help_panel="Input",
     ),
 ]
@@ -44,6 +44,25 @@ NumFrames = Annotated[
         help="Number of frames of the clip; more than the grid has are drawn as several grids.",
         show_default=False,
         rich_help_panel="Output",
+    ),
+]
+HowLong = Annotated[
+    str,
+    typer.Option(
+        help="How clips longer than the grid are drawn. keyframes: frames over the whole clip "
+        "first, then those between. windows: one grid after the other.",
+        rich_help_panel="Output",
+    ),
+]
+ManyFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames",
+        metavar="N",
+        help="Take N frames, spread over the clip; more than the grid has are taken window by "
+        "window.",
+        show_default="by --sample",
+        rich_help_panel="Input",
     ),
 ]
 PictureOutput = Annotated[
@@ -179,6 +198,21 @@ FINE_SAMPLING = tuple(
             "How often each step is repeated so that drawn frames meet given ones; 1 is off.",
         ),
     )
+)
+SPEED = (
+    Flag(
+        key="generate.compile",
+        type=bool,
+        help="Compile the transformer's blocks: up to a minute once, then faster grids.",
+        panel="Speed",
+    ),
+    Flag(
+        key="model.attention",
+        type=str,
+        help="Attention kernel: auto, flash, cudnn, efficient or math.",
+        panel="Speed",
+        default="auto",
+    ),
 )
 FIT = tuple(
     Flag(key=f"pack.{key}", type=str, help=help, panel="Input", metavar=metavar, default=default)

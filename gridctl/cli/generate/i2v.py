@@ -16,15 +16,18 @@ from gridctl.cli.generate.flags import (
     FIT,
     GRID,
     SAMPLING,
+    SPEED,
     ClipOutput,
     Fps,
+    HowLong,
+    NumFrames,
     Prompt,
     Prompts,
 )
 from gridctl.errors import UsageError
 
 
-@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING)
+@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, SPEED)
 def i2v(
     call: Call,
     first: Annotated[
@@ -46,6 +49,8 @@ def i2v(
         ),
     ] = None,
     prompts: Prompts = None,
+    frames: NumFrames = None,
+    long: HowLong = "keyframes",
     fps: Fps = None,
 ) -> None:
     """Image to video: draw a clip that begins with a picture.
@@ -56,7 +61,8 @@ def i2v(
     """
     from gridctl.generate.tasks.i2v import prepare
 
-    task = partial(prepare, first=first, last=last, at=[_parse_at(text) for text in at or ()])
+    given = [_parse_at(text) for text in at or ()]
+    task = partial(prepare, first=first, last=last, at=given, frames=frames, long=long)
     call.run(task, prompt=prompt, prompts=prompts, output=output, fps=fps)
 
 

@@ -10,13 +10,14 @@ from gridctl.cli.generate.flags import (
     FINE_SAMPLING,
     SAMPLING,
     SIZE,
+    SPEED,
     PictureOutput,
     Prompt,
     Prompts,
 )
 
 
-@task_command(BASE, SIZE, SAMPLING, FINE_SAMPLING)
+@task_command(BASE, SIZE, SAMPLING, FINE_SAMPLING, SPEED)
 def image(
     call: Call,
     prompt: Prompt = None,

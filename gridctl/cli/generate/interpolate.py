@@ -16,12 +16,13 @@ from gridctl.cli.generate.flags import (
     FIT,
     GRID,
     SAMPLING,
+    SPEED,
     ClipOutput,
     Fps,
 )
 
 
-@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING)
+@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, SPEED)
 def interpolate(
     call: Call,
     pictures: Annotated[

@@ -18,13 +18,15 @@ from gridctl.cli.generate.flags import (
     RESTORE,
     SAMPLE,
     SAMPLING,
+    SPEED,
     ClipInput,
     ClipOutput,
     Fps,
+    ManyFrames,
 )
 
 
-@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, RESTORE, SAMPLING, FINE_SAMPLING)
+@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, RESTORE, SAMPLING, FINE_SAMPLING, SPEED)
 def restore(
     call: Call,
     clip: ClipInput,
@@ -35,6 +37,7 @@ def restore(
             help="What the clip shows.", show_default="its caption", rich_help_panel="Input"
         ),
     ] = "",
+    frames: ManyFrames = None,
     fps: Fps = None,
 ) -> None:
     """Draw a clip again from a little noise: less flicker and noise, the same content.
@@ -43,4 +46,5 @@ def restore(
     """
     from gridctl.generate.tasks.restore import prepare
 
-    call.run(partial(prepare, clip=clip), prompt=prompt, prompts=None, output=output, fps=fps)
+    task = partial(prepare, clip=clip, frames=frames)
+    call.run(task, prompt=prompt, prompts=None, output=output, fps=fps)

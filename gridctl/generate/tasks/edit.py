@@ -10,6 +10,7 @@ from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot, check_text
+from gridctl.generate.long import check_frames
 from gridctl.generate.references import fit_for, read_clip
 from gridctl.generate.windows import map_windows, window_starts
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from gridctl.media.images import Frames
 
 
-def prepare(request: Request, *, clip: Path, source_prompt: str | None = None) -> Drawing:
+def prepare(
+    request: Request, *, clip: Path, source_prompt: str | None = None, frames: int | None = None
+) -> Drawing:
     """Clips edited by FlowEdit, with the profile's edit_strength and edit_guidance.
 
     What the clip shows is said by `source_prompt`, else by the text that came with it. The
     profile's pack.sample says which frames are edited: uniform spreads a grid's over the clip,
-    windows takes all.
+    windows takes all. `frames` spreads that many.
 
     Raises UsageError for a prompt that is empty or no text, InputError for a clip that cannot be
     read.
@@ -31,7 +34,9 @@ def prepare(request: Request, *, clip: Path, source_prompt: str | None = None) -
     request.require_prompts()
     canvas = find_canvas(request.profile, request.insist)
     fit = fit_for(request.profile, canvas.grid)
-    source = read_clip(clip, canvas.grid, fit, sample=request.profile.pack.sample)
+    if frames is not None:
+        check_frames(frames, canvas.grid.num_frames, "the grid")
+    source = read_clip(clip, canvas.grid, fit, sample=request.profile.pack.sample, frames=frames)
     check_text(source_prompt or "")
     said = source.text if source_prompt is None else source_prompt
     source_text = canvas.prompt(said or "")
@@ -51,7 +56,7 @@ def prepare(request: Request, *, clip: Path, source_prompt: str | None = None) -
         Plan.init(canvas.grid, strength),
         make=make,
         num_frames=len(source.frames),
-        arguments={"clip": clip, "source_prompt": source_prompt},
+        arguments={"clip": clip, "source_prompt": source_prompt, "frames": frames},
     )
     notes = (
         ()

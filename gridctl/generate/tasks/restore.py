@@ -12,6 +12,7 @@ from gridctl.flux.plan import KEEP, Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.long import check_frames
 from gridctl.generate.references import fit_for, read_clip
 from gridctl.generate.windows import map_windows, window_starts
 
@@ -20,19 +21,20 @@ if TYPE_CHECKING:
     from gridctl.media.images import Frames
 
 
-def prepare(request: Request, *, clip: Path) -> Drawing:
+def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawing:
     """A clip re-noised to the profile's restore_strength and drawn again.
 
     An empty prompt takes the text that came with the clip. The profile's pack.sample says which
-    frames are restored, as for editing.
+    frames are restored, as for editing; `frames` spreads that many over the clip.
 
     Raises InputError for a clip that cannot be read.
     """
     canvas = find_canvas(request.profile, request.insist)
     grid, strength = canvas.grid, request.profile.generate.restore_strength
-    source = read_clip(
-        clip, grid, fit_for(request.profile, grid), sample=request.profile.pack.sample
-    )
+    if frames is not None:
+        check_frames(frames, grid.num_frames, "the grid")
+    fit = fit_for(request.profile, grid)
+    source = read_clip(clip, grid, fit, sample=request.profile.pack.sample, frames=frames)
     request = replace(request, prompts=tuple(p or source.text or "" for p in request.prompts))
 
     def make(studio: Studio, shot: Shot) -> Frames:
@@ -55,7 +57,7 @@ def prepare(request: Request, *, clip: Path) -> Drawing:
         Plan.init(grid, strength),
         make=make,
         num_frames=len(source.frames),
-        arguments={"clip": clip},
+        arguments={"clip": clip, "frames": frames},
     )
     return replace(
         drawing,

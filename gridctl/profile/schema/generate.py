@@ -67,6 +67,11 @@ class GenerateSection(Section):
         description="Noise level (sigma) from which `generate restore` draws a clip again. More "
         "removes more noise, and more detail.",
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile the transformer's blocks (torch.compile): up to a minute once, then "
+        "less time a grid. Needs a C++ compiler.",
+    )
     seed: Seed = Field(
         default=0, description="Random seed. The n-th of several prompts uses seed + n - 1."
     )
