@@ -62,6 +62,16 @@ def test_every_preset_fits_its_card(name: str) -> None:
     assert plan.lines()[-1].startswith("encoding")
 
 
+def test_a_plan_without_a_prompt_length_has_flux_s_512_tokens() -> None:
+    small = {**FLUX_DEV, "num_layers": 1, "num_single_layers": 1}
+    plans = [
+        training_memory(load_profile("flux-dev-24gb", {"model.text_tokens": n}).profile, small)
+        for n in (None, 512, 256)
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0].activations > plans[2].activations
+
+
 @pytest.mark.parametrize(("kind", "rank"), [("int8", 128), ("nf4", 256)])
 def test_24_gb_hold_other_bases_and_ranks(kind: str, rank: int) -> None:
     """So no block of the base has to wait in main memory; only bfloat16 needs a larger card."""

@@ -21,6 +21,7 @@ from gridctl.flux.latents import (
 from gridctl.flux.plan import Plan
 from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.geometry import Grid
+from gridctl.profile import load_profile
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Scene
 
@@ -305,6 +306,15 @@ def test_steps_above_a_sigma_are_not_guided(denoiser: Any) -> None:
     assert torch.allclose(ours, rest)
     everywhere = sample(denoiser(sigmas, **guided), plan, noise=noise)
     assert not torch.allclose(ours, everywhere, atol=0.01)
+
+
+def test_the_profile_can_cap_the_shift_of_the_schedule() -> None:
+    config = {"use_dynamic_shifting": True, "base_image_seq_len": 256, "max_image_seq_len": 4096}
+    config |= {"base_shift": 0.5, "max_shift": 1.15}  # FLUX.1-dev's
+    for max_mu, mu in ((None, 3.23), (1.15, 1.15)):
+        settings = load_profile("tiny", {"generate.steps": 3, "generate.max_mu": max_mu}).profile
+        sampling = Sampling.from_profile(settings.generate, config, 128 * 128)
+        assert sampling.sigmas == pytest.approx(schedule(3, mu), abs=1e-3)
 
 
 def test_a_plan_with_known_frames_needs_their_reference(denoiser: Any) -> None:

@@ -86,7 +86,7 @@ def test_an_adapter_with_its_facts_a_log_and_checkpoints(
     ]
 
 
-@pytest.mark.parametrize("stage_mean", [None, 1.5])
+@pytest.mark.parametrize(("stage_mean", "max_mu"), [(None, 0.3), (1.5, None)])
 def test_a_step_is_its_naive_twin(
     make_profile: Make,
     base: Any,
@@ -94,6 +94,7 @@ def test_a_step_is_its_naive_twin(
     dataset: Path,
     tmp_path: Path,
     stage_mean: float | None,
+    max_mu: float | None,
 ) -> None:
     """The logged losses by hand, sample by sample, at a rate so small that nothing is learned."""
     path = tmp_path / "a.safetensors"
@@ -103,13 +104,14 @@ def test_a_step_is_its_naive_twin(
         train__learning_rate=1e-12,
         train__logit_mean=0.5,
         train__stage=stages,
+        generate__max_mu=max_mu,
     )
     train(profile)
     grid = profile.grid.to_grid()
     samples = read_dataset(dataset, grid).train
     cache = Cache.of(base, None)
     order = slot_samples(samples, seed=0, first=0, count=6)
-    mu = default_mu(base.scheduler_config, grid.num_tokens)
+    mu = default_mu(base.scheduler_config, grid.num_tokens, max_mu=max_mu)
     for step, entry in enumerate(log_of(path)):
         squared, differences = [], []
         for slot in range(2):
