@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from gridctl.errors import UsageError
@@ -40,6 +42,21 @@ def grow_segments() -> None:
     chosen = any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"))
     if sys.platform == "linux" and not chosen:  # elsewhere PyTorch warns that it cannot
         os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+
+
+def check_compiler(device: torch.device) -> None:
+    """UsageError if torch.compile lacks what it makes code for `device` with."""
+    if device.type == "cuda":
+        is_there, missing = find_spec("triton") is not None, "the package triton"
+    else:
+        compiler = os.environ.get("CXX", "")
+        names = [compiler] if compiler else ["g++", "clang++"]
+        is_there, missing = any(map(shutil.which, names)), "a C++ compiler such as g++"
+    if not is_there:
+        raise UsageError(
+            f"train.compile needs {missing}, which is not here; install it, or set train.compile "
+            "to false."
+        )
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -24,6 +24,7 @@ _SHOWN = 3  # names of changed grids in a message
 _FREE_KEYS = {
     "output", "start", "data", "steps", "checkpoint_every", "keep_checkpoints", "log_every",
     "save_dtype", "stages", "preview_every", "preview_prompts", "trackers",
+    "compile",
 }  # fmt: skip
 
 

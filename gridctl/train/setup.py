@@ -19,7 +19,7 @@ from gridctl.flux.flow import default_mu
 from gridctl.flux.recompute import recompute_blocks
 from gridctl.flux.text import words_new_to_built_in
 from gridctl.geometry import Grid
-from gridctl.machine.devices import has_fast_bfloat16
+from gridctl.machine.devices import check_compiler, has_fast_bfloat16
 from gridctl.machine.models import local_adapter
 from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
@@ -173,6 +173,8 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
     progress(0, 1, "hashing the base model")
     cache = Cache.of(base, profile.model.text_tokens)
     start = _start(settings)
+    if settings.compile:
+        check_compiler(base.device)
     samples = [dataset.train for dataset in datasets]
     setup = Setup(
         profile=profile,
@@ -245,6 +247,8 @@ def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
     )
     if setup.start:
         start_lora(transformer, setup.start, scale=lora_scale(settings))
+    if settings.compile:
+        transformer.compile_repeated_blocks()
     optimizer = _optimizer(profile, parameters)
     ema = {}
     if settings.ema:

@@ -691,3 +691,28 @@ def test_recomputed_activations_change_nothing(make_profile: Make, tmp_path: Pat
     train(make_profile(train__output=saving, train__steps=2, memory__gradient_checkpointing=True))
     a, b = load_file(plain), load_file(saving)
     assert all(torch.allclose(a[name], b[name], atol=2e-4) for name in a)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_learn_the_same(make_profile: Make, tmp_path: Path) -> None:
+    """With recomputed activations, and single images without the adapter between the steps."""
+    plain, compiled = tmp_path / "plain.safetensors", tmp_path / "compiled.safetensors"
+    options = {"train__steps": 2, "train__preserve_weight": 0.5}
+    options |= {"memory__gradient_checkpointing": True, "memory__checkpointed_share": 0.5}
+    train(make_profile(train__output=plain, **options))
+    train(make_profile(train__output=compiled, train__compile=True, **options))
+    a, b = load_file(plain), load_file(compiled)
+    assert all(torch.allclose(a[name], b[name], atol=2e-4) for name in a)
+    for mine, theirs in zip(log_of(compiled), log_of(plain), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+def test_without_a_compiler_nothing_is_compiled(
+    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    profile = make_profile(train__output=tmp_path / "a.safetensors", train__compile=True)
+    with pytest.raises(UsageError, match=r"train\.compile needs a C\+\+ compiler"):
+        train(profile)
+    assert list(tmp_path.iterdir()) == []
