@@ -14,6 +14,14 @@ def test_text_to_video_generates_every_frame() -> None:
     assert Plan(grid=GRID, release=(1, 1, 0.99, 1)).needs_reference
 
 
+def test_kept_frames_stay_and_the_others_are_drawn() -> None:
+    plan = Plan.keep(GRID, (0, 3))
+    assert plan.release == (0, 1, 1, 0)
+    assert plan.kept == (0, 3)
+    assert Plan(grid=GRID, release=(0.5, 1, 0, 1)).kept == (2,)  # an init frame changes
+    assert Plan.init(GRID, 0.5).kept == ()
+
+
 def test_a_plan_is_shown_as_the_grid_will_lie() -> None:
     plan = Plan(grid=GRID, release=(0, 1, 0.95, 0.5))
     assert str(plan).splitlines() == [

@@ -111,8 +111,11 @@ def test_kept_frames_end_as_their_reference_and_others_do_not(base: Any, denoise
 def test_the_sampler_is_its_naive_twin(
     base: Any, transformer: Any, prompt: Conditioning, denoiser: Any
 ) -> None:
-    """Frame by frame: follow the reference while sigma is above the release, then go free."""
-    release = (0.0, 1.0, 0.6, 0.9, 0.3, 1.0)
+    """Frame by frame: follow the reference while sigma is above the release, then go free.
+
+    A frame goes free in the step that starts at its release.
+    """
+    release = (0.0, 1.0, sigmas_of(base)[2], 0.9, 0.3, 1.0)
     plan = Plan(grid=GRID, release=release)
     reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
     noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
