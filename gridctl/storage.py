@@ -58,16 +58,16 @@ class Facts:
         return self.stamp_ns
 
 
-class StorageError(InputError, OSError):
-    """Storage that cannot be read or written. An OSError too, as for files on a disk."""
+class StorageError(InputError):
+    """Storage that cannot be read or written.
+
+    It is no OSError, because a fault of the network says nothing about the file.
+    """
 
     def __init__(self, url: Url, fact: str) -> None:
-        super().__init__(errno.EIO, fact, str(url))
-
-    def __str__(self) -> str:
-        return (
-            f"{self.filename} cannot be reached ({self.strerror}); check the name, your "
-            "credentials and the network, and run the command again."
+        super().__init__(
+            f"{url} cannot be reached ({fact}); check the name, your credentials and the network, "
+            "and run the command again."
         )
 
 
@@ -285,8 +285,11 @@ class Url:
 
     def upload(self, file: Path) -> None:
         """Write the content of a local file, whole or not at all."""
-        with self._faults():
-            self._system().put_file(str(file), self._address)
+        try:
+            with self._faults():
+                self._system().put_file(str(file), self._address)
+        except FileNotFoundError as error:
+            raise StorageError(self, "no such bucket") from error
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from gridctl.storage import StorageError
+
 Kind = Literal["video", "image"]
 
 # fmt: off
@@ -71,7 +73,7 @@ def kind_of(path: Path) -> Kind | None:
     try:
         with path.open("rb") as file:
             return _kind_of_content(file.read(_HEAD_BYTES))
-    except OSError:
+    except (OSError, StorageError):
         return None
 
 

@@ -28,7 +28,7 @@ from gridctl.media.skim import Skimmed
 from gridctl.media.stream_ends import ends_inside_sound
 from gridctl.media.timeline import LONGEST_SECONDS, Timeline, limited, make_timeline
 from gridctl.media.truncation import is_cut_off
-from gridctl.storage import StorageError, is_remote
+from gridctl.storage import is_remote
 
 # Codecs whose key frames depend on nothing before them, so decoding may start there. Others
 # (those that build on all earlier frames, and rare ones) are decoded from the start.
@@ -218,8 +218,6 @@ class Video:
                 if skimmed:
                     skimmed.skim()
                 yield container, _best_stream(container, self._path)
-        except StorageError:
-            raise
         except (FFmpegError, OSError, ValueError) as error:
             fact = getattr(error, "strerror", None) or error
             with suppress(OSError):

@@ -16,7 +16,7 @@ import numpy as np
 from gridctl.errors import GridctlError, InputError
 from gridctl.geometry import Grid
 from gridctl.media.clip import Clip, Ordinals, Tick, WrongIndexError
-from gridctl.media.dataset import metadata_entry, read_text
+from gridctl.media.dataset import metadata_entry
 from gridctl.media.facts import Facts
 from gridctl.media.fit import Fit
 from gridctl.media.grid_image import load_facts, save_grid
@@ -25,7 +25,7 @@ from gridctl.media.open import open_clip
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sample import SampleError, Selection, frames_in_range, select_windows
 from gridctl.pack.scenes import find_cuts
-from gridctl.pack.sources import SourceClip, sidecar
+from gridctl.pack.sources import SourceClip, read_sidecar
 from gridctl.pack.summary import SUGGESTED_FPS, ClipSummary
 
 
@@ -55,7 +55,7 @@ def pack_clip(
     `dry_run` writes nothing. `written` then holds what would be written. Raises InputError for a
     clip that cannot be packed, or if other files have the names of its grids.
     """
-    text = read_text(sidecar(source.path))
+    text = read_sidecar(source.path)
     made_from = fingerprint(source.path, options, text)
     done = [] if force else finished(source, options, made_from)
     if done:

@@ -9,6 +9,7 @@ from gridctl.errors import counted
 from gridctl.files import entries
 from gridctl.media.images import is_animated, natural_key
 from gridctl.media.kinds import SIDECAR_SUFFIXES, UNREAD_PICTURES, is_hidden, kind_of
+from gridctl.storage import StorageError
 
 
 class Search:
@@ -54,7 +55,7 @@ class Search:
             folders, files = (_visible(paths) for paths in entries(source))
             parents |= {source.resolve()}
             loops = {folder for folder in folders if folder.resolve() in parents}
-        except (OSError, RuntimeError):  # RuntimeError: links in a circle, Python < 3.13
+        except (OSError, StorageError, RuntimeError):  # the last: links in a circle, Python < 3.13
             yield source, below.parent  # packing it will fail and say why
             return
         clips, images, others = _sorted_by_kind(files)

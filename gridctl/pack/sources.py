@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gridctl.errors import GridctlError, UsageError
 from gridctl.files import entries
+from gridctl.media.dataset import read_text
 from gridctl.media.grid_image import load_facts
 from gridctl.pack.search import Search
 from gridctl.storage import Url
@@ -85,12 +86,17 @@ def find_clips(
     return Found(clips=tuple(clips), notes=tuple(search.notes()))
 
 
-def sidecar(source: Path) -> Path:
-    """The text beside a source: clip.txt for clip.mp4, and for a folder named clip."""
+def read_sidecar(source: Path) -> str | None:
+    """The text beside a source: clip.txt for clip.mp4, and for a folder named clip.
+
+    None on the web, where a server may answer with a page that says that there is no such file.
+    """
+    if isinstance(source, Url) and source.is_web:
+        return None
     if source.is_dir():
         source = source.absolute()  # "." has no name of its own
-        return source.with_name(f"{source.name}.txt")
-    return source.with_suffix(".txt")
+        return read_text(source.with_name(f"{source.name}.txt"))
+    return read_text(source.with_suffix(".txt"))
 
 
 def _names(clip: Path) -> Iterator[str]:

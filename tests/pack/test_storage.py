@@ -79,7 +79,7 @@ def test_requests_that_fail_are_sent_again(s3: Bucket, tmp_path: Path) -> None:
     failed: set[str] = set()
 
     def first(method: str, path: str) -> str | None:
-        kinds = {("GET", "mp4"): "drop", ("PUT", "jpg"): "503", ("GET", "txt"): "503"}
+        kinds = {("GET", "mp4"): "drop", ("PUT", "jpg"): "503"}
         fault = kinds.get((method, path[-3:]))
         if fault is None or path in failed:
             return None
@@ -89,7 +89,7 @@ def test_requests_that_fail_are_sent_again(s3: Bucket, tmp_path: Path) -> None:
     server.fault = first
     result = pack([as_path(f"{bucket}/videos")], as_path(f"{bucket}/vidgrid"), PROFILE)
     assert (result.failed, len(result.written)) == ((), 3)
-    assert len(failed) == 7
+    assert len(failed) == 6
     server.reset()
     assert len(keys(f"{bucket}/vidgrid")) == 5
 
@@ -98,7 +98,7 @@ def test_a_clip_that_cannot_be_read_or_written_is_one_line(
     s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, server = s3
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # the library waits longer and longer
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the library would wait longer and longer
     put(make_videos(tmp_path / "videos", count=3), f"{bucket}/videos")
 
     def fault(method: str, path: str) -> str | None:

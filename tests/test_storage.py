@@ -1,0 +1,236 @@
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+from threading import Thread
+
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridctl.errors import UsageError
+from gridctl.files import atomic_file
+from gridctl.geometry import Grid
+from gridctl.media.grid_image import load_grid
+from gridctl.pack import pack
+from gridctl.ranges import BLOCK, open_ranges
+from gridctl.storage import StorageError, as_path
+from gridctl.unpack import unpack
+from tests.media import clips
+from tests.settings import pack_profile
+
+PROFILE = pack_profile(Grid(rows=2, cols=3, cell=(32, 16)), workers=1)
+
+
+class Web(SimpleHTTPRequestHandler):
+    """Files on the web: with ranges, without them, or with faults, by the server's `manner`."""
+
+    def do_GET(self) -> None:
+        manner, file = self.server.manner, Path(self.translate_path(self.path))  # type: ignore[attr-defined]
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        if manner == "503":
+            return self.send_error(503)
+        asked = self.headers.get("Range")
+        if manner == "ignores ranges" or asked is None or not file.is_file():
+            return super().do_GET()
+        first, last = map(int, asked.removeprefix("bytes=").split("-"))
+        part = file.read_bytes()[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part[: len(part) // 2] if manner == "breaks off" else part)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, HTTPServer]]:
+    """The address of tmp_path on a web server, and the server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Web, directory=tmp_path))
+    server.manner, server.asked = "good", []  # type: ignore[attr-defined]
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", server
+    server.shutdown()
+
+
+def test_a_url_has_the_names_of_a_path() -> None:
+    url = as_path("s3://bucket/videos/a b#1?.tar.mp4")
+    assert str(url) == "s3://bucket/videos/a b#1?.tar.mp4"
+    assert (url.name, url.stem, url.suffix) == ("a b#1?.tar.mp4", "a b#1?.tar", ".mp4")
+    assert url.with_suffix(".txt").name == "a b#1?.tar.txt"
+    assert url.parent == as_path("s3://bucket/videos/") == as_path("s3://bucket") / "videos"
+    assert url.relative_to(url.parent) == PurePosixPath(url.name)
+    assert len({url, as_path(str(url)), as_path("s3://other/videos/a b#1?.tar.mp4")}) == 2
+    assert as_path("hf://datasets/me/clips/a.mp4").parent == as_path("hf://datasets/me/clips")
+    for name in ("videos/a.mp4", "/videos", ".", "C:/videos", "a://b"):
+        assert isinstance(as_path(name), Path)
+
+
+def test_a_signature_in_an_address_is_sent_and_never_shown(
+    web: tuple[str, HTTPServer], tmp_path: Path
+) -> None:
+    address, server = web
+    clips.make_clip(tmp_path / "clip.mp4", clips.counted(6))
+    url = as_path(f"{address}/clip.mp4?signature=secret")
+    assert str(url) == f"{address}/clip.mp4"
+    assert url.read_bytes() == (tmp_path / "clip.mp4").read_bytes()
+    assert server.asked == ["/clip.mp4?signature=secret"]  # type: ignore[attr-defined]
+    result = pack([url], tmp_path / "vidgrid", PROFILE)
+    assert "secret" not in (tmp_path / "vidgrid" / "metadata.jsonl").read_text()
+    gone = pack([as_path(f"{address}/gone.mp4?signature=secret")], tmp_path / "gone", PROFILE)
+    assert len(result.written) == 1
+    assert "secret" not in gone.failed[0].reason
+
+
+@pytest.mark.parametrize(
+    ("manner", "fact"),
+    [
+        ("503", "cannot be reached (HTTP 503 Service Unavailable)"),
+        ("breaks off", "cannot be reached ("),
+        ("ignores ranges", "cannot be reached (the server ignores ranges)"),
+    ],
+)
+def test_a_web_server_with_faults_costs_one_line_per_clip(
+    web: tuple[str, HTTPServer], tmp_path: Path, manner: str, fact: str
+) -> None:
+    address, server = web
+    clip = clips.make_clip(tmp_path / "clip.mp4", clips.textured(40, size=(256, 128)))
+    assert clip.stat().st_size > BLOCK
+    server.manner = manner  # type: ignore[attr-defined]
+    result = pack([as_path(f"{address}/clip.mp4")], tmp_path / "vidgrid", PROFILE)
+    (failure,) = result.failed
+    assert failure.reason.startswith(f"{address}/clip.mp4 {fact}")
+    assert "\n" not in failure.reason
+    assert list((tmp_path / "vidgrid").rglob("*.jpg")) == []
+
+
+def test_a_video_on_the_web_gives_the_grid_of_the_file(
+    web: tuple[str, HTTPServer], tmp_path: Path
+) -> None:
+    address, _ = web
+    clip = clips.make_clip(tmp_path / "clip.mp4", clips.textured(40, size=(256, 128)))
+    (ours,) = pack([as_path(f"{address}/clip.mp4")], tmp_path / "a", PROFILE).written
+    (theirs,) = pack([clip], tmp_path / "b", PROFILE).written
+    assert np.array_equal(load_grid(ours)[0], load_grid(theirs)[0])
+    assert load_grid(ours)[1].source == f"{address}/clip.mp4"  # type: ignore[union-attr]
+
+
+def test_a_grid_in_storage_becomes_a_clip(tmp_path: Path) -> None:
+    clip = clips.make_clip(tmp_path / "clip.mp4", clips.counted(6))
+    (grid,) = pack([clip], tmp_path / "vidgrid", PROFILE).written
+    fsspec.filesystem("memory").pipe_file("/unpack/clip.jpg", grid.read_bytes())
+    for source in ("memory://unpack/clip.jpg", "memory://unpack"):
+        output = tmp_path / f"{len(source)}"
+        result = unpack([as_path(source)], f"{output}/")
+        assert result.failed == ()
+        assert len(list(output.rglob("*.png")) + list(output.rglob("*.mp4"))) in (1, 6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("unpack", "{clip}", "-o", "s3://bucket/clip.mp4"),
+        ("train", "tiny", "-o", "s3://bucket/a.safetensors"),
+        ("generate", "t2v", "a red circle", "-o", "s3://bucket/out.mp4"),
+        ("generate", "i2v", "s3://bucket/first.png", "a red circle"),
+        ("caption", "{clip}", "--mapping", "gs://bucket/words.csv"),
+    ],
+)
+def test_what_must_be_local_is_refused(
+    gridctl: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert gridctl(*(a.format(clip=tmp_path / "grid.jpg") for a in arguments)) == 2
+    error = capsys.readouterr().err.strip()
+    assert "must be on this machine" in error
+    assert "://bucket/" in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("ftp://host/a.mp4", "gridctl does not read ftp://"),
+        ("https://me:secret@host/a.mp4", "has credentials in it"),
+    ],
+)
+def test_an_unknown_or_secret_url_is_refused(name: str, fact: str) -> None:
+    with pytest.raises(UsageError, match=fact) as error:
+        as_path(name)
+    assert "secret" not in str(error.value)
+
+
+WITHOUT = """
+import sys
+sys.modules["{package}"] = None
+sys.argv = ["gridctl", "pack", "{url}", "-o", "{output}"]
+from gridctl.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "url", "extra"), [("s3fs", "s3://b/a", "s3"), ("gcsfs", "gs://b/a", "gs")]
+)
+def test_a_missing_package_is_named(tmp_path: Path, package: str, url: str, extra: str) -> None:
+    code = WITHOUT.format(package=package, url=url, output=tmp_path / "vidgrid")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == UsageError.exit_code
+    line = done.stderr.strip().splitlines()[-1]
+    assert line == f"gridctl: {extra}:// needs {package}; run: pip install 'gridctl[{extra}]'"
+
+
+def test_an_upload_is_the_last_act() -> None:
+    url, system = as_path("memory://whole/a.txt"), fsspec.filesystem("memory")
+    with suppress(ZeroDivisionError), atomic_file(url) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert not url.exists()
+    with atomic_file(url) as temporary:
+        temporary.write_text("whole")
+        assert temporary.suffix == ".txt"
+        assert not url.exists()
+    assert system.cat_file("/whole/a.txt") == b"whole"
+    assert not temporary.exists()
+
+
+def test_a_missing_file_is_told_from_storage_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not as_path("memory://nowhere/a.txt").exists()
+    with pytest.raises(FileNotFoundError):
+        as_path("memory://nowhere/a.txt").read_bytes()
+    nobody = as_path("http://127.0.0.1:9/a.mp4")
+    for ask in (nobody.exists, nobody.is_file, nobody.stat, nobody.read_bytes):
+        with pytest.raises(StorageError, match="cannot be reached"):
+            ask()
+
+
+@given(
+    size=st.integers(0, 9 * BLOCK),
+    steps=st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(0, 2 * BLOCK)), max_size=8),
+)
+def test_ranges_read_what_a_file_reads(size: int, steps: list[tuple[int, int]]) -> None:
+    data = np.arange(size, dtype=np.uint32).astype(np.uint8).tobytes()
+    asked: list[tuple[int, int]] = []
+
+    def read(start: int, end: int) -> bytes:
+        asked.append((start, end))
+        return data[start:end]
+
+    file = open_ranges(read, name="a", size=size, key=object())
+    for start, count in steps:
+        file.seek(start)
+        assert file.read(count) == data[start : start + count]
+    assert all(0 <= start < end <= size for start, end in asked)
