@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -17,6 +12,7 @@ from typing import Any
 from gridctl.bench.bare import bare_step, random_inputs, wait
 from gridctl.bench.gpu.random_base import make_grids
 from gridctl.bench.harness import Contest, Contestant, Report, hold_contest
+from gridctl.bench.process import own_cache, run_python
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.flux.base import BaseModel, open_base
@@ -81,7 +77,7 @@ def bench_train(
     (`preserve_weight`) or work after the step (`ema`) are off.
     """
     sizes, progress = sizes or TrainSizes(), progress or silent
-    with TemporaryDirectory(prefix="gridctl-bench-") as name, _cache(Path(name) / "cache"):
+    with TemporaryDirectory(prefix="gridctl-bench-") as name, own_cache(Path(name) / "cache"):
         folder = Path(name)
         grid = profile.grid.to_grid()
         progress(0, 1, "making grids")
@@ -120,19 +116,6 @@ def _prepare(profile: Profile, sizes: TrainSizes, folder: Path) -> Profile:
         }
     )
     return profile.model_copy(update={"train": settings})
-
-
-@contextmanager
-def _cache(folder: Path) -> Iterator[None]:
-    """A cache of the benchmark's own, for this process and those that it starts."""
-    before = os.environ.get("GRIDCTL_CACHE")
-    os.environ["GRIDCTL_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ["GRIDCTL_CACHE"]
-        if before is not None:
-            os.environ["GRIDCTL_CACHE"] = before
 
 
 def _load_run(profile: Profile) -> Run:
@@ -241,13 +224,3 @@ def _start_contest(profile: Profile, folder: Path, *, repeats: int, progress: Pr
     return hold_contest(
         "from the start to the first step", contestants, repeats=repeats, progress=progress
     )
-
-
-def run_python(program: str, *arguments: str) -> None:
-    """Run a program in a fresh interpreter; GridctlError with its last line if it fails."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
-    if done.returncode:  # never time work that was not done
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise GridctlError(f"a contestant failed: {lines[-1]}")

@@ -115,3 +115,8 @@ def test_a_report_is_a_table(gridctl: Gridctl, capsys: Any) -> None:
 def test_a_chart_that_cannot_be_drawn_is_refused_first(gridctl: Gridctl, capsys: Any) -> None:
     assert gridctl("bench", "startup", "--plot", "chart.txt") == 2
     assert "chart.txt is no chart" in capsys.readouterr().err
+
+
+def test_an_unknown_rival_is_named(gridctl: Gridctl, capsys: Any) -> None:
+    assert gridctl("bench", "generate", "--against", "wan,sora") == 2
+    assert "--against has no 'sora'; choose wan, ltx." in capsys.readouterr().err

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gridctl.bench.train import TrainSizes, bench_train, run_python
+from gridctl.bench.process import run_python
+from gridctl.bench.train import TrainSizes, bench_train
 from gridctl.errors import GridctlError
 from tests.bench.sense import assert_makes_sense
 

@@ -58,9 +58,29 @@ CLIP = {
     "full": {"vocab_size": 49408, "width": 768, "layers": 12, "heads": 12},
     "small": {"vocab_size": 512, "width": 32, "layers": 1, "heads": 2},
 }
-VAE = {
-    "full": {"block_out_channels": (128, 256, 512, 512), "layers": 2, "groups": 32},
-    "small": {"block_out_channels": (8, 8, 8, 8), "layers": 1, "groups": 2},
+_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "latent_channels": 16,
+    "sample_size": 1024,
+    "scaling_factor": 0.3611,
+    "shift_factor": 0.1159,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+VAE: dict[Size, dict[str, Any]] = {
+    "full": {
+        **_VAE,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+    },
+    "small": {
+        **_VAE,
+        "block_out_channels": (8, 8, 8, 8),
+        "layers_per_block": 1,
+        "norm_num_groups": 2,
+    },
 }
 
 
@@ -139,7 +159,7 @@ def make_models(size: Size) -> dict[str, tuple[Any, Callable[[Path], object], st
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    clip, t5, vae = CLIP[size], T5[size], VAE[size]
+    clip, t5 = CLIP[size], T5[size]
     clip_config = CLIPTextConfig(
         vocab_size=clip["vocab_size"],
         hidden_size=clip["width"],
@@ -156,19 +176,7 @@ def make_models(size: Size) -> dict[str, tuple[Any, Callable[[Path], object], st
     t5_config = T5Config(**t5, d_kv=64, feed_forward_proj="gated-gelu", use_cache=False)
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(**TRANSFORMER[size])
-        autoencoder = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=vae["block_out_channels"],
-            layers_per_block=vae["layers"],
-            latent_channels=16,
-            norm_num_groups=vae["groups"],
-            sample_size=1024,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        )
+        autoencoder = AutoencoderKL(**VAE[size])
         clip_model, t5_model = CLIPTextModel(clip_config), T5EncoderModel(t5_config)
     diffusers_name, transformers_name = "diffusion_pytorch_model", "model"
     return {

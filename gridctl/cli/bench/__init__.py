@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gridctl.cli.bench import (  # noqa: F401  registers the commands
     caption,
+    generate,
     gpu,
     pack,
     quality,
