@@ -56,3 +56,14 @@ def wait(device: Any) -> None:
 
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def make_optimizer(name: str, parameters: Any) -> Any:
+    """AdamW, or bitsandbytes' with its state in 8 bits ("adamw8bit")."""
+    import torch
+
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=1e-5)
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(parameters, lr=1e-5)

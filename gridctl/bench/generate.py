@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -19,6 +20,7 @@ from gridctl.bench.rivals import count_arithmetic, time_parts
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.flux.base import BaseModel, open_base
+from gridctl.generate import Drawing, Request, draw
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 
@@ -183,8 +185,6 @@ def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settin
 
 def _second_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
     """A further clip of a call that is under way, beside sampling and decoding one."""
-    from gridctl.generate import Request, draw
-    from gridctl.generate.studio import open_studio
     from gridctl.generate.tasks import t2v
 
     numbers, per_clip = count(), profile.generate.steps * profile.generate.resample
@@ -204,33 +204,49 @@ def _second_contest(profile: Profile, folder: Path, *, repeats: int, progress: P
             raise GridctlError("the call did not draw both clips.")
         return sampled[1] - sampled[0]
 
-    prompts = [shot.prompt for shot in drawing.shots]
-    with open_studio(
-        profile,
-        drawing.adapter,
-        prompts,
-        num_tokens=drawing.plan.grid.num_tokens,
-        keep_clean=drawing.keep_clean,
-        learned=drawing.learned,
-        on_step=lambda: None,
-        on_grid=lambda grid: None,
-    ) as studio:
-        alone = partial(studio.draw, drawing.plan, prompts[1], 1)
+    with _bare_sampler(profile, drawing) as alone:
         contestants = [
             Contestant(name="the second clip of gridctl generate", work=ours),
-            Contestant(
-                name="sampling and decoding alone",
-                work=lambda: _discard(alone()),
-                target=1.05,
-            ),
+            Contestant(name="sampling and decoding alone", work=alone, target=1.05),
         ]
         return hold_contest(
             "a further prompt", contestants, repeats=repeats, warmups=1, progress=progress
         )
 
 
-def _discard(result: object) -> None:
-    """Nothing: work that is timed from outside returns None."""
+@contextmanager
+def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], None]]:
+    """A call that samples and decodes the drawing's second clip, with everything loaded."""
+    import torch
+
+    from gridctl.flux.adapter import apply_adapter
+    from gridctl.flux.latents import decode_frames, split_cells
+    from gridctl.flux.prompts import encode_prompts
+    from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+
+    base, plan = open_base(profile), drawing.plan
+    prompt = drawing.shots[1].prompt
+    encoded = encode_prompts(base, [prompt, ""], text_tokens=profile.model.text_tokens)
+    transformer = base.load_transformer()
+    if drawing.adapter:
+        apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
+    sampling = Sampling.from_profile(profile.generate, base.scheduler_config, plan.grid.num_tokens)
+    denoiser = Denoiser(
+        transformer=transformer,
+        prompt=encoded[prompt],
+        empty=encoded[""],
+        sampling=replace(sampling, attention=profile.model.attention),
+    )
+    with base.vae() as vae:
+
+        def work() -> None:
+            generator = torch.Generator().manual_seed(1)
+            noise = draw_noise(plan, base.latent_channels, generator).to(base.device)
+            latents = sample(denoiser, plan, noise=noise, generator=generator)
+            cells = split_cells(latents, plan.grid)[0]
+            decode_frames(vae, cells, batch=profile.memory.decode_batch)
+
+        yield work
 
 
 def _start_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from gridctl.bench.bare import bare_step, random_inputs, wait
+from gridctl.bench.bare import bare_step, make_optimizer, random_inputs, wait
 from gridctl.bench.gpu.meter import alone, append_row, peak_memory, reset_peak
 from gridctl.errors import GridctlError
 from gridctl.flux.flops import Flops
@@ -54,7 +54,7 @@ def speed(job: Any) -> dict[str, Any]:
     grid, rank = profile.grid.to_grid(), profile.train.rank
     transformer = base.load_transformer(training=True).train()
     parameters = add_lora(transformer, rank=rank, alpha=rank, seed=0)
-    optimizer = _optimizer(profile.memory.optimizer, parameters)
+    optimizer = make_optimizer(profile.memory.optimizer, parameters)
     tokens = profile.model.text_tokens or 512
     flops = Flops.of(base.transformer_config, image_tokens=grid.num_tokens, text_tokens=tokens)
     with alone(job.lock):
@@ -128,16 +128,6 @@ def _measure(
         wait(transformer.device)
         seconds = (time.perf_counter() - started) / TIMED_STEPS
     return {"first_seconds": round(first, 2), "seconds": round(seconds, 4), **peak_memory()}
-
-
-def _optimizer(name: str, parameters: Any) -> Any:
-    import torch
-
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=1e-5)
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(parameters, lr=1e-5)
 
 
 def _unfused(transformer: Any) -> AbstractContextManager[None]:

@@ -6,6 +6,7 @@ from gridctl.cli.bench import (  # noqa: F401  registers the commands
     caption,
     generate,
     gpu,
+    memory,
     pack,
     quality,
     startup,

@@ -1,0 +1,50 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridctl.bench.gpu.random_base import make_base
+from gridctl.bench.memory import MemorySizes, bench_memory, measure
+from gridctl.profile import load_profile
+from tests.bench.sense import assert_makes_sense
+
+
+def test_plans_grow_with_rank_and_batch_and_the_note_says_what_is_not_measured() -> None:
+    sizes = MemorySizes(presets=("24gb",), grids=((1, 2),), batches=(1, 2), ranks=(16, 32))
+    report = bench_memory(sizes)
+    assert_makes_sense(report.to_json(), bench="memory", repeats=1)
+    (table,) = report.tables
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [(row["batch"], row["rank"]) for row in rows] == [(1, 16), (1, 32), (2, 16), (2, 32)]
+    assert rows[1]["LoRA"] == pytest.approx(2 * rows[0]["LoRA"], rel=0.05)
+    assert rows[2]["activations"] > rows[0]["activations"]
+    assert all(row["base"] == rows[0]["base"] > 5 for row in rows)
+    assert all(row["fits"] == "yes" for row in rows)
+    measured = [row["measured training"] for row in rows]
+    if report.notes:
+        assert "no GPU" in report.notes[0]
+        assert measured == [None] * 4
+    else:
+        assert all(value > 5 for value in measured)
+
+
+def test_the_steps_that_are_measured_run(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "small", device="cpu")
+    values = {
+        "model.base": str(base), "memory.device": "cpu", "grid.cell": "32x32", "grid.rows": 1,
+        "grid.cols": 2, "train.rank": 4, "train.ema": 0.9, "memory.gradient_checkpointing": True,
+        "model.text_tokens": 32,
+    }  # fmt: skip
+    assert measure(load_profile(None, values).profile) is None  # no GPU takes part
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--presets", "23gb"), ("--grids", "4"), ("--ranks", "0"), ("--batches", "")],
+)
+def test_a_value_that_cannot_be_is_named(
+    flag: str, value: str, gridctl: Callable[..., int], capsys: Any
+) -> None:
+    assert gridctl("bench", "memory", flag, value) == 2
+    assert f"{flag} cannot be {value!r}" in capsys.readouterr().err
