@@ -8,8 +8,6 @@ caller.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +17,11 @@ from typing import Any
 
 import torch
 
-from gridctl.errors import UsageError
 from gridctl.flux.hub import find_base, fingerprint, loading
 from gridctl.flux.quantization import quantization_config, transformer_quantization
 from gridctl.flux.quiet import quiet_libraries
 from gridctl.flux.text import TextEncoders, Tokenizers
-from gridctl.machine.devices import pick_device, pick_dtype
+from gridctl.machine.devices import check_compiler, pick_device, pick_dtype
 from gridctl.profile import Profile
 
 
@@ -155,17 +152,12 @@ class BaseModel:
             torch.cuda.empty_cache()
 
 
-def compile_blocks(transformer: Any) -> None:
-    """Compile the transformer's blocks, each kind once, instead of the whole model.
+def compile_blocks(transformer: Any, setting: str) -> None:
+    """Compile the blocks of `transformer`; each kind once, when it first runs.
 
-    Raises UsageError without a C++ compiler, which PyTorch needs for that.
+    Raises UsageError, which names the setting that asked for it, without a C++ compiler.
     """
-    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
-    if not any(map(shutil.which, compilers)):
-        raise UsageError(
-            "generate.compile needs a C++ compiler, and none is installed; install g++ or clang++, "
-            "or leave --compile out."
-        )
+    check_compiler(transformer.device, setting)
     transformer.compile_repeated_blocks()
 
 

@@ -184,7 +184,7 @@ def open_studio(
         if applied.unused or read_adapter_facts(adapter) is None:
             notes.append(f"{adapter}: {applied}")
     if profile.generate.compile:
-        compile_blocks(transformer)
+        compile_blocks(transformer, "generate.compile")
     with base.vae() as vae:
         yield Studio(
             base=base,

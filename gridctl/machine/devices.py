@@ -44,18 +44,16 @@ def grow_segments() -> None:
         os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 
-def check_compiler(device: torch.device) -> None:
-    """UsageError if torch.compile lacks what it makes code for `device` with."""
-    if device.type == "cuda":
-        is_there, missing = find_spec("triton") is not None, "the package triton"
-    else:
-        compiler = os.environ.get("CXX", "")
-        names = [compiler] if compiler else ["g++", "clang++"]
-        is_there, missing = any(map(shutil.which, names)), "a C++ compiler such as g++"
-    if not is_there:
+def check_compiler(device: torch.device, setting: str) -> None:
+    """UsageError, which names the setting, if torch.compile cannot make code for `device`."""
+    missing = []
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))):
+        missing.append("a C++ compiler, such as g++ or clang++")
+    if device.type == "cuda" and find_spec("triton") is None:
+        missing.append("the package triton")
+    if missing:
         raise UsageError(
-            f"train.compile needs {missing}, which is not here; install it, or set train.compile "
-            "to false."
+            f"{setting} needs {' and '.join(missing)}; install it, or set {setting} = false."
         )
 
 

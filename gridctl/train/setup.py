@@ -14,7 +14,7 @@ from torch import Tensor
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
 from gridctl.flux.adapter import AdapterFacts, add_lora, check_start, lora_tensors, start_lora
-from gridctl.flux.base import BaseModel, open_base
+from gridctl.flux.base import BaseModel, compile_blocks, open_base
 from gridctl.flux.flow import default_mu
 from gridctl.flux.recompute import recompute_blocks
 from gridctl.flux.text import words_new_to_built_in
@@ -32,6 +32,7 @@ from gridctl.train.stages import Stage, resolve_stages
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
 _VALIDATION_SAMPLES = 32
+_COMPILE = "train.compile"
 _PREVIEWS = 4  # where the profile names no prompts
 
 Note = Callable[[str], None]
@@ -174,7 +175,7 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
     cache = Cache.of(base, profile.model.text_tokens)
     start = _start(settings)
     if settings.compile:
-        check_compiler(base.device)
+        check_compiler(base.device, _COMPILE)
     samples = [dataset.train for dataset in datasets]
     setup = Setup(
         profile=profile,
@@ -248,7 +249,7 @@ def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
     if setup.start:
         start_lora(transformer, setup.start, scale=lora_scale(settings))
     if settings.compile:
-        transformer.compile_repeated_blocks()
+        compile_blocks(transformer, _COMPILE)
     optimizer = _optimizer(profile, parameters)
     ema = {}
     if settings.ema:

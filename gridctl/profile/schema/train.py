@@ -171,7 +171,7 @@ class TrainSection(Section):
     compile: bool = Field(
         default=False,
         description="Compile the transformer's blocks with torch.compile: minutes at the start "
-        "for faster steps on a GPU. Needs a C++ compiler on a CPU, Triton on a GPU.",
+        "for faster steps on a GPU. Needs a C++ compiler.",
     )
     allow_distilled: bool = Field(
         default=False,
