@@ -10,11 +10,32 @@ from gridctl.profile import Profile
 
 RESERVED_SHARE = 1.07  # what PyTorch's allocator takes for what is allocated: 1.03 to 1.06 measured
 _RANKS = (128, 64, 32, 16)
+_SHARES = 10  # of the blocks to recompute: tenths
 
 
 def fits(plan: TrainingMemory, card_gib: float) -> bool:
     """Whether a plan's peak fits on a card, with what the allocator takes on top."""
     return plan.peak * RESERVED_SHARE <= card_gib
+
+
+def least_share(profile: Profile, config: Mapping[str, Any], card_gib: float) -> float | None:
+    """The fewest tenths of the blocks to recompute with which a run fits; None if it never does.
+
+    Each block that keeps its activations saves the time of computing them again.
+    """
+    fitting = None
+    low, high = 0, _SHARES  # a larger share never needs more memory
+    while low <= high:
+        middle = (low + high) // 2
+        change = {
+            "memory.gradient_checkpointing": True,
+            "memory.checkpointed_share": middle / _SHARES,
+        }
+        if fits(training_memory(_changed(profile, change), config), card_gib):
+            fitting, high = middle / _SHARES, middle - 1
+        else:
+            low = middle + 1
+    return fitting
 
 
 def changes_that_fit(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gridctl.errors import UsageError, counted
-from gridctl.flux.fit import changes_that_fit, fits
+from gridctl.flux.fit import changes_that_fit, fits, least_share
 from gridctl.flux.memory import FLUX_DEV, TrainingMemory, training_memory
 from gridctl.machine.cards import Card, nvidia_cards
 from gridctl.machine.models import local_base
@@ -21,13 +21,17 @@ from gridctl.train.stages import Stage, resolve_stages
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """A run's data, steps and memory. `memory` is in GiB of a GPU; `card` is the one here."""
+    """A run's data, steps and memory. `memory` is in GiB of a GPU; `card` is the one here.
+
+    `least_share` is the smallest memory.checkpointed_share that fits on the card.
+    """
 
     profile: Profile
     stages: tuple[Stage, ...]
     datasets: tuple[str, ...]
     memory: TrainingMemory
     card: Card | None
+    least_share: float | None = None
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -46,7 +50,15 @@ class RunPlan:
         if self.profile.memory.device == "cpu":
             return lines
         card = f"{self.card.name}, {self.card.memory_mib / 1024:.0f} GiB" if self.card else "none"
-        return [*lines, f"card        {card}", *self.memory.lines(), self._total]
+        return [*lines, f"card        {card}", *self.memory.lines(), self._total, *self._faster]
+
+    @property
+    def _faster(self) -> list[str]:
+        memory, least = self.profile.memory, self.least_share
+        now = memory.checkpointed_share if memory.gradient_checkpointing else 0.0
+        if least is None or least >= now:
+            return []
+        return [f"faster      fits with memory.checkpointed_share = {least} as well ({now} now)"]
 
     @property
     def _rank(self) -> int:
@@ -68,12 +80,18 @@ def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
         read_dataset(s.data, s.grid, layout=layout, progress=progress or silent) for s in stages
     ]
     cards = nvidia_cards()
+    card = max(cards, key=lambda card: card.memory_mib) if cards else None
+    largest, config = _largest(profile, stages), _config(profile)
+    least = None
+    if card and profile.memory.device != "cpu":
+        least = least_share(largest, config, card.memory_mib / 1024)
     return RunPlan(
         profile=profile,
         stages=tuple(stages),
         datasets=tuple(map(str, datasets)),
-        memory=training_memory(_largest(profile, stages), _config(profile)),
-        card=max(cards, key=lambda card: card.memory_mib) if cards else None,
+        memory=training_memory(largest, config),
+        card=card,
+        least_share=least,
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gridctl.flux.fit import changes_that_fit, fits
+from gridctl.flux.fit import changes_that_fit, fits, least_share
 from gridctl.flux.memory import FLUX_DEV, training_memory
 from gridctl.profile import load_profile
 
@@ -33,3 +33,19 @@ def test_the_changes_make_it_fit(
 
 def test_some_cards_are_too_small() -> None:
     assert changes_that_fit(load_profile("flux-dev-12gb").profile, FLUX_DEV, 6.0) is None
+
+
+@pytest.mark.slow  # a plan for each of some shares
+def test_the_fewest_blocks_are_recomputed_that_a_card_allows() -> None:
+    def share(change: dict[str, object], card_gib: float) -> float | None:
+        return least_share(load_profile("flux-dev-48gb", change).profile, FLUX_DEV, card_gib)
+
+    assert share({}, 200) == 0.0
+    assert share({}, 20) is None
+    found = share({}, 44)
+    assert found is not None
+    assert 0 < found < 1
+    for tenth, fitting in ((found, True), (found - 0.1, False)):
+        change = {"memory.checkpointed_share": tenth}
+        plan = training_memory(load_profile("flux-dev-48gb", change).profile, FLUX_DEV)
+        assert fits(plan, 44) == fitting

@@ -26,6 +26,20 @@ def test_a_plan_has_data_steps_and_parameters(make_profile: Callable[..., Any]) 
     assert str(plan) == "\n".join(plan.lines())
 
 
+def test_a_plan_says_what_would_be_faster_on_the_card(
+    make_profile: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card is the driver's answer: here that of a script in its place."""
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho '24564, NVIDIA GeForce RTX 4090'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    profile = make_profile(memory__device="cuda", memory__gradient_checkpointing=True)
+    assert plan_run(profile).lines()[-1] == (
+        "faster      fits with memory.checkpointed_share = 0.0 as well (1.0 now)"
+    )
+
+
 def test_flux_is_planned_without_a_download(dataset: Path, gridctl: Any, capsys: Any) -> None:
     local = Path(dataset).parent / "flux.toml"
     local.write_text(

@@ -29,7 +29,10 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("int8", 0.02), ("fp8", 0.05)])
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [("int8", 0.02), pytest.param("fp8", 0.05, marks=pytest.mark.slow)],
+)
 def test_a_quantised_base_trains_and_resumes(
     make_profile: Make, exact: list[float], tmp_path: Path, kind: str, tolerance: float
 ) -> None:
