@@ -24,12 +24,6 @@ class Conditioning:
             pooled=torch.cat([part.pooled for part in parts]),
         )
 
-    def one(self, index: int) -> Conditioning:
-        """Prompt `index` as a batch of one."""
-        return Conditioning(
-            embeds=self.embeds[index : index + 1], pooled=self.pooled[index : index + 1]
-        )
-
     def to(self, device: torch.device) -> Conditioning:
         """The same on `device`."""
         return Conditioning(embeds=self.embeds.to(device), pooled=self.pooled.to(device))
