@@ -19,7 +19,7 @@ from gridctl.cli.unpack import unpack
 
 app = typer.Typer(
     cls=Group,
-    epilog="Start with `gridctl pack videos/ --rows 4 --cols 6`.",
+    epilog="Start with: gridctl pack videos/ --sample fps=8",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

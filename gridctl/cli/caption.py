@@ -31,7 +31,7 @@ def caption(
             help="Dataset folders or grid images. May be s3:// or gs://.",
             show_default=False,
             parser=as_path,
-            metavar="SOURCES...",
+            metavar="SOURCES",
         ),
     ],
     subject: Annotated[

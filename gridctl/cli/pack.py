@@ -32,7 +32,7 @@ def pack(
             "s3://, gs://, hf:// or https://. - reads a list of paths from stdin.",
             show_default=False,
             parser=as_path,
-            metavar="SOURCES...",
+            metavar="SOURCES",
         ),
     ],
     start: Annotated[
@@ -148,16 +148,16 @@ def pack(
     to: Annotated[
         str | None,
         _output(
-            help="folder, or also as large files beside it: webdataset (.tar) or parquet. These "
-            "have the captions that the folder has by then.",
+            help="Where grids are stored. folder: image files. webdataset, parquet: also in a few "
+            "large files beside the folder, with the captions that it has by then.",
             show_default="folder",
             autocompletion=complete.choices("pack.to"),
         ),
     ] = None,
     max_shard_megabytes: Annotated[
-        int | None, _output(help="Size limit of each of these files.", show_default="500")
+        int | None, _output(help="Size limit of each large file.", show_default="500")
     ] = None,
-    force: Annotated[bool, _output("--force", help="Make grids that are there again.")] = False,
+    force: Annotated[bool, _output("--force", help="Make existing grids again.")] = False,
     dry_run: Annotated[
         bool, _run("--dry-run", help="Print what would be written. Write nothing.")
     ] = False,
@@ -196,7 +196,7 @@ def pack(
     for clip.mp4) becomes the content of its caption. Run the command again to finish what is
     missing and to redo what has changed.
 
-    Example: gridctl pack videos/ --rows 4 --cols 6
+    Example: gridctl pack videos/ --sample fps=8
     """
     from gridctl.pack import pack as run
     from gridctl.profile import resolve_profile

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 profile_app = typer.Typer(
     help="List, show, check and write profiles: TOML files with the settings of a project.",
-    epilog="Start with `gridctl profile list`.",
+    epilog="Start with: gridctl profile list",
     no_args_is_help=True,
 )
 
 
-@profile_app.command("list", epilog="Example: `gridctl profile list`")
+@profile_app.command("list", epilog="Example: gridctl profile list")
 @with_shell
 def list_profiles(shell: Shell) -> None:
     """List the profiles that come with gridctl, and what this machine lacks to run them."""
@@ -47,7 +47,7 @@ def list_profiles(shell: Shell) -> None:
     shell.results(lines, rows)
 
 
-@profile_app.command("show", epilog="Example: `gridctl profile show flux-dev-24gb`")
+@profile_app.command("show", epilog="Example: gridctl profile show flux-dev-24gb")
 @with_shell
 def show(
     shell: Shell,
@@ -77,7 +77,7 @@ def show(
     shell.results(show_lines(loaded), data)
 
 
-@profile_app.command("check", epilog="Example: `gridctl profile check gridctl.toml`")
+@profile_app.command("check", epilog="Example: gridctl profile check gridctl.toml")
 @with_shell
 def check(
     shell: Shell,
@@ -111,7 +111,7 @@ def check(
         raise ProfileError(found)
 
 
-@profile_app.command("init", epilog="Example: `gridctl profile init --from flux-dev-24gb`")
+@profile_app.command("init", epilog="Example: gridctl profile init --from flux-dev-24gb")
 @with_shell
 def init(
     shell: Shell,

@@ -50,7 +50,7 @@ def train(
         Path | None,
         _files(
             metavar="ADAPTER",
-            help="Start from an existing adapter of the same rank.",
+            help="LoRA file of any tool to start from, of this rank or less.",
             show_default="none",
         ),
     ] = None,

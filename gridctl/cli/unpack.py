@@ -23,7 +23,7 @@ def unpack(
             help="Grid images, or folders of them. May be s3://, gs://, hf:// or https://.",
             show_default=False,
             parser=as_path,
-            metavar="SOURCES...",
+            metavar="SOURCES",
         ),
     ],
     output: Annotated[

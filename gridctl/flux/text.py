@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gridctl.flux.conditioning import Conditioning
-from gridctl.toyworld.weights import BASE_FOLDER
+from gridctl.flux.length import built_in_vocabulary, unknown_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,20 +65,8 @@ class TextEncoders(Tokenizers):
         )
 
 
-def unknown_words(vocabulary: Container[str], text: str) -> list[str]:
-    """Words of `text` that are no token in T5's `vocabulary`, each once; numbers are left out."""
-    words = (word.strip(string.punctuation) for word in text.split())
-    return [
-        word
-        for word in dict.fromkeys(words)
-        if word and not word[0].isdigit() and f"▁{word.lower()}" not in vocabulary
-    ]
-
-
 def words_new_to_built_in(captions: Iterable[str]) -> tuple[str, ...]:
     """Words of `captions` that the built-in base never learned, lower case; at most 100."""
-    from transformers import T5TokenizerFast
-
-    vocabulary = T5TokenizerFast.from_pretrained(BASE_FOLDER / "tokenizer_2").get_vocab()
+    vocabulary = built_in_vocabulary()
     found = (word.lower() for text in captions for word in unknown_words(vocabulary, text))
     return tuple(islice(dict.fromkeys(found), 100))

@@ -106,6 +106,21 @@ class Drawing:
     notes: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()  # words that the adapter's captions taught the base
 
+    def to_json(self) -> dict[str, Any]:
+        """What `--dry-run --json` prints. `release` is the strength of each frame in its plan."""
+        return {
+            "task": self.task,
+            "base": self.profile.model.base,
+            "adapter": self.adapter and str(self.adapter),
+            **self.plan.grid.to_json(),
+            "release": list(self.plan.release),
+            "fps": self.fps,
+            "outputs": [
+                {"output": str(shot.output), "prompt": shot.prompt, "seed": shot.seed}
+                for shot in self.shots
+            ],
+        }
+
     def __str__(self) -> str:
         lines = [
             f"base     {self.profile.model.base}",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from gridctl.flux.text import Tokenizers
+from gridctl.flux.length import built_in_vocabulary, unknown_words
 from gridctl.profile import BUILT_IN, Profile
 from gridctl.toyworld.words import prompt_remarks
+
+if TYPE_CHECKING:
+    from gridctl.flux.text import Tokenizers
 
 # The guidance scales that the built-in base was trained with (toyworld/pretrain/base.py), and the
 # classifier-free guidance that it was tried with (docs/lab/).
@@ -23,6 +27,19 @@ def remarks_on_prompt(
     if base == BUILT_IN:
         unknown = [word for word in tokenizers.unknown_words(prompt) if word.lower() not in learned]
         yield from prompt_remarks(prompt, unknown)
+
+
+def remarks_before_loading(
+    profile: Profile, prompts: Iterable[str], *, learned: Collection[str] = ()
+) -> Iterator[str]:
+    """What can be said before a model is loaded: of prompts for the built-in one."""
+    if profile.model.base != BUILT_IN:
+        return
+    vocabulary = built_in_vocabulary()
+    for prompt in dict.fromkeys(prompts):
+        unknown = unknown_words(vocabulary, prompt)
+        yield from prompt_remarks(prompt, [w for w in unknown if w.lower() not in learned])
+    yield from remarks_on_settings(profile, has_guidance=True)
 
 
 def remarks_on_settings(profile: Profile, *, has_guidance: bool) -> Iterator[str]:

@@ -289,6 +289,19 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert list(here.iterdir()) == []
 
 
+def test_a_dry_run_says_what_goes_beyond_the_built_in_model(
+    t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = "a corgi on a yellow background"
+    assert t2v(prompt, "-o", "a.mp4", "--guidance", 7, "--dry-run", "--json") == 0
+    out, err = capsys.readouterr()
+    (drawing,) = json.loads(out)["drawings"]
+    assert (drawing["task"], drawing["rows"], drawing["cell"]) == ("t2v", 2, [32, 32])
+    assert [output["output"] for output in drawing["outputs"]] == ["a.mp4"]
+    for words in ("never learned corgi", "yellow is no background", "guidance 7 is outside"):
+        assert words in err
+
+
 def test_a_dry_run_loads_no_torch(here: Path, adapter: Path) -> None:
     script = (
         "import sys\n"

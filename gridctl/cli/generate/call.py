@@ -140,8 +140,14 @@ class Call:
             write_preview(drawings[0], self.preview, force=self.force)
             self.shell.results([self.preview], {"preview": self.preview})
         elif self.dry_run:
-            text = "\n".join(map(str, drawings))
-            self.shell.results([text], {"plan": text})
+            from gridctl.generate.remarks import remarks_before_loading
+
+            plans = [drawing.to_json() for drawing in drawings]
+            self.shell.results(drawings, {"drawings": plans})
+            prompts_of_all = [s.content or s.prompt for d in drawings for s in d.shots]
+            known = {word for drawing in drawings for word in drawing.learned}
+            for note in remarks_before_loading(loaded.profile, prompts_of_all, learned=known):
+                self.shell.note(note)
         else:
             with self.shell.progress("draw") as progress:
                 result = draw(drawings, force=self.force, progress=progress)
