@@ -36,6 +36,9 @@ bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack
 	$(BIN)/gridctl bench caption
 	$(BIN)/gridctl bench startup
+	$(BIN)/gridctl bench train
+	$(BIN)/gridctl bench generate --against wan,ltx
+	$(BIN)/gridctl bench memory
 
 gpu-check: .venv/.installed ## every memory preset on this machine's GPU: 8 minutes, 60 GB of RAM disk
 	$(BIN)/gridctl bench gpu -o build/gpu-check
