@@ -24,7 +24,7 @@ def check_text(prompt: str) -> None:
     """Raise UsageError for a prompt that UTF-8 cannot hold: characters of it would be lost."""
     if not is_encodable(prompt):
         shown = prompt.encode("utf-8", "backslashreplace").decode()
-        raise UsageError(f"the prompt {shown!r} is not UTF-8; type it again, or save it as UTF-8.")
+        raise UsageError(f"the prompt '{shown}' is not UTF-8; type it again, or save it as UTF-8.")
 
 
 @dataclass(frozen=True, kw_only=True)

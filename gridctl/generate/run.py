@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridctl.errors import InputError
+from gridctl.files import refuse_unwritable
 from gridctl.generate.drawing import Drawing, Shot
 from gridctl.media.images import Frames
 from gridctl.media.making import making_text
@@ -116,7 +117,8 @@ def render(drawing: Drawing, *, progress: Progress | None = None) -> Iterator[tu
 def _unfinished(drawing: Drawing, weights: Weights, *, force: bool) -> tuple[Drawing, list[Path]]:
     """The drawing with the shots that are still to be drawn, and the outputs of the others.
 
-    Raises InputError without `force` for an output that was made otherwise.
+    Raises InputError without `force` for an output that was made otherwise, and for a folder that
+    cannot be written to.
     """
     from gridctl.generate.making import is_made, making_of
 
@@ -133,6 +135,8 @@ def _unfinished(drawing: Drawing, weights: Weights, *, force: bool) -> tuple[Dra
             )
         refuse_to_lose(shot.output)
         shots.append(shot)
+    for folder in dict.fromkeys(shot.output.parent for shot in shots):
+        refuse_unwritable(folder)
     return replace(drawing, shots=tuple(shots)), skipped
 
 

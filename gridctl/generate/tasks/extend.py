@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridctl.errors import UsageError
 from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot
-from gridctl.generate.long import check_frames, continue_clip
+from gridctl.generate.long import continue_clip
 from gridctl.generate.references import fit_for, read_clip
 from gridctl.generate.windows import OVERLAP
 
@@ -35,7 +36,10 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
     shared = min(OVERLAP, grid.num_frames // 2, len(source.frames))
     added = grid.num_frames - shared
     count = len(source.frames) + added if frames is None else frames
-    check_frames(count, len(source.frames) + 1, f"{clip} with one frame more")
+    if count <= len(source.frames):
+        raise UsageError(
+            f"frames is {count}, and {clip} has {len(source.frames)}; ask for more than that."
+        )
 
     def make(studio: Studio, shot: Shot) -> Frames:
         return continue_clip(studio, grid, shot.prompt, shot.seed, known=source.frames, count=count)
