@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from gridctl.flux.flow import add_noise, default_mu, euler_step, guide, renoise,
 from gridctl.flux.latents import join_cells, predict_velocity
 from gridctl.flux.plan import GENERATE, KEEP, Plan
 from gridctl.profile import GenerateSection
+
+GUIDED_STEPS = 9  # that a difference is used for when sampling is fast
+CACHE_THRESHOLD = 0.1  # share by which the first block's output may change
 
 OnStep = Callable[[int, int], None]
 
@@ -35,6 +39,11 @@ class Sampling:
     so; else they are re-noised to each step's sigma. `resample` repeats each step that often:
     it goes back up by fresh noise and down again, so that what is drawn meets the kept frames
     (time travel, RePaint, arXiv 2201.09865).
+
+    `fast` computes the difference between the prompt and the empty prompt, by which
+    classifier-free guidance guides, at every ninth step that is guided, and reuses it between.
+    On steps without fresh noise it also skips what the transformer does after its first block
+    while that block's output hardly changes (`cache_first_block`).
     """
 
     sigmas: tuple[float, ...]
@@ -45,6 +54,7 @@ class Sampling:
     average_max_sigma: float = 0.0
     keep_clean: bool = False
     resample: int = 1
+    fast: bool = False
     attention: str = "auto"
 
     @classmethod
@@ -61,6 +71,7 @@ class Sampling:
             stochastic_min_sigma=settings.stochastic_min_sigma,
             average_max_sigma=settings.average_max_sigma,
             resample=settings.resample,
+            fast=settings.fast,
         )
 
 
@@ -68,24 +79,39 @@ class Sampling:
 class Denoiser:
     """The transformer with one prompt and its guidance: noisy latents → their velocity.
 
-    `empty` is the empty prompt, which classifier-free guidance leads away from.
+    `empty` is the empty prompt, which classifier-free guidance leads away from. `start` comes
+    before the first step of each image.
     """
 
     transformer: Any
     prompt: Conditioning
     empty: Conditioning
     sampling: Sampling
+    _guidance: list[Tensor] = field(default_factory=list, repr=False)  # for the next steps
+
+    def start(self) -> None:
+        """Forget what was kept of the steps of another image."""
+        self._guidance.clear()
+        if getattr(self.transformer, "is_cache_enabled", False):
+            self.transformer._reset_stateful_cache()
 
     def __call__(self, latents: Tensor, sigma: float) -> Tensor:
         """The velocity (1, C, H, W) of latents at noise level `sigma`."""
-        predicted = self._predict(latents, sigma, self.prompt)
+        predicted = self._predict(latents, sigma, self.prompt, "prompt")
         scale = self.sampling.true_cfg_scale
         if scale == 1 or sigma > self.sampling.true_cfg_max_sigma:
             return predicted
-        return guide(predicted, self._predict(latents, sigma, self.empty), scale)
+        if self._guidance:
+            return predicted + (scale - 1) * self._guidance.pop()
+        empty = self._predict(latents, sigma, self.empty, "empty")
+        if self.sampling.fast:
+            self._guidance.extend([predicted - empty] * (GUIDED_STEPS - 1))
+        return guide(predicted, empty, scale)
 
-    def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning) -> Tensor:
-        with attention_kernel(self.sampling.attention, training=False):
+    def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning, name: str) -> Tensor:
+        cached = getattr(self.transformer, "is_cache_enabled", False)
+        context = self.transformer.cache_context(name) if cached else nullcontext()
+        with context, attention_kernel(self.sampling.attention, training=False):
             return predict_velocity(
                 self.transformer,
                 latents,
@@ -93,6 +119,22 @@ class Denoiser:
                 prompt=prompt,
                 guidance=self.sampling.guidance,
             )
+
+
+def cache_first_block(transformer: Any, *, on: bool) -> None:
+    """Switch diffusers' FirstBlockCache on or off.
+
+    The blocks after the first are skipped, and what they added last time is added again, while
+    the first block's output changes by less than a threshold from step to step. Fresh noise
+    changes it far more, so the cache is for deterministic steps.
+    """
+    from diffusers.hooks import FirstBlockCacheConfig
+
+    if on != transformer.is_cache_enabled:
+        if on:
+            transformer.enable_cache(FirstBlockCacheConfig(threshold=CACHE_THRESHOLD))
+        else:
+            transformer.disable_cache()
 
 
 def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
@@ -130,6 +172,7 @@ def sample(
     sigmas = _sigmas_from(start, sampling.sigmas)
     latents = noise if start >= GENERATE else add_noise(known, noise, start)
     steps = (len(sigmas) - 1) * sampling.resample
+    denoise.start()
     for step in range(steps):
         sigma, next_sigma = sigmas[step // sampling.resample : step // sampling.resample + 2]
         follows = release < sigma

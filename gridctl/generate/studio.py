@@ -22,7 +22,7 @@ from gridctl.flux.edit import flow_edit
 from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
 from gridctl.flux.plan import Plan
 from gridctl.flux.prompts import encode_prompts
-from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.flux.sampler import Denoiser, Sampling, cache_first_block, draw_noise, sample
 from gridctl.flux.text import Tokenizers
 from gridctl.generate.checks import DrawnGrid
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
@@ -74,6 +74,8 @@ class Studio:
         ]
         notes += remarks_on_settings(profile, has_guidance=not self.base.is_distilled)
         sampling = Sampling.from_profile(profile.generate, self.base.scheduler_config, num_tokens)
+        steady = profile.generate.stochastic_min_sigma == 1
+        cache_first_block(self.transformer, on=profile.generate.fast and steady)
         return replace(
             self,
             profile=profile,
@@ -113,6 +115,7 @@ class Studio:
 
         `finished` are the first of the edited frames, if they are known already. They stay.
         """
+        cache_first_block(self.transformer, on=False)  # each step of an edit draws fresh noise
         fixed = None
         if len(finished):
             cells = split_cells(self.encode(frames, grid), grid).clone()
@@ -138,7 +141,7 @@ class Studio:
 
     def _guided(self, prompt: str, scale: float) -> Denoiser:
         """The model with a prompt, at another scale of the guidance that it uses."""
-        sampling = self.sampling
+        sampling = replace(self.sampling, fast=False)
         if sampling.true_cfg_scale == 1:
             return self.denoiser(prompt, replace(sampling, guidance=scale))
         return self.denoiser(

@@ -19,7 +19,7 @@ from gridctl.flux.latents import (
     unpatchify,
 )
 from gridctl.flux.plan import Plan
-from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.flux.sampler import Denoiser, Sampling, cache_first_block, draw_noise, sample
 from gridctl.geometry import Grid
 from gridctl.profile import load_profile
 from gridctl.toyworld.render import render_clip
@@ -318,6 +318,61 @@ def test_the_profile_can_cap_the_shift_of_the_schedule() -> None:
         settings = load_profile("tiny", {"generate.steps": 3, "generate.max_mu": max_mu}).profile
         sampling = Sampling.from_profile(settings.generate, config, 128 * 128)
         assert sampling.sigmas == pytest.approx(schedule(3, mu), abs=1e-3)
+
+
+def test_fast_guidance_is_that_of_an_earlier_step(denoiser: Any, transformer: Any) -> None:
+    """The difference to the empty prompt is computed at the 1st and 10th step, and reused."""
+    plan = Plan.generate(GRID)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    sigmas = [1 - step / 12 for step in range(13)]
+    calls: list[int] = []
+    counting = transformer.register_forward_hook(lambda *_: calls.append(1))
+    fast = denoiser(sigmas, true_cfg_scale=2.5, fast=True)
+    ours = sample(fast, plan, noise=noise)
+    again = sample(fast, plan, noise=noise)
+    counting.remove()
+    assert len(calls) == 2 * (12 + 2)
+    assert torch.equal(ours, again)
+    prompt_only, guided = denoiser(sigmas), denoiser(sigmas, true_cfg_scale=2.5)
+    latents = noise
+    with torch.inference_mode():
+        for step, (sigma, following) in enumerate(pairwise(sigmas)):
+            plain = prompt_only(latents, sigma)
+            if step in (0, 9):
+                difference = guided(latents, sigma) - plain
+            latents = latents + (following - sigma) * (plain + difference)
+    assert torch.allclose(ours, latents, atol=1e-4)
+
+
+def test_blocks_after_the_first_are_skipped_while_it_hardly_changes(
+    base: Any, prompt: Conditioning, empty: Conditioning
+) -> None:
+    """Not in the next image, and no more when the cache is switched off."""
+    plan = Plan.generate(GRID)
+    noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    transformer = base.load_transformer()
+    computed: list[int] = []
+    transformer.single_transformer_blocks[-1].attn.register_forward_hook(
+        lambda *_: computed.append(1)
+    )
+    sampling = Sampling(sigmas=(0.5, 0.499, 0.498, 0.0))
+
+    def draw() -> torch.Tensor:
+        computed.clear()
+        denoise = Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling)
+        return sample(denoise, plan, noise=noise)
+
+    plain = draw()
+    assert len(computed) == 3
+    cache_first_block(transformer, on=True)
+    fast = draw()
+    assert len(computed) == 1
+    assert torch.equal(fast, draw())
+    assert len(computed) == 1
+    assert torch.allclose(fast, plain, atol=0.05)
+    assert not torch.equal(fast, plain)
+    cache_first_block(transformer, on=False)
+    assert torch.equal(draw(), plain)
 
 
 def test_a_plan_with_known_frames_needs_their_reference(denoiser: Any) -> None:

@@ -199,6 +199,14 @@ FINE_SAMPLING = tuple(
         ),
     )
 )
+FAST = (
+    Flag(
+        key="generate.fast",
+        type=bool,
+        help="Reuse parts of earlier steps: less time, a little less quality.",
+        panel="Speed",
+    ),
+)
 SPEED = (
     Flag(
         key="generate.compile",

@@ -12,6 +12,7 @@ from gridctl.cli.generate.call import Call, task_command
 from gridctl.cli.generate.flags import (
     ADAPTER,
     BASE,
+    FAST,
     FINE_SAMPLING,
     FIT,
     GRID,
@@ -27,7 +28,7 @@ from gridctl.cli.generate.flags import (
 from gridctl.errors import UsageError
 
 
-@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, SPEED)
+@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, FAST, SPEED)
 def i2v(
     call: Call,
     first: Annotated[

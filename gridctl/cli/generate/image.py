@@ -7,6 +7,7 @@ from pathlib import Path
 from gridctl.cli.generate.call import Call, task_command
 from gridctl.cli.generate.flags import (
     BASE,
+    FAST,
     FINE_SAMPLING,
     SAMPLING,
     SIZE,
@@ -17,7 +18,7 @@ from gridctl.cli.generate.flags import (
 )
 
 
-@task_command(BASE, SIZE, SAMPLING, FINE_SAMPLING, SPEED)
+@task_command(BASE, SIZE, SAMPLING, FINE_SAMPLING, FAST, SPEED)
 def image(
     call: Call,
     prompt: Prompt = None,

@@ -12,6 +12,7 @@ from gridctl.cli.generate.call import Call, task_command
 from gridctl.cli.generate.flags import (
     ADAPTER,
     BASE,
+    FAST,
     FINE_SAMPLING,
     FIT,
     GRID,
@@ -22,7 +23,7 @@ from gridctl.cli.generate.flags import (
 )
 
 
-@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, SPEED)
+@task_command(FIT, BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, FAST, SPEED)
 def multiview(
     call: Call,
     source: Annotated[

@@ -12,6 +12,7 @@ from gridctl.cli.generate.call import Call, task_command
 from gridctl.cli.generate.flags import (
     ADAPTER,
     BASE,
+    FAST,
     FINE_SAMPLING,
     FIT,
     GRID,
@@ -26,7 +27,7 @@ from gridctl.cli.generate.flags import (
 )
 
 
-@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, RESTORE, SAMPLING, FINE_SAMPLING, SPEED)
+@task_command(SAMPLE, FIT, BASE, ADAPTER, GRID, RESTORE, SAMPLING, FINE_SAMPLING, FAST, SPEED)
 def restore(
     call: Call,
     clip: ClipInput,

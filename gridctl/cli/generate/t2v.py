@@ -9,6 +9,7 @@ from gridctl.cli.generate.call import Call, task_command
 from gridctl.cli.generate.flags import (
     ADAPTER,
     BASE,
+    FAST,
     FINE_SAMPLING,
     GRID,
     SAMPLING,
@@ -22,7 +23,7 @@ from gridctl.cli.generate.flags import (
 )
 
 
-@task_command(BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, SPEED)
+@task_command(BASE, ADAPTER, GRID, SAMPLING, FINE_SAMPLING, FAST, SPEED)
 def t2v(
     call: Call,
     prompt: Prompt = None,

@@ -67,6 +67,10 @@ class GenerateSection(Section):
         description="Noise level (sigma) from which `generate restore` draws a clip again. More "
         "removes more noise, and more detail.",
     )
+    fast: bool = Field(
+        default=False,
+        description="Reuse parts of earlier sampling steps: less time, a little less quality.",
+    )
     compile: bool = Field(
         default=False,
         description="Compile the transformer's blocks (torch.compile): up to a minute once, then "
