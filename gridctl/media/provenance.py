@@ -48,7 +48,7 @@ def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]
     """
     known: dict[tuple[str, str], dict[str, str | None]] = {}
     for path in (folder / METADATA, _journal(folder)):
-        for entry in _lines(path):
+        for entry in read_lines(path):
             fields = {field: entry[field] for field in FIELDS if field in entry}
             if fields:
                 known[str(entry.get("file_name")), str(entry.get("text"))] = fields
@@ -68,7 +68,8 @@ def _journal(folder: Path) -> Path:
     return cache_folder() / "journals" / f"{digest}.jsonl"
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a JSONL file, without broken lines. InputError if it cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:

@@ -140,7 +140,7 @@ def finished(source: SourceClip, options: PackOptions, made_from: str) -> list[t
         path = target(source, options, number)
         facts = None
         with suppress(GridctlError):
-            facts = load_facts(path) if path.exists() else None
+            facts = load_facts(path)
         if facts is None or facts.made_from != made_from or facts.part is None:
             return []
         grids.append((path, facts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from gridctl.errors import GridctlError, UsageError
 from gridctl.files import entries
 from gridctl.media.dataset import read_text
 from gridctl.media.grid_image import load_facts
+from gridctl.media.provenance import METADATA, read_lines
 from gridctl.pack.search import Search
 from gridctl.storage import Url
 
@@ -64,7 +65,7 @@ def find_clips(
         for clip, below in search.clips_of(source):
             located.setdefault(clip.absolute(), (clip, below))
     start = output.absolute()
-    exists = cache(_names_in) if isinstance(output, Url) else None
+    is_free = _is_free_in_storage(cache(_sources_in)) if isinstance(output, Url) else _is_free
     taken: set[str] = set()
     clips: list[SourceClip] = []
     for number, (clip, below) in enumerate(located.values()):
@@ -77,9 +78,7 @@ def find_clips(
         for name in _names(clip):
             key = str(folder / name).casefold()  # macOS and Windows fold case
             target = folder / first_name.format(name)
-            if key in taken:
-                continue
-            if (exists and target.name not in exists(folder)) or _is_free(target, origin):
+            if key not in taken and is_free(target, origin):
                 break
         taken.add(key)
         clips.append(SourceClip(path=clip, origin=origin, folder=folder, name=name))
@@ -117,12 +116,31 @@ def _names(clip: Path) -> Iterator[str]:
         number += 1
 
 
-def _names_in(folder: Path) -> frozenset[str]:
-    """The files of a folder in storage, where a listing costs as much as looking for one file."""
+def _is_free_in_storage(
+    sources_in: Callable[[Path], dict[str, str | None]],
+) -> Callable[[Path, str], bool]:
+    """`_is_free`, with two requests for a folder instead of some for each of its files."""
+
+    def is_free(target: Path, origin: str) -> bool:
+        there = sources_in(target.parent)
+        if target.name not in there:
+            return True
+        return there[target.name] == origin or _is_free(target, origin)
+
+    return is_free
+
+
+def _sources_in(folder: Path) -> dict[str, str | None]:
+    """Each file of a folder in storage, with its clip if metadata.jsonl says which."""
     try:
-        return frozenset(path.name for path in entries(folder)[1])
+        sources: dict[str, str | None] = {path.name: None for path in entries(folder)[1]}
     except FileNotFoundError:
-        return frozenset()
+        return {}
+    if METADATA in sources:
+        for entry in read_lines(folder / METADATA):
+            if entry.get("file_name") in sources:
+                sources[entry["file_name"]] = entry.get("source")
+    return sources
 
 
 def _origin(clip: Path, start: Path) -> str:

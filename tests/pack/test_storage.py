@@ -169,3 +169,26 @@ def test_uniform_reads_a_small_part_of_a_long_video(s3: Bucket, tmp_path: Path) 
     assert server.bytes_sent < clip.stat().st_size / 5  # 1.8 MB of it to open any video
     local = pack([clip], tmp_path / "local", PROFILE)
     assert np.array_equal(load_grid(result.written[0])[0], load_grid(local.written[0])[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["webdataset", "parquet"])
+def test_ray_writes_the_bucket_and_the_shards_that_this_machine_writes(
+    s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    bucket, _ = s3
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # Ray's workers import gridctl
+    put(make_videos(tmp_path / "videos"), f"{bucket}/videos")
+    for engine in ("local", "ray"):
+        profile = pack_profile(GRID, workers=2, engine=engine, to=to)
+        result = pack([as_path(f"{bucket}/videos")], as_path(f"{bucket}/{engine}"), profile)
+        assert (result.failed, len(result.written)) == ((), 5)
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    for kind in ("", f"-{to}"):
+        names = keys(f"{bucket}/local{kind}")
+        assert keys(f"{bucket}/ray{kind}") == names
+        for name in names:
+            local, ray = (f"{bucket}/{engine}{kind}/{name}" for engine in ("local", "ray"))
+            assert system.cat_file(ray) == system.cat_file(local), name
+    again = pack([as_path(f"{bucket}/videos")], as_path(f"{bucket}/ray"), pack_profile(GRID, to=to))
+    assert (again.written, len(again.skipped), again.failed) == ((), 5, ())
