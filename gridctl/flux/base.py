@@ -153,12 +153,15 @@ class BaseModel:
 
 
 def compile_blocks(transformer: Any, setting: str) -> None:
-    """Compile the blocks of `transformer`; each kind once, when it first runs.
+    """Compile the blocks of `transformer`; each kind once for each shape, when it first runs.
+
+    A graph for any shape would be made between a forward pass and its recomputation, and the two
+    would not save the same tensors.
 
     Raises UsageError, which names the setting that asked for it, without a C++ compiler.
     """
     check_compiler(transformer.device, setting)
-    transformer.compile_repeated_blocks()
+    transformer.compile_repeated_blocks(dynamic=False)
 
 
 def open_base(profile: Profile) -> BaseModel:
