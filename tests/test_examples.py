@@ -134,3 +134,27 @@ def test_the_curriculum_runs(
     )
     assert (first["temporal_weight"], second["temporal_weight"]) == (0.0, 0.1)
     assert second["learning_rate"] == 5e-4
+
+
+def test_choices_are_compared_with_the_baseline_seed_by_seed(tmp_path: Path) -> None:
+    """The table alone: a setting that is right in a tenth more of the clips of each seed."""
+    import json
+
+    lines = []
+    for setting, right in (("baseline", 5), ("keep 0.3", 6)):
+        for seed in (0, 1, 2):
+            takes = [
+                {"part": part, "index": k, "shape": True, "motion": k < right + seed, "all": False}
+                | {"temporal_error": 10.0, "jump": 2.0}
+                for part in ("t2v", "i2v")
+                for k in range(10)
+            ]
+            row = {"setting": setting, "seed": seed, "budget": 600, "base": 0.1, "temporal": 0.2}
+            lines.append(json.dumps({**row, "takes": takes}) + "\n")
+    (tmp_path / "results.jsonl").write_text("".join(lines))
+    *_, head, _, baseline, keep, _ = run_script("choices.py", tmp_path, "--table")
+    columns = [cell.strip() for cell in head.split("|")]
+    place = columns.index("t2v motion")
+    assert baseline.split("|")[place].strip() == "0.600"
+    assert keep.split("|")[place].strip().startswith("0.700 (+0.100: ")
+    assert (tmp_path / "choices.md").exists()
