@@ -48,8 +48,9 @@ img {{ max-width: 100% }} pre {{ background: #f4f4f5; padding: 1em; overflow-x: 
 """
 
 
-def about(setup: Setup) -> dict[str, Any]:
+def about(setup: Setup, *, processes: int) -> dict[str, Any]:
     """What the report tells about a run besides its metrics: it goes into run.json."""
+    shared = f", {processes} processes" if processes > 1 else ""
     cards = ", ".join(card.name for card in nvidia_cards()) or "no NVIDIA GPU"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft"))
     return {
@@ -57,8 +58,8 @@ def about(setup: Setup) -> dict[str, Any]:
         "datasets": list(dict.fromkeys(map(str, setup.datasets))),
         "previews": setup.preview_prompts,
         "profile": profile_toml(setup.profile, keep_folders=False),
-        "machine": f"{platform.node()}, {platform.machine()}, {cards}; gridctl {__version__}, "
-        f"Python {platform.python_version()}, {libraries}",
+        "machine": f"{platform.node()}, {platform.machine()}, {cards}{shared}; "
+        f"gridctl {__version__}, Python {platform.python_version()}, {libraries}",
     }
 
 

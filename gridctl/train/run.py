@@ -97,7 +97,7 @@ def train(
             if force:
                 forget(setup.folder)
             check_folder(setup, force=force)  # again: another run may just have ended
-            setup.identity.write(setup.folder, about(setup))
+            setup.identity.write(setup.folder, about(setup, processes=accelerator.num_processes))
             fill_cache(setup, progress=progress)
         accelerator.wait_for_everyone()
         run = load_run(setup, accelerator, progress=progress)

@@ -14,8 +14,8 @@ from gridctl.profile import profile_toml
 ONE = ("-m", "gridctl")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", *ONE)
 ACCELERATE = (
-    "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-    "--mixed_precision", "no", "--dynamo_backend", "no", *ONE,
+    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *ONE,
 )  # fmt: skip
 
 Run = tuple[list[dict[str, Any]], dict[str, Any]]  # the log and the weights
@@ -39,6 +39,8 @@ def run(
         assert end.returncode == 0, end.stderr
         assert end.stdout == f"{path}\n"  # one of the processes speaks
         assert sum("to train on" in line for line in end.stderr.splitlines()) == 1
+        about = json.loads((path.with_suffix(".run") / "run.json").read_text())["about"]
+        assert (", 2 processes; " in about["machine"]) == (launcher != ONE)  # it did share the work
         lines = (path.with_suffix(".run") / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines], load_file(path)
 
@@ -56,7 +58,8 @@ def test_two_processes_give_the_weights_that_one_gives(
     assert [entry["step"] for entry in two] == [1, 2, 3]
     for key in ("base", "temporal", "preserve", "loss"):
         assert two[0][key] == pytest.approx(one[0][key], rel=1e-4, abs=1e-7)
-        assert two[2][key] == pytest.approx(one[2][key], rel=0.05)
+        # How far single images moved is a small difference of large numbers.
+        assert two[2][key] == pytest.approx(one[2][key], rel=0.3 if key == "preserve" else 0.05)
     for name, tensor in weights.items():
         if ".lora_B." in name:  # begins at zero: all of it was learned
             likeness = cosine_similarity(tensor.flatten(), shared[name].flatten(), dim=0)
