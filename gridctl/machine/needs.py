@@ -21,7 +21,7 @@ from gridctl.profile import BUILT_IN, Profile
 GIB = 1024**3
 DOWNLOAD_GIB = 34  # FLUX.1 in bfloat16: transformer 24, T5 9.5, VAE and CLIP 0.5
 # What waits in main memory when layers are offloaded, by `quantize`.
-OFFLOADED_GIB = {"nf4": 18, "int8": 24, "none": 36}
+OFFLOADED_GIB = {"nf4": 18, "int8": 24, "fp8": 24, "none": 36}
 GATED = "black-forest-labs/"  # its FLUX.1 models want an accepted licence and a token
 # A "24 GB" card shows between 22.5 and 24 GiB, depending on its model.
 CARD_TOLERANCE = 0.92

@@ -3,13 +3,14 @@
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from huggingface_hub import constants
 
 from gridctl.machine.cards import Card, nvidia_cards
 from gridctl.machine.needs import GIB, Machine, missing_for, this_machine
-from gridctl.profile import Profile, load_profile
+from gridctl.profile import MemorySection, Profile, load_profile
 
 LAPTOP = Machine(
     cards=(),
@@ -136,3 +137,12 @@ def test_quantisation_needs_its_package(changes: dict[str, str], package: str | 
     machine = replace(WORKSTATION, cards=(card,), has_bitsandbytes=False, has_torchao=False)
     expected = (f"needs {package}; pip install 'gridctl[quant]'",) if package else ()
     assert missing_for(load_profile("flux-dev-24gb", changes).profile, machine) == expected
+
+
+@pytest.mark.parametrize("kind", get_args(MemorySection.model_fields["quantize"].annotation))
+def test_an_offloaded_base_waits_in_main_memory(kind: str) -> None:
+    keys = {"memory.quantize": kind, "memory.offload": "group"}
+    profile = load_profile("flux-dev-24gb", keys).profile
+    small = replace(WORKSTATION, memory_bytes=8 * GIB)
+    assert any("of memory; 8 GB here" in reason for reason in missing_for(profile, small))
+    assert not any("of memory" in reason for reason in missing_for(profile, WORKSTATION))
