@@ -332,8 +332,8 @@ def _optimizer(profile: Profile, parameters: list[torch.nn.Parameter]) -> torch.
     settings = profile.train
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if profile.memory.optimizer == "adamw":
-        # One kernel for all parameters on a GPU; on a CPU it would gain nothing.
-        fused = all(parameter.is_cuda for parameter in parameters)
+        # One kernel for all parameters on a GPU; elsewhere PyTorch's own choice.
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None
         return torch.optim.AdamW(parameters, fused=fused, **options)
     try:
         from bitsandbytes.optim import AdamW8bit
