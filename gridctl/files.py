@@ -209,7 +209,7 @@ def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
         except OSError as error:
             ours = str(error.filename or temporary).startswith(str(temporary))
             if error.errno in NO_ROOM or (ours and error.errno is not None):
-                raise _cannot_write(path, error) from error
+                raise cannot_write(path, error) from error
             raise  # the block's own, such as an input that cannot be read
         with _writing(path):
             _put_in_place(temporary, path, path.with_name(f".{path.name}.{owner}.old"))
@@ -233,7 +233,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 @contextmanager
@@ -246,11 +246,11 @@ def _if_supported() -> Iterator[None]:
             raise
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{path} cannot be written ({error.strerror or error}); "
-        "free some space, or choose a folder that you may write to."
-    )
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The line for a file or folder that cannot be written."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if is_full else "choose a folder that you may write to"
+    return InputError(f"{path} cannot be written ({error.strerror or error}); {remedy}.")
 
 
 def _umask() -> int:

@@ -133,7 +133,7 @@ def progress_lines(label: str, *, seconds: float = LINE_SECONDS) -> Progress:
         if done > first:
             remaining = timedelta(seconds=round((now - began) / (done - first) * (total - done)))
             left = f", {remaining} left"
-        print(f"{label}: {done}/{total} {text}{left}", file=sys.stderr)
+        print(f"{label}: {done}/{total} {text}{left}".rstrip(), file=sys.stderr)
 
     return show
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gridctl.errors import InputError
+from gridctl.files import cannot_write
 from gridctl.machine.caches import cache_folder
 from gridctl.storage import is_remote
 
@@ -35,10 +36,7 @@ def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) ->
         with path.open("a", encoding="utf-8") as journal:
             journal.write(f"\n{line}")  # newline first: a crash may have cut off the last line
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); "
-            "free some space, or choose a folder that you can write to."
-        ) from error
+        raise cannot_write(path, error) from error
 
 
 def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:

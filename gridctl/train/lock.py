@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from gridctl.errors import InputError
+from gridctl.files import cannot_write
 
 _NAME = ".lock"
 
@@ -23,10 +25,9 @@ def run_lock(folder: Path) -> Iterator[None]:
     `flock` works between machines as well where the disk is shared by NFS or a cluster file
     system. A file system without locks is used unlocked.
 
-    Raises InputError while another process holds it.
+    Raises InputError while another process holds it, or if the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _NAME).open("a+") as file:  # never deleted: others may be waiting for it
+    with _open_lock(folder) as file:  # never deleted: others may be waiting for it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -42,6 +43,14 @@ def run_lock(folder: Path) -> Iterator[None]:
         file.write(json.dumps(holder))
         file.flush()
         yield
+
+
+def _open_lock(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / _NAME).open("a+")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _holder(folder: Path) -> str:

@@ -82,7 +82,7 @@ def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture
     assert t2v("--prompts", "prompts.txt", "-o", "clips", "--json") == 0
     output = capsys.readouterr()
     assert json.loads(output.out) == {"written": [], "skipped": names, "checks": {}}
-    assert "2 are drawn already" in output.err
+    assert "2 outputs skipped" in output.err
 
 
 def test_prompts_from_stdin(

@@ -43,3 +43,9 @@ def test_a_lock_can_be_taken_again(tmp_path: Path) -> None:
             pass
     with run_lock(tmp_path), pytest.raises(InputError), run_lock(tmp_path):
         raise AssertionError("two runs at once")
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"), run_lock(tmp_path / "a" / "a.run"):
+        pass

@@ -184,6 +184,8 @@ class Call:
 
 def report(shell: Shell, result: GenerateResult) -> None:
     """Print what was written, with notes and the checks that failed."""
+    from gridctl.errors import counted
+
     for note in result.notes:
         shell.note(note)
     for path, checks in result.checks.items():
@@ -191,7 +193,8 @@ def report(shell: Shell, result: GenerateResult) -> None:
             shell.note(f"{path}: {check}")
     if result.skipped:
         shell.note(
-            f"{len(result.skipped)} are drawn already and skipped; --force draws them again."
+            f"{counted(len(result.skipped), 'output')} skipped, drawn before from the same prompt "
+            "and settings; --force draws again."
         )
     shell.results(
         result.written,
