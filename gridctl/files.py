@@ -38,6 +38,8 @@ _TEMPORARY = re.compile(
     r"\.(?P<name>.+)\.(?P<owner>[\w-]+)\.(?P<pid>\d+)\.(?P<kind>tmp|old)(\.\w*)?"
 )
 
+_UPLOAD = re.compile(r"gridctl-(?P<owner>[\w-]+)\.(?P<pid>\d+)-\w+")
+
 
 @contextmanager
 def atomic_file(path: Path, *, force: bool = False, durable: bool = True) -> Iterator[Path]:
@@ -86,7 +88,8 @@ def _uploaded(url: Url, *, force: bool) -> Iterator[Path]:
     """Yield the name of a local file, and upload it if the block succeeds."""
     if not force:
         refuse_overwrite(cast(Path, url), force=force)
-    with tempfile.TemporaryDirectory(prefix="gridctl-") as folder:
+    owner = f"gridctl-{_this_machine()}.{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=owner) as folder:
         temporary = Path(folder, url.name)
         yield temporary
         url.upload(temporary)
@@ -150,9 +153,10 @@ def sweep_temporaries(folder: Path) -> None:
 
     That is what a dead process of this machine left, and what is older than a day: others may be
     writing to a shared disk. A folder that was being replaced gets its old state back. Storage
-    has nothing half-written.
+    has nothing half-written, but this machine may have files that were to be uploaded.
     """
     if isinstance(folder, Url):
+        _sweep_uploads()
         return
     names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  # without a Path each
     for name in names:
@@ -164,6 +168,14 @@ def sweep_temporaries(folder: Path) -> None:
             if left["kind"] == "old" and not (folder / left["name"]).exists():
                 path.rename(folder / left["name"])
             else:
+                _remove(path)
+
+
+def _sweep_uploads() -> None:
+    for path in Path(tempfile.gettempdir()).glob("gridctl-*"):
+        left = _UPLOAD.fullmatch(path.name)
+        if left and left["owner"] == _this_machine() and not _is_running(int(left["pid"])):
+            with suppress(OSError):  # another process sweeps too, or it belongs to another user
                 _remove(path)
 
 

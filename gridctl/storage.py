@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -261,8 +262,10 @@ class Url:
 
     def read_range(self, start: int, end: int) -> bytes:
         """The bytes from `start` up to and without `end`."""
+        # Without this, huggingface_hub reads 5 MB more than it is asked for.
+        plain = {"cache_type": "none"} if self.scheme == "hf" else {}
         with self._faults():
-            data = self._system().cat_file(self._address, start=start, end=end)
+            data = self._system().cat_file(self._address, start=start, end=end, **plain)
         if len(data) != end - start:
             fact = "the server ignores ranges" if len(data) > end - start else "it has changed"
             raise StorageError(self, fact)
@@ -279,8 +282,8 @@ class Url:
             raise UsageError(f"{self} is on the web, which can only be read; use another -o.")
         if self.scheme == "hf":
             raise UsageError(
-                f"{self}: each file written there would be a commit; write to a folder on this "
-                "machine, then upload it with: hf upload-large-folder"
+                f"{self} is only read, because each file written would be a commit; write to a "
+                "folder on this machine, then upload it with: hf upload-large-folder"
             )
 
     def upload(self, file: Path) -> None:
@@ -314,6 +317,7 @@ class Url:
             ) from None
         import fsspec
 
+        logging.getLogger(package).setLevel(logging.ERROR)  # gcsfs warns of what it cannot look up
         options: dict[str, Any] = {"use_listings_cache": False}  # other processes write too
         if self.is_web:  # proxies and ~/.netrc, as every other program reads them
             options["client_kwargs"] = {"trust_env": True}

@@ -1,11 +1,15 @@
+import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from threading import Thread
+from urllib.parse import parse_qs
 
 import fsspec
 import numpy as np
@@ -14,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridctl.errors import UsageError
-from gridctl.files import atomic_file
+from gridctl.files import atomic_file, sweep_temporaries
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
@@ -50,9 +54,10 @@ class Web(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[tuple[str, HTTPServer]]:
+def web(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, HTTPServer]]:
     """The address of tmp_path on a web server, and the server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Web, directory=tmp_path))
+    handler = partial(getattr(request, "param", Web), directory=tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.manner, server.asked = "good", []  # type: ignore[attr-defined]
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", server
@@ -191,6 +196,60 @@ def test_a_missing_package_is_named(tmp_path: Path, package: str, url: str, extr
     assert line == f"gridctl: {extra}:// needs {package}; run: pip install 'gridctl[{extra}]'"
 
 
+class Hub(Web):
+    """The requests of the Hugging Face Hub that reading a data set takes. Files are in tmp_path."""
+
+    def do_GET(self) -> None:
+        path, _, _ = self.path.partition("?")
+        root = Path(self.directory)
+        if path.startswith("/datasets/me/clips/resolve/main/"):
+            self.path = path.replace("/datasets/me/clips/resolve/main/", "/", 1)
+            return super().do_GET()
+        if path.startswith("/api/datasets/me/clips/tree/main"):
+            folder = root / path.removeprefix("/api/datasets/me/clips/tree/main").strip("/")
+            return self.send_json([self.entry(file) for file in sorted(folder.iterdir())])
+        if path in ("/api/datasets/me/clips", "/api/datasets/me/clips/revision/main"):
+            return self.send_json({"id": "me/clips", "sha": "0" * 40, "siblings": []})
+        return self.send_error(404)
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        names = parse_qs(asked).get("paths") or json.loads(asked)["paths"]
+        files = (Path(self.directory) / name for name in names)
+        self.send_json([self.entry(file) for file in files if file.exists()])
+
+    def entry(self, file: Path) -> dict[str, object]:
+        kind, size = ("directory", 0) if file.is_dir() else ("file", file.stat().st_size)
+        name = file.relative_to(self.directory).as_posix()
+        return {"type": kind, "path": name, "size": size, "oid": f"{size:040}"}
+
+    def send_json(self, value: object) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.mark.parametrize("web", [Hub], indirect=True)
+def test_a_data_set_of_the_hub_is_packed(web: tuple[str, HTTPServer], tmp_path: Path) -> None:
+    address, _ = web
+    (tmp_path / "videos").mkdir()
+    clip = clips.make_clip(tmp_path / "videos" / "clip.mp4", clips.textured(40, size=(256, 128)))
+    (tmp_path / "videos" / "clip.txt").write_text("blocks drift")
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-m", "gridctl", "pack", "hf://datasets/me/clips/videos"]
+    flags = ["-o", str(tmp_path / "vidgrid"), "--rows", "2", "--cols", "3", "--cell", "32x16"]
+    done = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/vidgrid/clip.jpg\n"), done.stderr
+    (theirs,) = pack([clip], tmp_path / "local", PROFILE).written
+    (picture, facts), (expected, _) = load_grid(tmp_path / "vidgrid/clip.jpg"), load_grid(theirs)
+    assert np.array_equal(picture, expected)
+    assert facts is not None
+    assert (facts.source, facts.text) == ("hf://datasets/me/clips/videos/clip.mp4", "blocks drift")
+
+
 def test_an_upload_is_the_last_act() -> None:
     url, system = as_path("memory://whole/a.txt"), fsspec.filesystem("memory")
     with suppress(ZeroDivisionError), atomic_file(url) as temporary:
@@ -203,6 +262,35 @@ def test_an_upload_is_the_last_act() -> None:
         assert not url.exists()
     assert system.cat_file("/whole/a.txt") == b"whole"
     assert not temporary.exists()
+
+
+HELD = """
+import signal, sys
+from gridctl.files import atomic_file
+from gridctl.storage import as_path
+with atomic_file(as_path("memory://held/a.txt")) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    signal.pause()
+"""
+
+
+def test_what_a_killed_upload_left_here_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", HELD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        sweep_temporaries(as_path("memory://held"))
+        assert left.read_text() == "half"  # it is still at work
+        process.kill()
+    assert left.exists()
+    (tmp_path / "gridctl-of-somebody-else").mkdir()
+    sweep_temporaries(as_path("memory://held"))
+    assert [path.name for path in tmp_path.iterdir()] == ["gridctl-of-somebody-else"]
 
 
 def test_a_missing_file_is_told_from_storage_that_cannot_be_reached(

@@ -1,5 +1,6 @@
 """Pack from and to an S3 on loopback."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,3 +193,36 @@ def test_ray_writes_the_bucket_and_the_shards_that_this_machine_writes(
             assert system.cat_file(ray) == system.cat_file(local), name
     again = pack([as_path(f"{bucket}/videos")], as_path(f"{bucket}/ray"), pack_profile(GRID, to=to))
     assert (again.written, len(again.skipped), again.failed) == ((), 5, ())
+
+
+@pytest.mark.slow
+def test_a_google_bucket_is_read_and_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gridctl: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from gcp_storage_emulator.server import create_server
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True)
+    server.start()
+    try:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        system = fsspec.filesystem("gs")
+        system.mkdir("bucket")
+        system.put(f"{make_videos(tmp_path / 'videos')}/", "gs://bucket/videos/", recursive=True)
+        capfd.readouterr()
+        flags = ("--rows", 2, "--cols", 3, "--cell", "32x16", "--workers", 1)
+        assert gridctl("pack", "gs://bucket/videos", "-o", "gs://bucket/vidgrid", *flags) == 0
+        written = capfd.readouterr()
+        assert written.out.split() == [
+            f"gs://bucket/vidgrid/{name}.jpg" for name in ("val/vid9", "vid0", "vid1")
+        ]
+        assert "determine" not in written.err  # gcsfs's own warnings
+        (theirs, *_) = pack([tmp_path / "videos"], tmp_path / "local", PROFILE).written
+        ours = as_path("gs://bucket/vidgrid/val/vid9.jpg")
+        assert np.array_equal(load_grid(ours)[0], load_grid(theirs)[0])
+    finally:
+        server.stop()

@@ -11,6 +11,7 @@ from gridctl.geometry import Grid
 from gridctl.media.mirror import local_folder
 from gridctl.media.unshard import as_folder
 from gridctl.profile import TrainSection, load_profile
+from gridctl.profile.text import profile_toml
 from gridctl.storage import as_path
 from gridctl.train import train
 from gridctl.train.stages import resolve_stages
@@ -91,6 +92,8 @@ def test_a_profile_names_a_url(tmp_path: Path) -> None:
     profile = load_profile(file).profile
     assert profile.train.data == as_path("s3://bucket/vidgrid")
     assert profile.model_dump(mode="json")["train"]["data"] == "s3://bucket/vidgrid"
+    assert 'data = "s3://bucket/vidgrid"' in profile_toml(profile)
+    assert "bucket" not in profile_toml(profile, keep_folders=False)  # as adapters carry it
 
 
 @pytest.mark.parametrize("key", ["output", "start"])
