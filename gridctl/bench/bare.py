@@ -6,16 +6,23 @@ from typing import Any
 
 
 def bare_step(
-    transformer: Any, parameters: Any, optimizer: Any, inputs: dict[str, Any], *, grad: bool
+    transformer: Any,
+    parameters: Any,
+    optimizer: Any,
+    inputs: dict[str, Any],
+    *,
+    grad: bool,
+    autocast: bool = False,
 ) -> None:
     """Forward, backward and optimizer step, with nothing else of `gridctl train`.
 
-    Without `grad` only the forward pass.
+    Without `grad` only the forward pass. `autocast` multiplies in bfloat16 in it.
     """
     import torch
     import torch.nn.functional as F  # noqa: N812
 
-    with torch.set_grad_enabled(grad):
+    device = inputs["hidden_states"].device.type
+    with torch.set_grad_enabled(grad), torch.autocast(device, torch.bfloat16, enabled=autocast):
         predicted = transformer(**inputs, return_dict=False)[0]
     if grad:
         F.mse_loss(predicted.float(), torch.zeros_like(predicted, dtype=torch.float32)).backward()

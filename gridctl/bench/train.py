@@ -145,10 +145,9 @@ def _step_contest(run: Run, *, repeats: int, progress: Progress) -> Contest:
             raise GridctlError(f"the losses of a step are {taken.losses.tolist()}.")
 
     def bare() -> None:
-        import torch
-
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.autocast):
-            bare_step(run.transformer, run.parameters, run.optimizer, inputs, grad=True)
+        bare_step(
+            run.transformer, run.parameters, run.optimizer, inputs, grad=True, autocast=run.autocast
+        )
         wait(run.device)
 
     contestants = [
@@ -198,10 +197,11 @@ def _encode(base: BaseModel, frames: int, batch: int, cell: tuple[int, int]) -> 
     import torch
 
     width, height = cell
-    pixels: Any = torch.rand(batch, 3, height, width, device=base.device) * 2 - 1
+    # In memory as frames are: channels last, which convolutions on a CPU are faster with.
+    pixels: Any = torch.rand(batch, height, width, 3, device=base.device).permute(0, 3, 1, 2)
     with base.vae() as vae, torch.inference_mode():
         for first in range(0, frames, batch):
-            vae.encode(pixels[: frames - first]).latent_dist.mode().cpu()
+            vae.encode(pixels[: frames - first] * 2 - 1).latent_dist.mode().cpu()
 
 
 def _start_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:

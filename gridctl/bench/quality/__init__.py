@@ -5,13 +5,14 @@ motion or a turn, so what single images show of one is not new. Everything is a 
 generate.seed.
 """
 
-from gridctl.bench.quality.cases import PARTS, Case, Part, make_cases
+from gridctl.bench.quality.cases import PARTS, QUICK, Case, Part, make_cases
 from gridctl.bench.quality.run import QualityBench, bench_quality, quality_data
 from gridctl.bench.quality.score import Score, Take, judge_take
 from gridctl.bench.quality.takes import Takes
 
 __all__ = [
     "PARTS",
+    "QUICK",
     "Case",
     "Part",
     "QualityBench",

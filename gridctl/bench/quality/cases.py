@@ -18,6 +18,7 @@ Part = Literal[
     "i2v", "interpolate", "multiview", "edit", "restore", "long keyframes", "long windows",
 ]  # fmt: skip
 PARTS: tuple[Part, ...] = get_args(Part)
+QUICK: tuple[Part, ...] = ("t2v", "image", "vae")
 LONG = ("long keyframes", "long windows")
 LONG_FRAMES = 96
 STILLS = ("image", "image+adapter")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.bench.call import bench_app
+from gridctl.cli.bench.call import Quick, bench_app
 from gridctl.cli.shell import Shell, with_shell
 
 
@@ -18,7 +18,10 @@ def quality(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the report and its pictures.")
     ] = Path("quality"),
-    count: Annotated[int, typer.Option(min=1, help="Prompts per part.")] = 550,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts per part.", show_default="550; 2 with --quick"),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,6 +42,7 @@ def quality(
         int | None,
         typer.Option(min=0, help="Random seed of prompts and noise.", show_default="the profile's"),
     ] = None,
+    quick: Quick = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start over in a folder with other settings.")
     ] = False,
@@ -51,7 +55,7 @@ def quality(
     Results are written as they come. A run that was stopped resumes when the same command is run
     again.
     """
-    from gridctl.bench.quality import PARTS, bench_quality, quality_data
+    from gridctl.bench.quality import PARTS, QUICK, bench_quality, quality_data
     from gridctl.errors import UsageError
     from gridctl.profile import resolve_profile
 
@@ -65,8 +69,8 @@ def quality(
         result = bench_quality(
             loaded.profile,
             output,
-            count=count,
-            parts=[part for part in PARTS if not only or part in only],
+            count=count or (2 if quick else 550),
+            parts=[part for part in PARTS if part in (only or (QUICK if quick else PARTS))],
             force=force,
             progress=progress,
         )
