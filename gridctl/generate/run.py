@@ -191,6 +191,7 @@ class _Artist:
         from gridctl.generate.studio import open_studio
 
         if self._studio is None:
+            self._progress(self._done, self._total, "loading the model")
             known = [text for one in (*self._ahead, drawing) for text in _prompts(one)]
             self._studio = self._stack.enter_context(
                 open_studio(

@@ -6,7 +6,7 @@ import math
 import signal
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from gridctl.errors import InputError
@@ -64,7 +64,7 @@ def _advice(run: Run, problem: str) -> str:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
+def stop_on_signal(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Yield a question: has SIGINT or SIGTERM come? A second signal acts at once, as usual."""
     caught: list[int] = []
     previous: dict[int, Any] = {}
@@ -72,6 +72,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     def catch(number: int, _frame: object) -> None:
         caught.append(number)
         signal.signal(number, previous[number])
+        with suppress(RuntimeError):  # it came in the middle of another line
+            note("stopping after this step; another signal stops at once")
 
     try:
         for number in (int(signal.SIGINT), int(signal.SIGTERM)):

@@ -128,7 +128,7 @@ def _train(
     meter, guard = Meter(), LossGuard()
     began, tried = clock(), start > 0
     kernel = attention_kernel(run.profile.model.attention, training=True)
-    with kernel, stop_on_signal() as stopped:
+    with kernel, stop_on_signal(note) as stopped:
         if start == 0:
             _show_start(run, progress=progress, note=note)
         progress(start, total, "first step")

@@ -149,8 +149,14 @@ class Call:
             for note in remarks_before_loading(loaded.profile, prompts_of_all, learned=known):
                 self.shell.note(note)
         else:
-            with self.shell.progress("draw") as progress:
-                result = draw(drawings, force=self.force, progress=progress)
+            try:
+                with self.shell.progress("draw") as progress:
+                    result = draw(drawings, force=self.force, progress=progress)
+            except KeyboardInterrupt:
+                self.shell.note(
+                    "stopped; finished outputs stay, and the same command draws the rest"
+                )
+                raise
             report(self.shell, result)
 
     def _draw_stream(
