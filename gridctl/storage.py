@@ -237,11 +237,13 @@ class Url:
         if self.is_web:
             raise StorageError(self, "a folder on the web cannot be listed")
         with self._faults():
-            found = self._system().ls(self._address, detail=True)
+            system = self._system()
+            found = system.ls(self._address, detail=True)
+            own = PurePosixPath(system._strip_protocol(self._address))
         for info in found:
-            name = PurePosixPath(info["name"]).name
-            if (name and name != self.name) or info["type"] == "file":
-                yield replace(self / name, known=_facts(info))
+            path = PurePosixPath(info["name"])
+            if path != own:  # consoles mark a folder by an empty file of its name
+                yield replace(self / path.name, known=_facts(info))
 
     def open(
         self, mode: str = "r", *, encoding: str | None = None, errors: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path, PurePosixPath
 from threading import Thread
 from urllib.parse import parse_qs
@@ -14,7 +15,7 @@ from urllib.parse import parse_qs
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridctl.errors import UsageError
@@ -26,6 +27,7 @@ from gridctl.ranges import BLOCK, open_ranges
 from gridctl.storage import StorageError, as_path
 from gridctl.unpack import unpack
 from tests.media import clips
+from tests.s3_server import S3Server
 from tests.settings import pack_profile
 
 PROFILE = pack_profile(Grid(rows=2, cols=3, cell=(32, 16)), workers=1)
@@ -176,24 +178,19 @@ def test_an_unknown_or_secret_url_is_refused(name: str, fact: str) -> None:
     assert "secret" not in str(error.value)
 
 
-WITHOUT = """
-import sys
-sys.modules["{package}"] = None
-sys.argv = ["gridctl", "pack", "{url}", "-o", "{output}"]
-from gridctl.__main__ import main
-sys.exit(main())
-"""
-
-
-@pytest.mark.parametrize(
-    ("package", "url", "extra"), [("s3fs", "s3://b/a", "s3"), ("gcsfs", "gs://b/a", "gs")]
-)
-def test_a_missing_package_is_named(tmp_path: Path, package: str, url: str, extra: str) -> None:
-    code = WITHOUT.format(package=package, url=url, output=tmp_path / "vidgrid")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == UsageError.exit_code
-    line = done.stderr.strip().splitlines()[-1]
-    assert line == f"gridctl: {extra}:// needs {package}; run: pip install 'gridctl[{extra}]'"
+@pytest.mark.parametrize(("package", "scheme"), [("s3fs", "s3"), ("gcsfs", "gs")])
+def test_a_missing_package_is_named(
+    tmp_path: Path,
+    gridctl: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    scheme: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert gridctl("pack", f"{scheme}://bucket/a", "-o", tmp_path / "a") == UsageError.exit_code
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line == f"gridctl: {scheme}:// needs {package}; run: pip install 'gridctl[{scheme}]'"
 
 
 class Hub(Web):
@@ -232,6 +229,7 @@ class Hub(Web):
         self.wfile.write(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("web", [Hub], indirect=True)
 def test_a_data_set_of_the_hub_is_packed(web: tuple[str, HTTPServer], tmp_path: Path) -> None:
     address, _ = web
@@ -262,6 +260,31 @@ def test_an_upload_is_the_last_act() -> None:
         assert not url.exists()
     assert system.cat_file("/whole/a.txt") == b"whole"
     assert not temporary.exists()
+
+
+@pytest.mark.slow
+def test_an_upload_in_parts_is_whole_or_absent(
+    s3: tuple[str, S3Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, server = s3
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    url, puts = as_path(f"{bucket}/shard.tar"), count()
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+
+    def write() -> None:
+        with atomic_file(url) as temporary, temporary.open("wb") as file:
+            file.truncate(110 * 2**20)
+
+    server.fault = lambda method, path: "503" if method == "PUT" and next(puts) else None
+    with pytest.raises(StorageError, match=r"shard\.tar cannot be reached"):
+        write()
+    server.reset()
+    assert not url.exists()
+    left = system.call_s3("list_multipart_uploads", Bucket=bucket.removeprefix("s3://"))
+    assert left.get("Uploads", []) == []
+    write()
+    assert url.stat().st_size == 110 * 2**20
+    assert len([None for method, _ in server.requests if method == "PUT"]) == 3  # parts of 50 MB
 
 
 HELD = """
@@ -305,6 +328,7 @@ def test_a_missing_file_is_told_from_storage_that_cannot_be_reached(
             ask()
 
 
+@settings(max_examples=40)
 @given(
     size=st.integers(0, 9 * BLOCK),
     steps=st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(0, 2 * BLOCK)), max_size=8),
@@ -318,7 +342,7 @@ def test_ranges_read_what_a_file_reads(size: int, steps: list[tuple[int, int]]) 
         return data[start:end]
 
     file = open_ranges(read, name="a", size=size, key=object())
-    for start, count in steps:
+    for start, length in steps:
         file.seek(start)
-        assert file.read(count) == data[start : start + count]
+        assert file.read(length) == data[start : start + length]
     assert all(0 <= start < end <= size for start, end in asked)

@@ -65,8 +65,8 @@ class Video:
             breaks = container.format.name in _BREAKING_FORMATS
             is_transport_stream = container.format.name == "mpegts"
             intra_only = stream.codec_context.codec.intra_only
-        if is_remote(path) and not intra_only and scan.has_only_keys:
-            # Its container marks no key frames, so only the pictures tell which ones are.
+        if is_remote(path) and not intra_only and (scan.index is None or scan.has_only_keys):
+            # Its container does not say which frames are key frames, so the pictures must.
             with self._open() as (container, stream):
                 scan = scan_packets(path, container, stream, tick)
         self._has_keys = scan.has_keys

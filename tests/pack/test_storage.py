@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gridctl.errors import UsageError
+from gridctl.files import entries
 from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
@@ -72,6 +73,18 @@ def test_a_bucket_of_videos_becomes_the_dataset_that_a_folder_becomes(
     put(tmp_path / "new", f"{bucket}/videos")
     changed = pack([as_path(f"{bucket}/videos")], output, PROFILE)
     assert [path.name for path in changed.written] == ["vid1.jpg"]
+
+
+def test_a_folder_is_listed_without_the_file_that_marks_it(s3: Bucket) -> None:
+    bucket, _ = s3
+    system = fsspec.filesystem("s3")
+    for key in ("a/", "a/a/clip.mp4", "a/a.mp4", "a/b/"):
+        system.call_s3("put_object", Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"x")
+    folder = as_path(f"{bucket}/a")
+    folders, files = (sorted(map(str, paths)) for paths in entries(folder))
+    assert (folders, files) == ([f"{folder}/a", f"{folder}/b"], [f"{folder}/a.mp4"])
+    assert [str(path) for path in entries(folder / "a")[1]] == [f"{folder}/a/clip.mp4"]
+    assert not as_path(f"{bucket}/nothing").is_dir()
 
 
 def test_requests_that_fail_are_sent_again(s3: Bucket, tmp_path: Path) -> None:
