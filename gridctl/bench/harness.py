@@ -74,12 +74,16 @@ class Contest:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Figures that are not compared by time. `bar` names the column that a chart shows."""
+    """Figures that are not compared by time.
+
+    `bar` names the column that a chart shows, with the first `labels` columns as a row's name.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     bar: str | None = None
+    labels: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,8 @@ class Report:
         for table in self.tables:
             if table.bar:
                 column = table.columns.index(table.bar)
-                values = [(", ".join(map(str, row[:column])), row[column]) for row in table.rows]
+                names = (", ".join(map(str, row[: table.labels])) for row in table.rows)
+                values = zip(names, (row[column] for row in table.rows), strict=True)
                 yield table.title, table.bar, [
                     Bar(name=name, value=value, least=value, most=value)
                     for name, value in values

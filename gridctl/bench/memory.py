@@ -68,6 +68,7 @@ def bench_memory(sizes: MemorySizes | None = None, *, progress: Progress | None 
                          "encoding", "planned peak", "fits", "measured training"),
                 rows=tuple(rows),
                 bar="planned peak",
+                labels=4,
             ),
         ),
         notes=() if has_gpu else ("there is no GPU, so peaks are planned and not measured.",),

@@ -280,6 +280,7 @@ def count_arithmetic(names: Sequence[str], note: Callable[[str], None]) -> Table
                  "TFLOP a clip", "a frame", "a megapixel", "gridctl / this"),
         rows=tuple(rows),
         bar="TFLOP a clip",
+        labels=2,
     )  # fmt: skip
 
 
@@ -310,6 +311,7 @@ def time_parts(
                  "frames/s", "megapixels/s"),
         rows=tuple(rows),
         bar="s a clip",
+        labels=2,
     )  # fmt: skip
 
 

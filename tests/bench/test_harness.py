@@ -78,15 +78,22 @@ def test_a_chart_has_a_bar_for_each_row(tmp_path: Path) -> None:
             ),
         ),
         tables=(
-            Table(title="memory", columns=("x", "GiB"), rows=((1, 2.0), (2, None)), bar="GiB"),
+            Table(
+                title="memory",
+                columns=("card", "rank", "base", "GiB"),
+                rows=(("a", 1, 1.5, 2.0), ("a", 2, 1.5, 3.0), ("b", 2, 1.5, None)),
+                bar="GiB",
+                labels=2,
+            ),
             Table(title="words", columns=("x",), rows=(("no bars",),)),
         ),
     )
     charts = list(report.charts())
     assert [(title, unit, len(bars)) for title, unit, bars in charts] == [
         ("work", "seconds", 2),
-        ("memory", "GiB", 1),
+        ("memory", "GiB", 2),
     ]
+    assert [bar.name for bar in charts[1][2]] == ["a, 1", "a, 2"]
     path = tmp_path / "chart.png"
     save_plot(report, path)
     first = path.read_bytes()
