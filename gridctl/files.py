@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,6 +87,8 @@ def _uploaded(url: Url, *, force: bool) -> Iterator[Path]:
     """Yield the name of a local file, and upload it if the block succeeds."""
     if not force:
         refuse_overwrite(cast(Path, url), force=force)
+    import tempfile
+
     owner = f"gridctl-{_this_machine()}.{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=owner) as folder:
         temporary = Path(folder, url.name)
@@ -172,6 +173,8 @@ def sweep_temporaries(folder: Path) -> None:
 
 
 def _sweep_uploads() -> None:
+    import tempfile
+
     for path in Path(tempfile.gettempdir()).glob("gridctl-*"):
         left = _UPLOAD.fullmatch(path.name)
         if left and left["owner"] == _this_machine() and not _is_running(int(left["pid"])):

@@ -8,12 +8,9 @@ network fault as a missing file.
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -111,6 +108,8 @@ def map_paths(work: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator
     if not any(isinstance(path, Url) for path in paths):
         yield from map(work, paths)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for first in range(0, len(paths), 4 * _AT_ONCE):  # so that a caller can stop soon
             yield from pool.map(work, paths[first : first + 4 * _AT_ONCE])
@@ -125,7 +124,7 @@ def refuse_remote(path: Path | str, what: str) -> None:
         )
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Url:
     """A file or folder in storage. Immutable, and cheap to send to other processes.
 
@@ -144,6 +143,9 @@ class Url:
 
     def __str__(self) -> str:
         return f"{self.root}{self.path}"
+
+    def __lt__(self, other: Url) -> bool:
+        return (self.root, self.path) < (other.root, other.path)
 
     def as_posix(self) -> str:
         return str(self)
@@ -317,6 +319,8 @@ class Url:
             raise UsageError(
                 f"{self.scheme}:// needs {package}; run: pip install 'gridctl[{extra}]'"
             ) from None
+        import logging
+
         import fsspec
 
         logging.getLogger(package).setLevel(logging.ERROR)  # gcsfs warns of what it cannot look up
@@ -359,5 +363,7 @@ def _facts(info: dict[str, Any]) -> Facts:
         raise OSError(errno.EIO, "the server does not say how long it is")
     names = ("ETag", "etag", "md5Hash", "blob_id", "Last-Modified", "LastModified", "created")
     known = next((str(info[name]) for name in names if info.get(name)), "")
+    import hashlib
+
     digest = int.from_bytes(hashlib.sha256(known.encode()).digest()[:8], "big")
     return Facts(is_dir=False, size=int(size), stamp_ns=digest % 10**18)  # a date before 2002
