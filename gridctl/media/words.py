@@ -45,6 +45,8 @@ _TEMPORARY = re.compile(r"tmp\w+", re.IGNORECASE)
 _HEX = re.compile(r"(?=\D*\d)[0-9a-f]{8,}", re.IGNORECASE)
 _MIXED = re.compile(r"(?=(?:[^\d]*\d+[^\d]+){2})[^\W_]{8,}")  # dQw4w9WgXcQ: digits here and there
 _NUMBERED = re.compile(r"([^\W\d_]+)\d+[a-z]?", re.IGNORECASE)
+_APOSTROPHE = "\u02bc"  # a letter in Unicode
+_WITHIN = re.compile(r"(?<=[^\W\d_])['’](?=(?:s|t|d|m|re|ll|ve)(?![^\W_]))")  # dog's, don't
 _SHORT_NUMBERED = re.compile(r"[a-z]{1,4}\d{3,}[a-z]?", re.IGNORECASE)  # GX010123, P1000123
 
 
@@ -57,7 +59,7 @@ def words_of_name(stem: str) -> str:
     kept = [word for word in words if not _is_number(word)]
     if len(words) > 1 and len(kept) == 1 and len(kept[0]) == 1:
         return ""
-    return " ".join(kept)
+    return " ".join(kept).replace(_APOSTROPHE, "'")
 
 
 def says_nothing(text: str) -> bool:
@@ -75,6 +77,7 @@ def says_nothing(text: str) -> bool:
 def _words(text: str) -> Iterator[str]:
     """Runs of letters and digits of any script, combining marks included."""
     text = _UUID.sub(" ", unicodedata.normalize("NFC", text))
+    text = _WITHIN.sub(_APOSTROPHE, text)
     kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
     yield from "".join(kept).split()
 
