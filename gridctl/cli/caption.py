@@ -173,7 +173,7 @@ def caption(
         with shell.progress("check") as progress:
             _report_check(shell, verb.check(sources, loaded.profile, progress=progress))
         return
-    with shell.progress("caption") as progress:
+    with shell.progress("caption", resumes="grids", lines=True) as progress:
         result = verb.caption(
             sources, loaded.profile, force=force, dry_run=dry_run, progress=progress
         )

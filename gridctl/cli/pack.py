@@ -228,7 +228,7 @@ def pack(
         },
     )
     shell.note(loaded.choice)
-    with shell.progress("pack", resumes="clips") as progress:
+    with shell.progress("pack", resumes="clips", lines=True) as progress:
         result = run(
             _from_stdin(sources),
             output,

@@ -132,6 +132,6 @@ def unpack(
         },
     )
     shell.detail(loaded.choice)
-    with shell.progress("unpack") as progress:
+    with shell.progress("unpack", resumes="clips") as progress:
         result = run(sources, output, loaded.profile, detect=detect, force=force, progress=progress)
     report(shell, result, verb="unpacked")
