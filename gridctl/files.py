@@ -85,8 +85,7 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 @contextmanager
 def _uploaded(url: Url, *, force: bool) -> Iterator[Path]:
     """Yield the name of a local file, and upload it if the block succeeds."""
-    if not force:
-        refuse_overwrite(cast(Path, url), force=force)
+    refuse_overwrite(cast(Path, url), force=force)
     import tempfile
 
     owner = f"gridctl-{_this_machine()}.{os.getpid()}-"
@@ -140,7 +139,7 @@ def refuse_unwritable(folder: Path) -> None:
         with atomic_file(folder / PROBE, force=True) as file:
             file.touch()
         with suppress(StorageError):  # who may write need not have the right to delete
-            (folder / PROBE).unlink()
+            (folder / PROBE).unlink(missing_ok=True)  # another run may have removed it
         return
     with _writing(folder):
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.s3_server import S3Server
 
@@ -20,6 +21,12 @@ GRID_FLAGS = {"grid.rows": ROWS, "grid.cols": COLS, "grid.cell": f"{CELL}x{CELL}
 
 
 def pytest_configure() -> None:
+    # An example of a busy machine may take seconds.
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(
+        "any machine", settings.default, deadline=None, suppress_health_check=slow
+    )
+    settings.load_profile("any machine")
     os.environ["HF_HUB_OFFLINE"] = "1"  # the libraries read it when they are imported
 
 

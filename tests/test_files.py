@@ -155,7 +155,7 @@ def test_sigkill_in_the_middle_leaves_what_was_there(
         assert process.stdout is not None
         assert process.stdout.readline() == "half written\n"
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        process.wait(timeout=120)
     if old:
         assert content(target) == old
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 from gridctl.bench.harness import Contestant, Report, hold_contest
+from gridctl.bench.process import run_command
 from gridctl.progress import Progress
 
 # The same six names, and options of the same kinds, without any of gridctl's code.
@@ -47,7 +47,7 @@ def bench_startup(*, repeats: int = 11, progress: Progress | None = None) -> Rep
                 "bare Typer app": [sys.executable, str(script), *page],
             }
             contestants = [
-                Contestant(name=name, work=partial(_run, command), target=target)
+                Contestant(name=name, work=partial(run_command, command), target=target)
                 for (name, command), target in zip(commands.items(), (None, 1.5), strict=True)
             ]
             contests.append(
@@ -60,7 +60,3 @@ def bench_startup(*, repeats: int = 11, progress: Progress | None = None) -> Rep
         about="gridctl's help pages beside those of a bare Typer app with six commands",
         contests=tuple(contests),
     )
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ from gridctl.errors import GridctlError, InputError
 from gridctl.generate.drawing import Request
 from gridctl.profile import GenerateSection, Profile
 from gridctl.profile.faults import faults_of
-from gridctl.text import decode, lines
+from gridctl.text import decode, is_encodable, lines
 
 _EXAMPLE = 'write {"prompt": "a red circle", "seed": 7, "steps": 10}.'
 
@@ -79,15 +79,18 @@ def _parse(line: str, where: str, *, is_json: bool) -> PromptLine:
         entry = json.loads(line)
     except ValueError as error:
         raise InputError(f"{where} is not JSON ({error}); {_EXAMPLE}") from None
-    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
+    prompt = entry.get("prompt") if isinstance(entry, dict) else None
+    if not isinstance(prompt, str) or not prompt.strip():
         raise InputError(f"{where} has no prompt; {_EXAMPLE}")
+    if not is_encodable(prompt):
+        raise InputError(f"{where}: the prompt is not UTF-8; save it as UTF-8.")
     settings = {key: value for key, value in entry.items() if key != "prompt"}
     try:
         Profile.model_validate({"generate": settings})
     except ValidationError as error:
         key, fact = next(faults_of(error))
         raise InputError(f"{where}: {key.removeprefix('generate.')}: {fact}") from None
-    return PromptLine(text=entry["prompt"], settings=settings)
+    return PromptLine(text=prompt, settings=settings)
 
 
 def requests(prompts: Iterable[PromptLine], request: Request, *, num: int = 1) -> Iterator[Request]:

@@ -33,6 +33,8 @@ def local_folder(source: Path, *, progress: Progress = silent) -> Path:
     for done, path in enumerate(copies, start=1):
         progress(done, len(files), f"copying {path.name}")
     for left in folder.rglob("*"):
+        if is_hidden(left.name):  # a temporary file: another process copies the same folder
+            continue
         if left.is_file() and left.relative_to(folder).as_posix() not in files:
             left.unlink(missing_ok=True)
     return folder

@@ -162,8 +162,10 @@ def test_a_stopped_run_resumes_where_it_was(
     )
     with pytest.raises(InputError, match=r"generate.steps = 1 \(now 2\), generate.seed = 0"):
         bench_quality(other, folder, count=4, parts=parts)
+    (folder / "mine.txt").touch()
     again = bench_quality(other, folder, count=3, parts=parts, force=True)
     assert {score.count for score in again.scores} == {3}
+    assert (folder / "mine.txt").exists()
 
 
 def test_the_worst_takes_keep_their_frames_however_many_come(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class Server(ThreadingHTTPServer):
 
 
 def describer(server: Server, *, key: str | None = None, **settings: Any) -> ServerDescriber:
-    settings = {"timeout_seconds": 5.0, **settings, "server": server.url}
+    settings = {"timeout_seconds": 60.0, **settings, "server": server.url}
     return ServerDescriber(
         settings=CaptionSection(**settings), model="glm", key=key, first_backoff_seconds=0.01
     )

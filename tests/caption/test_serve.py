@@ -39,16 +39,16 @@ def serve(
         for _ in range(240):
             assert process.poll() is None, log.read_text()
             try:
-                requests.get(f"{address}/health", timeout=5).raise_for_status()
+                requests.get(f"{address}/health", timeout=120).raise_for_status()
                 break
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.5)
         else:
             pytest.fail(f"transformers serve did not start: {log.read_text()}")
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 @pytest.mark.parametrize("view", ["grid", "frames"])

@@ -103,7 +103,7 @@ def misbehave(handler: Handler, number: int, attempt: int) -> None:
 def test_32_concurrent_requests_with_faults_lose_no_caption(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 160)
     server.behave = misbehave
-    model = describer(server, concurrency=32, timeout_seconds=1.5)
+    model = describer(server, concurrency=32, timeout_seconds=1.5, retries=20)
     result = caption([tmp_path], profile, describer=model)
     assert result.failed == ()
     assert captions(tmp_path) == {number: expected(number) for number in range(160)}
@@ -122,7 +122,7 @@ def test_32_requests_run_at_the_same_time(tmp_path: Path, server: Server) -> Non
     together = threading.Barrier(32)  # nobody is answered before 32 have asked
 
     def wait(handler: Handler, number: int, _: int) -> None:
-        together.wait(timeout=20)
+        together.wait(timeout=50)
         handler.answer(f"Clip {number} runs.")
 
     server.behave = wait

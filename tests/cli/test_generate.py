@@ -94,6 +94,8 @@ def test_prompts_from_stdin(
         b'{"prompt": "a star", "steps": "two"}\n',
         b"a r\xe4d star\n",
         b"\n",
+        b'{"prompt": " "}\n',
+        b'{"prompt": "\\ud800"}\n',
         b'{"prompt": "a blue star", "seed": 4, "steps": 2}\n',
     ]
     seen: list[tuple[int, list[str]]] = []
@@ -115,8 +117,12 @@ def test_prompts_from_stdin(
     assert output.out.splitlines() == [f"clips/{name}" for name in names]
     assert 'gridctl: stdin line 2: steps: "two" is not a whole number' in output.err
     assert "gridctl: stdin line 3 is not UTF-8" in output.err
+    assert "gridctl: stdin line 5 has no prompt" in output.err
+    assert "gridctl: stdin line 6: the prompt is not UTF-8" in output.err
     assert seen == [
-        (5, []),
+        (7, []),
+        (6, names[:1]),
+        (5, names[:1]),
         (4, names[:1]),
         (3, names[:1]),
         (2, names[:1]),

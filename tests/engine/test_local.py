@@ -112,5 +112,5 @@ def test_idle_workers_end_when_their_parent_is_gone() -> None:
     time.sleep(1)  # both workers have an outcome that nobody takes
     run.kill()
     run.join()
-    assert select.select([ours], [], [], 30)[0], "a worker lives on"
+    assert select.select([ours], [], [], 120)[0], "a worker lives on"
     os.close(ours)

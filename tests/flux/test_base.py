@@ -140,7 +140,7 @@ def test_an_unreachable_hub_ends_with_one_line_and_soon(
         capture_output=True,
         text=True,
     )
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
     assert end.returncode == 1
     assert end.stdout == ""
     errors = [line for line in end.stderr.splitlines() if not line.startswith("Profile")]

@@ -666,7 +666,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     while not list_checkpoints(folder) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(how)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert not path.exists(), "it was over before it could be stopped"
     if how == signal.SIGINT:
         assert process.returncode == 130

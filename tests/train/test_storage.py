@@ -36,7 +36,11 @@ def test_a_copy_follows_its_folder(s3: tuple[str, S3Server], dataset: Path) -> N
     assert content(copy) == content(dataset)
 
     server.forget()
+    busy = copy / ".vid9.png.host.7.tmp.png"  # another process copies the same folder
+    busy.touch()
     assert local_folder(url) == copy
+    assert busy.exists()
+    busy.unlink()
     assert [path for method, path in server.requests if path.endswith((".png", ".txt"))] == []
 
     names = sorted(content(dataset))

@@ -20,22 +20,25 @@ from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
 
 SHOWN = 12  # clips on each contact sheet
-_SETTINGS = "settings.json"
+_SETTINGS = "bench-quality.json"  # no name that another program uses
+_TAKES = "takes.jsonl"
+_OURS = (_SETTINGS, _TAKES, "quality.json", "frames", "*-first.png", "*-worst.png", "*-worst")
 _NAMED = 3  # settings that an error names
 
 
 def open_folder(folder: Path, settings: Mapping[str, Any], *, force: bool) -> None:
     """Make `folder`, or check that what is in it was measured with the same settings.
 
-    Raises InputError if it has other files or other settings. `force` empties a folder with
-    other settings.
+    Raises InputError if it has other files or other settings. `force` removes
+    what an earlier run wrote.
     """
     known = folder / _SETTINGS
     if folder.exists() and not known.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is no folder of bench quality; use another name.")
     if force and known.exists():
-        for path in folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for pattern in _OURS:
+            for path in folder.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     wanted = json.loads(json.dumps(settings))
     if not known.exists():
         write_text(known, json.dumps(wanted, indent=2) + "\n")
@@ -60,7 +63,7 @@ class Takes:
     def __init__(self, folder: Path, part: Part) -> None:
         self._folder = folder
         self._part = part
-        self._takes = {take.index: take for take in _read(folder / "takes.jsonl", part)}
+        self._takes = {take.index: take for take in _read(folder / _TAKES, part)}
 
     @property
     def indices(self) -> frozenset[int]:
@@ -78,7 +81,7 @@ class Takes:
             path = self._frames_path(take.index)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(path, frames=frames)
-        with (self._folder / "takes.jsonl").open("a", encoding="utf-8") as file:
+        with (self._folder / _TAKES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(take.to_json()) + "\n")
         for index in before - shown:
             self._frames_path(index).unlink(missing_ok=True)

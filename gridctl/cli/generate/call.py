@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ from gridctl.cli.generate.flags import Flag
 from gridctl.cli.shell import Shell, with_shell
 
 if TYPE_CHECKING:
-    from gridctl.errors import GridctlError
+    from gridctl.errors import ExitCode, GridctlError
     from gridctl.generate import Drawing, GenerateResult, Request
 
 generate_app = typer.Typer(
@@ -31,7 +31,7 @@ _RUN = {
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Profile that sets what flags do not.",
+            help="Profile with the settings that flags do not set.",
             show_default=False,
             rich_help_panel="Run",
         ),
@@ -41,7 +41,7 @@ _RUN = {
         typer.Option(
             metavar="N",
             min=1,
-            help="Draw each prompt N times, with seeds that count on, into a folder.",
+            help="Draw each prompt N times with consecutive seeds, into a folder.",
             show_default="1",
             rich_help_panel="Output",
         ),
@@ -51,7 +51,7 @@ _RUN = {
         typer.Option(
             metavar="N",
             min=1,
-            help="Draw N seeds for each clip and keep the one whose self-checks are best.",
+            help="Draw each clip with N seeds and keep the one with the best self-checks.",
             show_default="1",
             rich_help_panel="Output",
         ),
@@ -101,7 +101,7 @@ class Call:
         fps: float | None = None,
     ) -> None:
         """Prepare the task and draw it, or show its plan."""
-        from gridctl.errors import ExitCode, UsageError
+        from gridctl.errors import UsageError
         from gridctl.generate import Request, draw
         from gridctl.generate.prompts import PromptLine, read_prompts, requests
         from gridctl.profile import resolve_profile
@@ -131,8 +131,7 @@ class Call:
             best_of=self.best_of or 1,
         )
         if stream:
-            failed = self._draw_stream(prepare, request, num)
-            raise typer.Exit(ExitCode.PARTIAL if failed else ExitCode.DONE)
+            raise typer.Exit(self._draw_stream(prepare, request, num))
         drawings = [prepare(one) for one in requests(lines, request, num=num)]
         if self.preview:
             from gridctl.generate.preview import write_preview
@@ -161,9 +160,9 @@ class Call:
 
     def _draw_stream(
         self, prepare: Callable[[Request], Drawing], request: Request, num: int
-    ) -> bool:
-        """Draw each prompt of stdin when its line is there; whether some lines were wrong."""
-        from gridctl.errors import UsageError
+    ) -> ExitCode:
+        """Draw each prompt of stdin as soon as its line is there. Wrong lines are reported."""
+        from gridctl.errors import ExitCode, GridctlError, UsageError
         from gridctl.generate import draw_each
         from gridctl.generate.prompts import requests, stream_prompts
         from gridctl.generate.run import collect
@@ -176,16 +175,26 @@ class Call:
             errors.append(error)
             print(f"gridctl: {error}", file=sys.stderr)
 
-        drawings = map(prepare, requests(stream_prompts(on_error), request, num=num))
+        def drawings() -> Iterator[Drawing]:
+            for one in requests(stream_prompts(on_error), request, num=num):
+                try:
+                    drawing = prepare(one)
+                except GridctlError as error:
+                    on_error(error)
+                else:
+                    yield drawing
+
         outputs = []
-        for output in draw_each(drawings, force=self.force):
+        for output in draw_each(drawings(), force=self.force):
             outputs.append(output)
             if not self.shell.json:
                 report(self.shell, collect([output]))
                 sys.stdout.flush()
         if self.shell.json:
             report(self.shell, collect(outputs))
-        return bool(errors)
+        if not errors:
+            return ExitCode.DONE
+        return ExitCode.PARTIAL if outputs else ExitCode.FAILED
 
 
 def report(shell: Shell, result: GenerateResult) -> None:

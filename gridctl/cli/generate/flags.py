@@ -14,8 +14,8 @@ Prompts = Annotated[
     typer.Option(
         metavar="FILE",
         help="File with one prompt per line; lines may be JSON with prompt, seed, steps or other "
-        "settings. - draws each line of stdin when it comes. -o is then a folder; what is drawn "
-        "already is skipped.",
+        "settings. - draws each line of stdin as it comes. -o is then a folder. Existing outputs "
+        "are skipped.",
         rich_help_panel="Input",
     ),
 ]
@@ -227,7 +227,7 @@ FIT = tuple(
     for key, help, metavar, default in (
         (
             "fit",
-            "How a picture meets the frame: crop fills it, pad adds bars, stretch distorts.",
+            "How a picture is fitted to the frame: crop fills it, pad adds bars, stretch distorts.",
             None,
             "crop",
         ),
