@@ -19,7 +19,7 @@ from PIL import Image
 
 from gridctl.bench.harness import Contestant, Report, Table, hold_contest
 from gridctl.bench.names import bench_names
-from gridctl.errors import GridctlError
+from gridctl.bench.process import run_command
 from gridctl.geometry import Grid
 from gridctl.media.images import Picture
 from gridctl.media.write import write_clip
@@ -177,17 +177,15 @@ def _drift(seed: int, frames: int, size: tuple[int, int]) -> Iterator[Picture]:
 def _pack(sources: Sequence[Path], output: Path, *flags: str) -> None:
     command = [sys.executable, "-m", "gridctl", "pack", "--force", "--quiet", "-o", str(output)]
     command += ["--rows", str(GRID.rows), "--cols", str(GRID.cols), "--cell", str(GRID.cell[0])]
-    done = subprocess.run(
-        [*command, *flags, "--", *map(str, sources)], capture_output=True, text=True
-    )
-    if done.returncode:  # never time work that was not done
-        raise GridctlError(f"gridctl pack failed: {done.stderr.strip()}")
+    run_command([*command, *flags, "--", *map(str, sources)])
 
 
 def _decode(sources: Sequence[Path]) -> None:
     for source in sources:
         if shutil.which("ffmpeg"):
-            _run(["ffmpeg", "-v", "error", "-i", str(source), "-map", "0:v", "-f", "null", "-"])
+            run_command(
+                ["ffmpeg", "-v", "error", "-i", str(source), "-map", "0:v", "-f", "null", "-"]
+            )
             continue
         with av.open(str(source)) as container:
             stream = container.streams.video[0]
@@ -203,7 +201,7 @@ def _ffmpeg(sources: Sequence[Path], output: Path) -> None:
     for source in sources:
         command = ["ffmpeg", "-v", "error", "-y", "-i", str(source), "-vf", filters]
         command += ["-q:v", "2", "-pix_fmt", "yuvj444p", str(output / f"{source.stem}_%04d.jpg")]
-        _run(command)
+        run_command(command)
 
 
 def _opencv(sources: Sequence[Path], output: Path) -> None:
@@ -215,7 +213,7 @@ def _opencv(sources: Sequence[Path], output: Path) -> None:
     for source in sources:
         frames = output / source.stem
         frames.mkdir()
-        _run(["ffmpeg", "-v", "error", "-i", str(source), str(frames / "frame_%05d.png")])
+        run_command(["ffmpeg", "-v", "error", "-i", str(source), str(frames / "frame_%05d.png")])
         files = sorted(frames.iterdir())
         for grid in range(len(files) // GRID.num_frames):
             canvas = np.empty((GRID.image_size[1], GRID.image_size[0], 3), np.uint8)
@@ -230,10 +228,6 @@ def _opencv(sources: Sequence[Path], output: Path) -> None:
             target = str(output / f"{source.stem}_{grid:04}.jpg")
             cv2.imwrite(target, canvas, [cv2.IMWRITE_JPEG_QUALITY, 95])
         shutil.rmtree(frames)
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 # ------------------------------------------------------------ memory

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _TS_PACKET = 188  # bytes
-_TS_STEPS = (
-    188,
-    192,
-    204,
-)  # from packet to packet: plain, Blu-ray and AVCHD, with error correction
+# Bytes from packet to packet: plain, Blu-ray and AVCHD, with error correction.
+_TS_STEPS = (188, 192, 204)
 _TS_TAIL = 1_000_000  # bytes; sound packets are shorter than 64 kB
 _PES_START = b"\0\0\x01"
 _PACK = b"\0\0\x01\xba"
