@@ -85,6 +85,7 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 @contextmanager
 def _uploaded(url: Url, *, force: bool) -> Iterator[Path]:
     """Yield the name of a local file, and upload it if the block succeeds."""
+    url.refuse_unwritable()
     refuse_overwrite(cast(Path, url), force=force)
     import tempfile
 

@@ -283,7 +283,10 @@ class Url:
     def refuse_unwritable(self) -> None:
         """Raise UsageError if nothing can be written to storage of this kind."""
         if self.is_web:
-            raise UsageError(f"{self} is on the web, which can only be read; use another -o.")
+            raise UsageError(
+                f"{self} is on the web, which can only be read; write to a folder on this machine "
+                "or to a bucket."
+            )
         if self.scheme == "hf":
             raise UsageError(
                 f"{self} is only read, because each file written would be a commit; write to a "

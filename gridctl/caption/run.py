@@ -27,7 +27,7 @@ from gridctl.media.words import says_nothing
 from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
-from gridctl.storage import map_paths
+from gridctl.storage import Url, map_paths
 from gridctl.text import is_encodable
 
 PREVIEWS = 3  # captions that a dry run makes
@@ -81,6 +81,9 @@ def caption(
     reached. Captions written before an error are kept.
     """
     started = time.monotonic()
+    for source in sources:
+        if isinstance(source, Url) and not dry_run:
+            source.refuse_unwritable()
     profile = profile or Profile()
     settings = profile.caption
     captioner = _Captioner(settings, text_limits(profile))

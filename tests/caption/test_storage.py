@@ -8,6 +8,7 @@ import fsspec
 import pytest
 
 from gridctl.caption import caption, check
+from gridctl.errors import UsageError
 from gridctl.storage import StorageError, as_path
 from tests.s3_server import S3Server
 
@@ -43,6 +44,12 @@ def test_captions_of_a_folder_in_storage_are_those_of_a_local_one(bare: Path) ->
     assert [line["text"] for line in lines if line["file_name"][:-4] == first.stem] == [
         "a red ball, by hand"
     ]
+
+
+@pytest.mark.parametrize("url", ["hf://datasets/me/vidgrid", "https://host/clip.jpg"])
+def test_captions_where_nothing_can_be_written_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="on this machine"):
+        caption([as_path(url)])
 
 
 def test_a_run_that_storage_stops_keeps_what_it_has(
