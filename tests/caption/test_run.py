@@ -174,7 +174,7 @@ def test_answers_are_cleaned_and_an_error_fails_one_grid(tmp_path: Path) -> None
     for name in ("vid1", "vid2", "vid3", "vid4", "vid10"):
         make_grid(tmp_path / f"{name}.jpg")
     script: dict[str, Reply | GridctlError] = {
-        "vid1": Reply(text="**A cat**\nsits. It"),
+        "vid1": Reply(text="**A cat** sits.\nIt"),
         "vid2": Reply(text=" "),
         "vid3": Reply(text="I'm sorry, I can't help with that."),
         "vid4": GridctlError("the line is dead."),
