@@ -50,7 +50,8 @@ def train(
         Path | None,
         _files(
             metavar="ADAPTER",
-            help="LoRA file of any tool to start from, of this rank or less.",
+            help="LoRA file to start from, from gridctl or another tool. Its rank is at most "
+            "--rank.",
             show_default="none",
         ),
     ] = None,

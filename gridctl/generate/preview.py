@@ -14,11 +14,11 @@ from gridctl.generate.drawing import Drawing
 SUFFIXES = (".png", ".jpg", ".webp")
 
 _INK, _PAPER, _EMPTY = "#202020", "#ffffff", "#e4e4e4"
-_COLORS = {"drawn": "#8a8a8a", "kept": "#1b8a3a", "started": "#d9730d"}
+_COLORS = {"generate": "#8a8a8a", "keep": "#1b8a3a", "init": "#d9730d"}
 _MEANINGS = {
-    "drawn": "drawn from noise",
-    "kept": "given, stays as it is",
-    "started": "given, changed from a noise level",
+    "generate": "drawn from noise",
+    "keep": "given, stays as it is",
+    "init": "given, changed from a noise level",
 }
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -62,13 +62,13 @@ def preview(drawing: Drawing) -> Image.Image:
         left, upper = _GAP + col * across, top + row * down
         kind = _kind(plan.release[frame])
         box = (left, upper, left + width, upper + height)
-        if kind != "drawn" and drawing.reference is not None:
+        if kind != "generate" and drawing.reference is not None:
             thumbnail = Image.fromarray(drawing.reference[frame])
             image.paste(thumbnail.resize((width, height), Image.Resampling.BOX), (left, upper))
         else:
             draw.rectangle(box, _EMPTY)
         draw.rectangle(box, outline=_COLORS[kind], width=3)
-        sigma = f", {plan.release[frame]:.2f}" if kind == "started" else ""
+        sigma = f", {plan.release[frame]:.2f}" if kind == "init" else ""
         draw.text((left, upper + height + 2), f"{frame} {kind}{sigma}", _COLORS[kind], font)
     return image
 
@@ -97,8 +97,8 @@ def _legend(
 
 def _kind(release: float) -> str:
     if release == GENERATE:
-        return "drawn"
-    return "kept" if release == KEEP else "started"
+        return "generate"
+    return "keep" if release == KEEP else "init"
 
 
 def _fitted(text: str, width: int, font: _Font) -> str:

@@ -19,10 +19,10 @@ def gpu(
         Path, typer.Option("--output", "-o", help="Folder for the measured rows.")
     ] = Path("gpu-check"),
     size: Annotated[
-        str, typer.Option(help="full, or small: a rehearsal on the CPU.", metavar="full|small")
+        str, typer.Option(help="full, or small for a rehearsal on the CPU.", metavar="full|small")
     ] = "full",
     seconds: Annotated[
-        float, typer.Option(min=1, help="Time limit; jobs that it leaves no time are skipped.")
+        float, typer.Option(min=1, help="Time limit, in seconds. Jobs that do not fit are skipped.")
     ] = 440,
     only: Annotated[
         list[str] | None,

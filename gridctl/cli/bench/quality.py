@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.bench.call import Quick, bench_app
+from gridctl.cli.bench.call import ProfileName, Quick, bench_app
 from gridctl.cli.shell import Shell, with_shell
 
 
@@ -44,11 +44,9 @@ def quality(
     ] = None,
     quick: Quick = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Start over in a folder with other settings.")
+        bool, typer.Option("--force", help="Discard earlier results in the folder and start over.")
     ] = False,
-    profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Profile that sets what flags do not.")
-    ] = None,
+    profile: ProfileName = None,
 ) -> None:
     """Measure how often the model draws what toy-world prompts ask for.
 
