@@ -106,7 +106,7 @@ class Flag:
         """What Typer reads."""
         option = typer.Option(
             help=self.help,
-            metavar=self.metavar,
+            metavar="" if self.type is bool else self.metavar,
             show_default=self.default,
             rich_help_panel=self.panel,
         )
