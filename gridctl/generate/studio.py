@@ -6,12 +6,13 @@ FLUX.1's T5 takes 9.5 GB, and the transformer needs the memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from gridctl.flux.text import Tokenizers
 from gridctl.generate.checks import DrawnGrid
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
-from gridctl.media.images import Frames
+from gridctl.media.images import Frames, Picture
 from gridctl.profile import Profile
 
 
@@ -109,24 +110,32 @@ class Studio:
         return frames
 
     def edit(
-        self, frames: Frames, grid: Grid, texts: tuple[str, str], seed: int, *, finished: Frames
+        self,
+        frames: Frames,
+        grid: Grid,
+        texts: tuple[str, str],
+        seed: int,
+        *,
+        finished: Mapping[int, Picture] | None = None,
     ) -> Frames:
         """Change a grid's frames (F, H, W, 3) from what the first prompt says to the second.
 
-        `finished` are the first of the edited frames, if they are known already. They stay.
+        `finished` are edited frames, by number, that are known already. They stay.
         """
         cache_first_block(self.transformer, on=False)  # each step of an edit draws fresh noise
+        finished = finished or {}
+        source = self.encode(frames, grid)
         fixed = None
-        if len(finished):
-            cells = split_cells(self.encode(frames, grid), grid).clone()
-            cells[:, : len(finished)] = encode_frames(
-                self.vae, finished, batch=self.profile.memory.encode_batch
-            )
-            cells[:, len(finished) :] = torch.nan
+        if finished:
+            cells = torch.full_like(split_cells(source, grid), torch.nan)
+            known = np.stack(list(finished.values()))
+            cells[:, list(finished)] = encode_frames(
+                self.vae, known, batch=self.profile.memory.encode_batch
+            ).to(cells)
             fixed = join_cells(cells, grid)
         settings = self.profile.generate
         latents = flow_edit(
-            self.encode(frames, grid),
+            source,
             source=self._guided(texts[0], settings.edit_source_guidance),
             target=self._guided(texts[1], settings.edit_guidance),
             strength=settings.edit_strength,
@@ -135,8 +144,9 @@ class Studio:
             on_step=lambda *_: self.on_step(),
         )
         edited = self.decode(latents, grid)
-        edited[: len(finished)] = finished
-        self.on_grid(DrawnGrid(plan=Plan.keep(grid, range(len(finished))), frames=edited))
+        for frame, picture in finished.items():
+            edited[frame] = picture
+        self.on_grid(DrawnGrid(plan=Plan.keep(grid, finished), frames=edited))
         return edited
 
     def _guided(self, prompt: str, scale: float) -> Denoiser:

@@ -59,8 +59,8 @@ ManyFrames = Annotated[
     typer.Option(
         "--frames",
         metavar="N",
-        help="Take N frames, spread over the clip; more than the grid has are taken window by "
-        "window.",
+        help="Take N frames, spread over the clip; more than the grid has are drawn as several "
+        "grids.",
         show_default="by --sample",
         rich_help_panel="Input",
     ),

@@ -10,9 +10,11 @@ from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot, check_text
-from gridctl.generate.long import check_frames
+from gridctl.generate.long import check_frames, num_long_grids
 from gridctl.generate.references import fit_for, read_clip
-from gridctl.generate.windows import map_windows, window_starts
+from gridctl.generate.windows import window_starts
+from gridctl.geometry import Grid
+from gridctl.media.clip import sample_indices
 
 if TYPE_CHECKING:
     from gridctl.generate.studio import Studio
@@ -42,11 +44,7 @@ def prepare(
     source_text = canvas.prompt(said or "")
 
     def make(studio: Studio, shot: Shot) -> Frames:
-        def draw(frames: Frames, finished: Frames) -> Frames:
-            texts = (source_text, shot.prompt)
-            return studio.edit(frames, canvas.grid, texts, shot.seed, finished=finished)
-
-        return map_windows(source.frames, canvas.grid.num_frames, draw)
+        return _edit(studio, source.frames, canvas.grid, (source_text, shot.prompt), shot.seed)
 
     strength = request.profile.generate.edit_strength
     drawing = clip_drawing(
@@ -71,6 +69,28 @@ def prepare(
         reference=source.frames,
         fps=request.fps or source.fps,
         prompts=(source_text,),
-        num_grids=len(window_starts(len(source.frames), canvas.grid.num_frames)),
+        num_grids=num_long_grids(len(source.frames), canvas.grid, "keyframes"),
         notes=notes,
     )
+
+
+def _edit(studio: Studio, frames: Frames, grid: Grid, texts: tuple[str, str], seed: int) -> Frames:
+    """A clip, edited: frames spread over all of it first, then those between them.
+
+    So the first grid sees the whole motion. Windows one after the other see parts of it, which
+    the prompt makes larger, and jump where one follows another (docs/lab/).
+    """
+    count, size = len(frames), grid.num_frames
+    keys = sample_indices(count, size)
+    edited: Frames = frames.copy()
+    edited[list(keys)] = studio.edit(frames[list(keys)], grid, texts, seed)
+    known = set(keys)
+    for start in window_starts(count, size, 1) if count > size else ():
+        window = range(start, start + size)
+        finished = {frame - start: edited[frame] for frame in window if frame in known}
+        if len(finished) < size:
+            edited[start : start + size] = studio.edit(
+                frames[start : start + size], grid, texts, seed, finished=finished
+            )
+        known.update(window)
+    return edited
