@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,10 +18,21 @@ from gridctl.flux.latents import join_cells, predict_velocity
 from gridctl.flux.plan import GENERATE, KEEP, Plan
 from gridctl.profile import GenerateSection
 
-GUIDED_STEPS = 9  # that a difference is used for when sampling is fast
+FAST_STEPS = 0.6  # share of the steps that fast sampling takes where steps draw fresh noise
 CACHE_THRESHOLD = 0.1  # share by which the first block's output may change
 
 OnStep = Callable[[int, int], None]
+
+
+def num_steps(settings: GenerateSection) -> int:
+    """How many steps a grid takes.
+
+    With generate.fast, a sampler that draws fresh noise takes fewer; one that does not skips
+    blocks instead (`cache_first_block`).
+    """
+    if settings.fast and settings.stochastic_min_sigma < 1:
+        return max(1, round(FAST_STEPS * settings.steps))
+    return settings.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +50,6 @@ class Sampling:
     so; else they are re-noised to each step's sigma. `resample` repeats each step that often:
     it goes back up by fresh noise and down again, so that what is drawn meets the kept frames
     (time travel, RePaint, arXiv 2201.09865).
-
-    `fast` computes the difference between the prompt and the empty prompt, by which
-    classifier-free guidance guides, at every ninth step that is guided, and reuses it between.
-    On steps without fresh noise it also skips what the transformer does after its first block
-    while that block's output hardly changes (`cache_first_block`).
     """
 
     sigmas: tuple[float, ...]
@@ -54,7 +60,6 @@ class Sampling:
     average_max_sigma: float = 0.0
     keep_clean: bool = False
     resample: int = 1
-    fast: bool = False
     attention: str = "auto"
 
     @classmethod
@@ -64,14 +69,13 @@ class Sampling:
         """A profile's settings for an image of `num_tokens` and a base's scheduler config."""
         mu = default_mu(scheduler, num_tokens, max_mu=settings.max_mu)
         return cls(
-            sigmas=tuple(schedule(settings.steps, mu)),
+            sigmas=tuple(schedule(num_steps(settings), mu)),
             guidance=settings.guidance,
             true_cfg_scale=settings.true_cfg_scale,
             true_cfg_max_sigma=settings.true_cfg_max_sigma,
             stochastic_min_sigma=settings.stochastic_min_sigma,
             average_max_sigma=settings.average_max_sigma,
             resample=settings.resample,
-            fast=settings.fast,
         )
 
 
@@ -87,11 +91,9 @@ class Denoiser:
     prompt: Conditioning
     empty: Conditioning
     sampling: Sampling
-    _guidance: list[Tensor] = field(default_factory=list, repr=False)  # for the next steps
 
     def start(self) -> None:
         """Forget what was kept of the steps of another image."""
-        self._guidance.clear()
         if getattr(self.transformer, "is_cache_enabled", False):
             self.transformer._reset_stateful_cache()
 
@@ -101,12 +103,7 @@ class Denoiser:
         scale = self.sampling.true_cfg_scale
         if scale == 1 or sigma > self.sampling.true_cfg_max_sigma:
             return predicted
-        if self._guidance:
-            return predicted + (scale - 1) * self._guidance.pop()
-        empty = self._predict(latents, sigma, self.empty, "empty")
-        if self.sampling.fast:
-            self._guidance.extend([predicted - empty] * (GUIDED_STEPS - 1))
-        return guide(predicted, empty, scale)
+        return guide(predicted, self._predict(latents, sigma, self.empty, "empty"), scale)
 
     def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning, name: str) -> Tensor:
         cached = getattr(self.transformer, "is_cache_enabled", False)

@@ -229,6 +229,8 @@ def _prompts(drawing: Drawing) -> list[str]:
 
 
 def _num_steps(drawing: Drawing) -> int:
+    from gridctl.flux.sampler import num_steps
+
     settings = drawing.profile.generate
     grids = sum(shot.best_of for shot in drawing.shots) * drawing.num_grids
-    return grids * settings.steps * settings.resample
+    return grids * num_steps(settings) * settings.resample

@@ -151,7 +151,7 @@ class Studio:
 
     def _guided(self, prompt: str, scale: float) -> Denoiser:
         """The model with a prompt, at another scale of the guidance that it uses."""
-        sampling = replace(self.sampling, fast=False)
+        sampling = self.sampling
         if sampling.true_cfg_scale == 1:
             return self.denoiser(prompt, replace(sampling, guidance=scale))
         return self.denoiser(

@@ -34,6 +34,8 @@ def prepare(
     read.
     """
     request.require_prompts()
+    plain = request.profile.generate.model_copy(update={"fast": False})  # not measured for edits
+    request = replace(request, profile=request.profile.model_copy(update={"generate": plain}))
     canvas = find_canvas(request.profile, request.insist)
     fit = fit_for(request.profile, canvas.grid)
     if frames is not None:

@@ -69,7 +69,8 @@ class GenerateSection(Section):
     )
     fast: bool = Field(
         default=False,
-        description="Reuse parts of earlier sampling steps: less time, a little less quality.",
+        description="Sample faster: skip blocks that hardly change (FirstBlockCache), or take 0.6 "
+        "of the steps where steps add fresh noise (stochastic_min_sigma below 1).",
     )
     compile: bool = Field(
         default=False,
