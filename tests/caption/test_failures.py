@@ -105,7 +105,9 @@ def test_a_server_that_ends_during_the_run_is_one_error(tmp_path: Path, server: 
     server.behave = behave
     with pytest.raises(GridctlError, match="cannot be reached after 3 tries"):
         caption([tmp_path], profile, describer=describer(server, retries=2, concurrency=1))
-    assert captions(tmp_path) == {0: expected(0)}
+    (number, text) = captions(tmp_path).popitem()  # either grid may be asked about first
+    assert text == expected(number)
+    assert len(captions(tmp_path)) == 1
 
 
 def test_https_to_an_http_server_ends_the_run_at_once(tmp_path: Path, server: Server) -> None:
@@ -153,21 +155,21 @@ def test_a_server_that_restarts_is_tried_again(tmp_path: Path) -> None:
     second: list[Server] = []
 
     def restart() -> None:
-        first.shutdown()
-        first.server_close()
         time.sleep(0.1)  # in which the second request is refused
         second.append(Server(first.server_port))
         threading.Thread(target=second[0].serve_forever, daemon=True).start()
 
     def behave(handler: Handler, number: int, _: int) -> None:
         handler.close_connection = True
+        first.shutdown()
+        first.server_close()
         handler.answer(f"Clip {number} runs.")
         threading.Thread(target=restart).start()
 
     first.behave = behave
     result = caption([tmp_path], profile, describer=describer(first, concurrency=1, retries=200))
     assert len(result.written) == 2
-    assert second[0].tries == {1: 1}
+    assert list(second[0].tries.values()) == [1]
     second[0].shutdown()
     second[0].server_close()
 
