@@ -144,7 +144,7 @@ class _Run:
             with self.preparing:
                 body = self.server.body(question)
             with self.slots:
-                reply = self.ask(session, body)
+                return self.ask(session, body)
         except FinalError:
             raise
         except RequestError as error:
@@ -152,9 +152,6 @@ class _Run:
             return error
         except GridctlError as error:
             return error
-        if reply is not None:
-            self.failures = None
-        return reply
 
     def ask(self, session: requests.Session, body: bytes) -> Reply | None:
         """The answer to one request; None if the run was stopped meanwhile."""
@@ -164,7 +161,9 @@ class _Run:
             if self.stop.is_set():
                 return None
             try:
-                return _post(session, server, body)
+                reply = _post(session, server, body)
+                self.failures = None  # before the next request goes out
+                return reply
             except PassingError as error:
                 if error.no_listener and self.failures is not None:
                     raise _not_started(server) from None
