@@ -31,9 +31,10 @@ def profile(make_profile: Make, adapter: Path) -> Any:
 
 def drawn(drawing: Any) -> tuple[np.ndarray, int]:
     """The frames, and the steps that were reported."""
-    steps: list[int] = []
-    (folder,) = draw(drawing, progress=lambda done, total, _: steps.append(total)).written
-    assert steps == [len(steps)] * len(steps)
+    told: list[tuple[int, int]] = []
+    (folder,) = draw(drawing, progress=lambda done, total, _: told.append((done, total))).written
+    steps = told[1:]  # after "loading the model"
+    assert steps == [(step, len(steps)) for step in range(1, len(steps) + 1)]
     files = sorted(folder.glob("*.png"))
     return np.stack([np.asarray(Image.open(path)) for path in files]), len(steps)
 

@@ -278,10 +278,10 @@ def test_an_output_that_was_made_otherwise_is_not_overwritten_unasked(
 
 
 def test_steps_are_told_over_all_jobs(profile: Any, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, str]] = []
     drawing = prepare(t2v, [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
-    draw(drawing, progress=lambda done, total, text: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    draw(drawing, progress=lambda *state: told.append(state))
+    assert told == [(0, 4, "loading the model"), *((step, 4, "sampling") for step in (1, 2, 3, 4))]
 
 
 def test_the_encoders_are_gone_before_the_transformer_comes(
