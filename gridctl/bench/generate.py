@@ -60,7 +60,7 @@ def bench_generate(
     """
     sizes, progress = sizes or GenerateSizes(), progress or silent
     steps = sizes.steps or profile.generate.steps
-    settings = profile.generate.model_copy(update={"steps": steps})
+    settings = profile.generate.model_copy(update={"steps": steps, "fast": False})
     profile = profile.model_copy(update={"generate": settings})
     base = open_base(profile)
     with TemporaryDirectory(prefix="gridctl-bench-") as name, own_cache(Path(name) / "cache"):
