@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -157,7 +158,11 @@ def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """The runs that are done."""
     path = folder / "results.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with suppress(json.JSONDecodeError):  # a kill leaves half a line
+            rows.append(json.loads(line))
+    return rows
 
 
 def write_table(folder: Path) -> str:

@@ -35,10 +35,17 @@ def check_frames(count: int, least: int, what: str) -> None:
         raise UsageError(f"frames is {count}, and {what} has {least}; ask for {least} or more.")
 
 
+def check_overlap(grid: Grid) -> None:
+    """Raise UsageError for a grid that cannot keep a frame and draw another."""
+    if grid.num_frames == 1:
+        raise UsageError("the grid has one cell; a clip of several grids needs two or more.")
+
+
 def num_long_grids(count: int, grid: Grid, long: Long) -> int:
-    """How many grids `draw_long` draws."""
+    """How many grids `draw_long` draws. Raises UsageError for several grids of one cell."""
     if count == grid.num_frames:
         return 1
+    check_overlap(grid)
     if long == "keyframes":
         return 1 + len(window_starts(count, grid.num_frames, 1))
     return len(window_starts(count, grid.num_frames))

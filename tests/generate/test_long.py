@@ -117,3 +117,12 @@ def test_a_clip_is_extended_and_its_own_frames_stay(profile: Any, tmp_path: Path
     assert len(drawn(by_default)[0]) == 7
     with pytest.raises(UsageError, match="frames is 4"):
         extend.prepare(request(profile, tmp_path / "a"), clip=tmp_path / "clip.webp", frames=4)
+
+
+def test_a_grid_of_one_cell_cannot_be_continued(make_profile: Make, tmp_path: Path) -> None:
+    asked = request(make_profile(model__adapter="none", grid__rows=1, grid__cols=1), tmp_path / "a")
+    write_clip(np.zeros((3, 32, 32, 3), np.uint8), tmp_path / "clip.webp", fps=5)
+    with pytest.raises(UsageError, match="the grid has one cell"):
+        t2v.prepare(asked, frames=3)
+    with pytest.raises(UsageError, match="the grid has one cell"):
+        extend.prepare(asked, clip=tmp_path / "clip.webp")

@@ -14,7 +14,7 @@ from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot
-from gridctl.generate.long import continue_clip
+from gridctl.generate.long import check_overlap, continue_clip
 from gridctl.generate.references import fit_for, read_clip
 from gridctl.generate.windows import OVERLAP
 
@@ -32,6 +32,7 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
     request.require_prompts()
     canvas = find_canvas(request.profile, request.insist)
     grid = canvas.grid
+    check_overlap(grid)
     source = read_clip(clip, grid, fit_for(request.profile, grid), sample="windows", least=1)
     shared = min(OVERLAP, grid.num_frames // 2, len(source.frames))
     added = grid.num_frames - shared
