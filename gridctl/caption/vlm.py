@@ -16,6 +16,7 @@ from gridctl.caption.thinking import open_thought
 from gridctl.errors import GridctlError, UsageError
 from gridctl.flux.quantization import quantization_config
 from gridctl.machine.devices import pick_device, pick_dtype
+from gridctl.machine.quiet import quiet_plugins
 from gridctl.machine.tokens import hub_token
 from gridctl.profile import CaptionSection, Profile
 from gridctl.profile.schema import DEFAULT_VLM
@@ -99,6 +100,7 @@ def open_vlm(profile: Profile) -> VlmDescriber:
     Remote code is never run. Raises UsageError if a package or the device is missing,
     GridctlError for a model that cannot be loaded.
     """
+    quiet_plugins()
     settings, memory = profile.caption, profile.memory
     name = settings.model or DEFAULT_VLM
     device = pick_device(memory.device)

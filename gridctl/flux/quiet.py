@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 
+from gridctl.machine.quiet import quiet_plugins
+
 
 def quiet_libraries() -> None:
     """Silence them for this process; their errors are raised as well and reach the user."""
-    # They warn where they are merely installed: PEFT imports them for every LoRA.
-    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_plugins()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # before diffusers imports more of transformers
