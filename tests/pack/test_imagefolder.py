@@ -5,6 +5,7 @@ import pytest
 from gridctl.caption import caption
 from gridctl.geometry import Grid
 from gridctl.pack import pack
+from gridctl.profile import load_profile
 from tests.media.clips import counted, make_clip
 from tests.settings import pack_profile
 
@@ -24,7 +25,7 @@ def test_hugging_face_loads_the_folder_as_it_is(
     profile = pack_profile(grid, sample="windows", tail="pad")
     for shard in (1, 2):  # two jobs of an array; the parent folder is the whole dataset
         pack([tmp_path / "videos"], output, profile, shard=(shard, 2))
-    caption([output], subject="a ramp")
+    caption([output], load_profile(None, {"caption.subject": "a ramp"}).profile)
     loaded = datasets.load_dataset(
         "imagefolder", data_dir=str(output), cache_dir=str(tmp_path / "c")
     )

@@ -130,6 +130,7 @@ def test_prompts_of_the_lesson_are_the_same_for_the_same_step_and_of_nothing_hel
     assert {"grid", "moving"} <= {word for prompt in prompts for word in prompt.split()}
 
 
+@pytest.mark.slow
 def test_the_lesson_teaches_both_encoders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(words, "SCENES", 300)
@@ -243,6 +244,7 @@ def test_hints_say_what_is_drawn_and_where_from_each_token() -> None:
     assert hints.picture_hints(solid, 0.25)[-2:] == pytest.approx([0, 1], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_layout_no_longer_moves_clips_vector(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -268,6 +270,7 @@ def test_places_say_which_cell_a_token_belongs_to() -> None:
     assert places[3, 11, 3:].tolist() == pytest.approx([3 / 8, 11 / 8])
 
 
+@pytest.mark.slow
 def test_an_early_block_learns_its_cell() -> None:
     """From noise, whose tokens look all alike: only positions can tell."""
     torch.manual_seed(0)
