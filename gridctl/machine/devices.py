@@ -36,7 +36,8 @@ def pick_device(wanted: str) -> torch.device:
 def grow_segments() -> None:
     """Let PyTorch's CUDA allocator grow its blocks of memory, which wastes less between them.
 
-    On an H200 training reserved 1 to 4 % more memory than it allocated, and 7 % without this.
+    On an H200 a resumed run of the preset 12gb reserved 4 % more memory than it allocated, and one
+    of 24gb, without this, 7 %. The two were not compared with one preset.
     It takes effect only before CUDA starts. Allocator settings in the environment are left alone.
     """
     chosen = any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"))
