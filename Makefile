@@ -25,7 +25,7 @@ check: .venv/.installed ## ruff and strict mypy
 	$(BIN)/ruff format --check gridctl tests examples
 	$(BIN)/mypy
 
-test: check ## the checks and the tests: under ten minutes on two cores
+test: check ## the checks and the tests: about eleven minutes on two cores
 	$(BIN)/python -m pytest
 
 test-all: check ## the slow tests as well
