@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Errors only: warnings of pip and setuptools are about the machine's set-up, not about gridctl.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# A worker per core, and each computes on one thread: threads of several workers get in the way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: help demo test test-all check bench gpu-check clean
@@ -25,12 +27,12 @@ check: .venv/.installed ## ruff and strict mypy
 	$(BIN)/ruff format --check gridctl tests examples
 	$(BIN)/mypy
 
-test: check ## the checks and the tests: about eleven minutes on two cores
-	$(BIN)/python -m pytest
+test: check ## the checks and the quick tests: about seven minutes on two cores
+	$(PYTEST) -n logical --maxprocesses 8 --dist worksteal
 
-test-all: check ## the slow tests as well
+test-all: test ## the slow tests too, one after the other: Ray and accelerate use the whole machine
 	$(PIP) -c .ci/constraints.txt --group slow
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m slow
 
 bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack

@@ -4,6 +4,7 @@ Nothing here reaches a network: the Hub is switched off, and caches lie in tempo
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from tests.s3_server import S3Server
@@ -31,6 +33,29 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(name, function that fills a folder) → the folder, which all test workers share.
+
+    The first worker that needs it makes it, the others wait.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each worker has a folder in there
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
@@ -44,7 +69,7 @@ def own_environment(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(made_once: Callable[..., Path]) -> Path:
     """Four H.264 clips of the toy world, packed as 2x3 cells of 32x32 and captioned."""
     from gridctl.caption import caption
     from gridctl.geometry import Grid
@@ -52,12 +77,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gridctl.toyworld.dataset import write_clips
     from tests.settings import pack_profile
 
-    root = tmp_path_factory.mktemp("dataset")
-    clips = write_clips(root / "videos", count=4, seed=0, num_frames=12, size=(64, 64))
-    grid = Grid(rows=ROWS, cols=COLS, cell=(CELL, CELL))
-    assert len(pack(clips, root / "vidgrid", pack_profile(grid, format="png")).written) == 4
-    assert len(caption([root / "vidgrid"]).written) == 4
-    return root / "vidgrid"
+    def fill(root: Path) -> None:
+        clips = write_clips(root / "videos", count=4, seed=0, num_frames=12, size=(64, 64))
+        grid = Grid(rows=ROWS, cols=COLS, cell=(CELL, CELL))
+        assert len(pack(clips, root / "vidgrid", pack_profile(grid, format="png")).written) == 4
+        assert len(caption([root / "vidgrid"]).written) == 4
+
+    return made_once("dataset", fill) / "vidgrid"
 
 
 @pytest.fixture(scope="session")
@@ -94,18 +120,18 @@ def transformer(base: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def adapter(
-    make_profile: Callable[..., Any],
-    shared_cache: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    make_profile: Callable[..., Any], shared_cache: Path, made_once: Callable[..., Path]
 ) -> Path:
     """An adapter after two steps, far enough from the base to tell."""
     from gridctl.train import train
 
-    path = tmp_path_factory.mktemp("adapter") / "small.safetensors"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRIDCTL_CACHE", str(shared_cache))
-        profile = make_profile(train__output=path, train__steps=2, train__learning_rate=0.05)
-        return train(profile).adapter
+    def fill(folder: Path) -> None:
+        path = folder / "small.safetensors"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRIDCTL_CACHE", str(shared_cache))
+            train(make_profile(train__output=path, train__steps=2, train__learning_rate=0.05))
+
+    return made_once("adapter", fill) / "small.safetensors"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,14 @@ def run_blocks(page: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(made_once: Callable[..., Path]) -> Path:
     """Where the blocks of the README and the Python page have been run."""
-    folder = tmp_path_factory.mktemp("pages")
-    for page in QUICK:
-        run_blocks(page, folder)
-    return folder
+
+    def fill(folder: Path) -> None:
+        for page in QUICK:
+            run_blocks(page, folder)
+
+    return made_once("pages", fill)
 
 
 @pytest.mark.slow

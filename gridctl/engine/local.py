@@ -29,14 +29,20 @@ _POLL_SECONDS = 1.0
 
 
 def run_jobs(
-    jobs: Sequence[Job], work: Callable[..., Result], *, name: Callable[[Job], str], workers: int
+    jobs: Sequence[Job],
+    work: Callable[..., Result],
+    *,
+    name: Callable[[Job], str],
+    workers: int,
+    stall_seconds: float = STALL_SECONDS,
 ) -> Generator[tuple[int, Result | str]]:
     """Call `work(job, tick=...)` for each of `jobs` in processes of their own.
 
     Yields (number of the job, its result) as they finish. The result of a job that failed is the
     one line that says why: a GridctlError's message, or one that begins with `name(job)`. `work`
-    calls `tick` as a sign of life. Whatever ends the caller's loop, an interrupt too, ends the
-    workers at once. Removing half-written files is up to the caller.
+    calls `tick` as a sign of life: a job without one for `stall_seconds` fails. Whatever ends the
+    caller's loop, an interrupt too, ends the workers at once. Removing half-written files is up
+    to the caller.
     """
     # A fork starts at once. It is safe on Linux only; elsewhere a new interpreter starts.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -44,7 +50,7 @@ def run_jobs(
     busy: list[_Worker] = []
     try:
         for _ in range(min(workers, len(jobs))):
-            busy.append(worker := _Worker(context, work, name))
+            busy.append(worker := _Worker(context, work, name, stall_seconds))
             _give(worker, waiting)
         while busy:
             ready = connection.wait([worker.connection for worker in busy], _POLL_SECONDS)
@@ -56,7 +62,7 @@ def run_jobs(
                 if not worker.is_alive():
                     outcome = f"{name(jobs[number])} {outcome}; replace it or leave it out."
                     busy.remove(worker)
-                    busy.append(worker := _Worker(context, work, name))
+                    busy.append(worker := _Worker(context, work, name, stall_seconds))
                 if not _give(worker, waiting):
                     busy.remove(worker)
                     worker.dismiss()
@@ -76,7 +82,14 @@ def _give(worker: _Worker, waiting: Iterator[tuple[int, Any]]) -> bool:
 class _Worker:
     """A process and its current job."""
 
-    def __init__(self, context: Any, work: Callable[..., Any], name: Callable[[Any], str]) -> None:
+    def __init__(
+        self,
+        context: Any,
+        work: Callable[..., Any],
+        name: Callable[[Any], str],
+        stall_seconds: float,
+    ) -> None:
+        self._stall_seconds = stall_seconds
         self.connection, theirs = context.Pipe()
         self.number = -1
         self._sign_of_life = context.Value("d", time.monotonic(), lock=False)
@@ -95,7 +108,7 @@ class _Worker:
         self.connection.send(job)
 
     def is_stalled(self) -> bool:
-        return bool(time.monotonic() - self._sign_of_life.value > STALL_SECONDS)
+        return bool(time.monotonic() - self._sign_of_life.value > self._stall_seconds)
 
     def is_alive(self) -> bool:
         return bool(self._process.is_alive())
@@ -104,7 +117,8 @@ class _Worker:
         """The result of its job, or why there is none. The process may have ended after this."""
         if not self.connection.poll():
             self.end()
-            return f"made no progress for {STALL_SECONDS:.0f} seconds, so its decoder was ended"
+            seconds = f"{self._stall_seconds:.0f} seconds"
+            return f"made no progress for {seconds}, so its decoder was ended"
         try:
             return self.connection.recv()
         except (EOFError, OSError):

@@ -52,13 +52,15 @@ def glm_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def glm(tmp_path_factory: pytest.TempPathFactory, glm_environment: dict[str, str]) -> Path:
+def glm(made_once: Callable[..., Path], glm_environment: dict[str, str]) -> Path:
     """A folder with a model that answers which colour it sees; trained here in seconds."""
-    folder = tmp_path_factory.mktemp("models") / "glm"
-    command = [sys.executable, str(GLM / "build.py"), str(folder)]
-    done = subprocess.run(command, env=glm_environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def fill(folder: Path) -> None:
+        command = [sys.executable, str(GLM / "build.py"), str(folder / "glm")]
+        done = subprocess.run(command, env=glm_environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("models", fill) / "glm"
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_a_worker_and_a_node_that_die_half_way_change_nothing(sources: Path, clu
 
     def kill(done: int, total: int, text: str) -> None:
         if done >= 2 and not killed:
-            workers = [p for p in psutil.process_iter(["cmdline"]) if is_busy(p)]
+            workers = [p for p in psutil.Process().children(recursive=True) if is_busy(p)]
             workers[0].kill()
             killed.append("worker")
         elif done >= 4 and len(killed) == 1:
@@ -218,7 +218,7 @@ def test_a_worker_and_a_node_that_die_half_way_change_nothing(sources: Path, clu
 
 
 def is_busy(process: psutil.Process) -> bool:
-    return (process.info["cmdline"] or [""])[0].startswith("ray::_attempt")
+    return (process.cmdline() or [""])[0].startswith("ray::_attempt")
 
 
 def start(*arguments: object) -> "subprocess.Popen[str]":

@@ -12,10 +12,11 @@ from torch.nn.functional import cosine_similarity
 from gridctl.profile import profile_toml
 
 ONE = ("-m", "gridctl")
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", *ONE)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *ONE)
 ACCELERATE = (
     "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *ONE,
+    "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
+    "--dynamo_backend", "no", *ONE,
 )  # fmt: skip
 
 Run = tuple[list[dict[str, Any]], dict[str, Any]]  # the log and the weights
