@@ -14,16 +14,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gridctl.bench.gpu.jobs import Job, planned_gib, run_job, where_it_was
+from gridctl.bench.gpu.jobs import PROMPT, Job, planned_gib, run_job, where_it_was
 from gridctl.bench.gpu.meter import append_row, read_rows
 from gridctl.bench.gpu.random_base import Size, make_base, make_grids
 from gridctl.machine.cards import nvidia_cards
 from gridctl.profile import load_profile
 
-PRESETS = ("24gb", "12gb", "80gb", "48gb", "16gb")  # in this order, as time is limited
+PRESETS = ("80gb", "48gb", "16gb", "24gb", "12gb")  # in this order, as time is limited
 STEPS_BEFORE_KILL = 4
 # What a card of that name leaves to a process, in GiB of 1024^3: drivers and cards differ.
 USABLE_SHARE = 0.92
+AT_ONCE = 3  # processes: more of them load no faster
 _THREADS = "4"  # of a process: several load at once, and threads that wait for cores only spin
 
 
@@ -95,24 +96,42 @@ def _check(
         planned = {chain[0].name: planned_gib(chain[0]) for chain in chains}
         append_row(results, {"job": "plan", "kind": "plan", "planned_gib": planned})
     first = chains[0][0]
-    runner.run([replace(first, name="encode", kind="encode", seconds=40, until=None)])
-    measured = replace(
-        _chain("80gb", base, data, work, results, size)[0],
-        name="speed",
-        kind="speed",
-        cap_gib=min(92.0, room) if card else None,
-        seconds=100,
-        until=None,
-    )
-    chains.insert(1, [measured])
-    if card:  # a CPU compiles for minutes
-        chains.insert(5, [replace(measured, name="speed compiled", compiled=True)])
-    threads = [threading.Thread(target=runner.run, args=(chain,)) for chain in chains]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.2)  # so that they queue in this order
-    for thread in threads:
-        thread.join()
+    encode = replace(first, name="encode", kind="encode", seconds=40, until=None)
+    measured = _chain("80gb", base, data, work, results, size)[0]
+    cap = min(92.0, room) if card else None
+    speed = replace(measured, name="speed", kind="speed", cap_gib=cap, seconds=100, until=None)
+    runner.run_together([[encode], [speed]])  # the card to itself, once both are loaded
+    others = _others(chains) if card else []
+    runner.run_together([*chains, *others])
+
+
+def _others(chains: Sequence[Sequence[Job]]) -> list[list[Job]]:
+    """Other ways to train with the preset 24gb, if it is among the chains: short runs."""
+    ways: dict[str, dict[str, Any]] = {
+        "int8": {"memory.quantize": "int8"},
+        "fp8": {"memory.quantize": "fp8"},
+        "previews": {"train.preview_every": 2, "train.preview_prompts": [PROMPT]},
+        "fixed segments": {},
+    }
+    trained = [chain[0] for chain in chains if chain[0].profile == "flux-dev-24gb"]
+    return [
+        [
+            replace(
+                train,
+                name=f"24gb {way}",
+                overrides={
+                    **train.overrides,
+                    **values,
+                    "train.steps": STEPS_BEFORE_KILL,
+                    "train.output": train.work / f"{way.replace(' ', '-')}.safetensors",
+                },
+                until=None,
+                expandable=way != "fixed segments",
+            )
+        ]
+        for train in trained
+        for way, values in ways.items()
+    ]
 
 
 def _chain(preset: str, base: Path, data: Path, work: Path, results: Path, size: Size) -> list[Job]:
@@ -139,7 +158,6 @@ def _chain(preset: str, base: Path, data: Path, work: Path, results: Path, size:
         results=results,
         cap_gib=USABLE_SHARE * int(preset.removesuffix("gb")) if size == "full" else None,
         seconds=70,
-        expandable=preset != "24gb",
         until=str(output.with_suffix(".run") / f"step-{STEPS_BEFORE_KILL:06}.safetensors"),
     )
     drawn = {**overrides, "model.adapter": str(output)}
@@ -177,23 +195,37 @@ class _Runner:
     ) -> None:
         self._context, self._deadline, self._results = context, deadline, results
         self._note = note
-        self._room = room
+        self._room, self._places = room, AT_ONCE
         self._changed = threading.Condition()
+
+    def run_together(self, chains: Sequence[Sequence[Job]]) -> None:
+        """Chains side by side, begun in their order, as far as the card has room."""
+        threads = [threading.Thread(target=self.run, args=(chain,)) for chain in chains]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.2)  # so that they queue in this order
+        for thread in threads:
+            thread.join()
 
     def run(self, chain: Sequence[Job]) -> None:
         """The jobs of a chain one after the other; what has no time left is a row, too."""
         needed = max(job.cap_gib or 0 for job in chain)
         with self._changed:
-            while self._room < needed and time.monotonic() < self._deadline:
+            while not self._fits(needed) and time.monotonic() < self._deadline:
                 self._changed.wait(timeout=1)
             self._room -= needed
+            self._places -= 1
         try:
             for job in chain:
                 self._run(job)
         finally:
             with self._changed:
                 self._room += needed
+                self._places += 1
                 self._changed.notify_all()
+
+    def _fits(self, gib: float) -> bool:
+        return self._room >= gib and self._places > 0
 
     def _run(self, job: Job) -> None:
         left = self._deadline - time.monotonic()

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from gridctl.bench.gpu.meter import (
+    Phases,
     StepTimer,
     allocated_gib,
     allocator,
+    alone,
     append_row,
     cap_memory,
     peak_memory,
     reset_peak,
 )
 from gridctl.bench.gpu.speed import speed
+from gridctl.flux.quiet import quiet_libraries
 from gridctl.machine.devices import grow_segments
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import silent
@@ -47,7 +50,6 @@ class Job:
     cap_gib: float | None
     seconds: float
     until: str | None = None
-    compiled: bool = False
     expandable: bool = True
 
     @property
@@ -86,6 +88,7 @@ def run_job(job: Job) -> None:
     started = time.monotonic()
     facts = {"job": job.name, "kind": job.kind, "cap_gib": job.cap_gib}
     try:
+        quiet_libraries()
         if not job.expandable:  # gridctl leaves a setting of the user alone
             os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:False"
         grow_segments()
@@ -115,12 +118,13 @@ def encode(job: Job) -> dict[str, Any]:
         "vae": lambda: encode_grids(setup.base, grids, batch=batch, progress=silent),
         "text": lambda: encode_prompts(setup.base, prompts, text_tokens=tokens, progress=silent),
     }
-    for name, run in work.items():
-        reset_peak()
-        started = time.monotonic()
-        run()
-        row[f"{name}_seconds"] = round(time.monotonic() - started, 2)
-        row |= {f"{name}_{key}": value for key, value in peak_memory().items()}
+    with alone(job.lock):
+        for name, run in work.items():
+            reset_peak()
+            started = time.monotonic()
+            run()
+            row[f"{name}_seconds"] = round(time.monotonic() - started, 2)
+            row |= {f"{name}_{key}": value for key, value in peak_memory().items()}
     return row
 
 
@@ -130,16 +134,19 @@ def train_steps(job: Job) -> dict[str, Any]:
 
     profile = job.load()
     timer = StepTimer(job.lock, "loss", steps=profile.train.checkpoint_every)
+    phases = Phases()
     row: dict[str, Any] = {}
 
     def progress(done: int, total: int, text: str) -> None:
+        phases("steps" if text.startswith("loss") else text)
         timer(done, total, text)
         if text.startswith("loss"):
             row["loss"] = text
             row["seconds_per_step"] = timer.median_seconds
             row.update(peak_memory(), steps_done=done)
             if job.until and done % profile.train.checkpoint_every == 0:
-                append_row(job.results, {"job": job.name, "kind": job.kind, **row})
+                facts = {"job": job.name, "kind": job.kind, "phases": phases.close()}
+                append_row(job.results, {**facts, **row})
 
     result = train(profile, progress=progress)
     assert result.loss is not None
@@ -147,7 +154,7 @@ def train_steps(job: Job) -> dict[str, Any]:
     if not math.isfinite(result.loss):
         row["error"] = f"the loss is {result.loss}"
     row["adapter_mib"] = round(result.adapter.stat().st_size / 2**20)
-    return row | peak_memory() | allocator()
+    return row | peak_memory() | allocator() | {"phases": phases.close()}
 
 
 def generate_clip(job: Job) -> dict[str, Any]:
@@ -159,9 +166,11 @@ def generate_clip(job: Job) -> dict[str, Any]:
     steps = profile.generate.steps
     timer = StepTimer(job.lock, "sampling", steps=steps)
     output = job.work / f"{job.name.replace(' ', '-')}.gif"
+    phases = Phases()
     sampled: dict[str, Any] = {}
 
     def progress(done: int, total: int, text: str) -> None:
+        phases(text)
         timer(done, total, text)
         if text == "sampling" and done == steps:
             sampled.update({f"sampling_{k}": v for k, v in peak_memory().items()})
@@ -176,6 +185,7 @@ def generate_clip(job: Job) -> dict[str, Any]:
         **peak_memory(),
         **allocator(),
         "clip_kib": round(output.stat().st_size / 1024),
+        "phases": phases.close(),
     }
 
 

@@ -100,6 +100,30 @@ class StepTimer:
         return round(statistics.median(steps), 4) if steps else None
 
 
+class Phases:
+    """Seconds of each phase of a run, by the texts of its progress; "start" is before the first."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._name, self._began = "start", time.monotonic()
+
+    def __call__(self, name: str) -> None:
+        """`name` begins, or goes on."""
+        if name != self._name:
+            self._end()
+            self._name = name
+
+    def close(self) -> dict[str, float]:
+        """The seconds so far, of the phase that goes on as well."""
+        self._end()
+        return self.seconds
+
+    def _end(self) -> None:
+        now = time.monotonic()
+        took = self.seconds.get(self._name, 0.0) + now - self._began
+        self.seconds[self._name], self._began = round(took, 2), now
+
+
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Have the card's timings to oneself."""

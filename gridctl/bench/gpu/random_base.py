@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gridctl.flux.memory import FLUX_DEV
+from gridctl.flux.quiet import quiet_libraries
 from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import compose, save_grid
@@ -156,6 +157,8 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]], seed: int, devi
 def make_models(size: Size) -> dict[str, tuple[Any, Callable[[Path], object], str]]:
     """Part → (model without memory, what saves its config, name of its weight files)."""
     import torch
+
+    quiet_libraries()
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 

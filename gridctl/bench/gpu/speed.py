@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gridctl.bench.bare import bare_step, make_optimizer, random_inputs, wait
@@ -22,32 +22,33 @@ class Variant:
 
     name: str
     share: float = 1.0
-    batch: int = 1
-    fused: bool = True
     grad: bool = True
     attention: str = "auto"
+    compiled: bool = False
 
 
-EAGER = (
+VARIANTS = (  # from the first compiled one on, all are
     Variant(name="all recomputed"),
-    Variant(name="none recomputed", share=0.0),
     Variant(name="half recomputed", share=0.5),
-    Variant(name="LoRA in float32 by PEFT, all recomputed", fused=False),
+    Variant(name="none recomputed", share=0.0),
     Variant(name="sampling, cuDNN attention", grad=False, attention="cudnn"),
     Variant(name="sampling, flash attention", grad=False, attention="flash"),
-    Variant(name="all recomputed, batch 4", batch=4),
+    Variant(name="none recomputed, compiled", share=0.0, compiled=True),
+    Variant(name="all recomputed, compiled", compiled=True),
+    Variant(name="sampling, compiled", grad=False, compiled=True),
 )
-COMPILED = (
-    Variant(name="compiled, all recomputed"),
-    Variant(name="compiled, none recomputed", share=0.0),
-)
+# Parts of the names of GPU kernels, in this order: attention's are full of "cutlass", too.
+_KERNELS = {
+    "attention": ("flash", "fmha", "sdpa", "attention"),
+    "products": ("gemm", "nvjet", "cutlass", "cublas", "splitk"),
+}
 
 
 def speed(job: Any) -> dict[str, Any]:
     """A row for each variant, appended as it is measured: seconds, memory, utilisation."""
 
     from gridctl.flux.adapter import add_lora
-    from gridctl.flux.base import open_base
+    from gridctl.flux.base import compile_blocks, open_base
 
     profile = job.load()
     base = open_base(profile)
@@ -57,21 +58,30 @@ def speed(job: Any) -> dict[str, Any]:
     optimizer = make_optimizer(profile.memory.optimizer, parameters)
     tokens = profile.model.text_tokens or 512
     flops = Flops.of(base.transformer_config, image_tokens=grid.num_tokens, text_tokens=tokens)
+    on_gpu = base.device.type == "cuda"
     with alone(job.lock):
-        peak = matrix_flops(base.device, size=8192 if base.device.type == "cuda" else 256)
-    variants = COMPILED if job.compiled else EAGER
-    if job.compiled:
-        transformer.compile_repeated_blocks(fullgraph=True)
+        peak = matrix_flops(base.device, size=8192 if on_gpu else 256)
+    variants = [v for v in VARIANTS if on_gpu or not v.compiled]  # a CPU compiles for minutes
+    compiled = False
     for variant in variants:
         row: dict[str, Any] = {"job": job.name, "kind": "speed", "variant": variant.name}
-        row |= {"rank": rank, "batch": variant.batch, "matrix_tflops": round(peak / 1e12, 1)}
+        row |= {"rank": rank, "matrix_tflops": round(peak / 1e12, 1)}
         try:
-            inputs = random_inputs(base, grid, tokens, variant.batch)
-            row |= _measure(job, transformer, parameters, optimizer, inputs, variant)
-            one = row["seconds"] / variant.batch
+            if variant.compiled and not compiled:
+                compile_blocks(transformer, "train.compile")
+                compiled = True
+            step = partial(
+                bare_step,
+                transformer,
+                parameters,
+                optimizer,
+                random_inputs(base, grid, tokens, 1),
+                grad=variant.grad,
+            )
+            row |= _measure(job, transformer, step, variant)
             counted = flops.training if variant.grad else flops.forward
-            row["tflops"] = round(counted / one / 1e12, 2)
-            row["utilisation"] = round(counted / one / peak, 4)
+            row["tflops"] = round(counted / row["seconds"] / 1e12, 2)
+            row["utilisation"] = round(counted / row["seconds"] / peak, 4)
         except (RuntimeError, GridctlError) as error:  # memory, or a kernel that is not there
             row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
             optimizer.zero_grad()
@@ -101,46 +111,47 @@ def matrix_flops(device: Any, *, size: int) -> float:
 
 
 def _measure(
-    job: Any,
-    transformer: Any,
-    parameters: Any,
-    optimizer: Any,
-    inputs: dict[str, Any],
-    variant: Variant,
+    job: Any, transformer: Any, step: Callable[[], None], variant: Variant
 ) -> dict[str, Any]:
     from gridctl.flux.attention import attention_kernel
     from gridctl.flux.recompute import recompute_blocks
 
     recompute_blocks(transformer, variant.share)
     reset_peak()
-    with (
-        alone(job.lock),
-        attention_kernel(variant.attention, training=variant.grad),
-        nullcontext() if variant.fused else _unfused(transformer),
-    ):
+    device = transformer.device
+    with alone(job.lock), attention_kernel(variant.attention, training=variant.grad):
         warm = time.perf_counter()
-        bare_step(transformer, parameters, optimizer, inputs, grad=variant.grad)
-        wait(transformer.device)
+        step()
+        wait(device)
         started = time.perf_counter()
         first = started - warm
         for _ in range(TIMED_STEPS):
-            bare_step(transformer, parameters, optimizer, inputs, grad=variant.grad)
-        wait(transformer.device)
+            step()
+        wait(device)
         seconds = (time.perf_counter() - started) / TIMED_STEPS
-    return {"first_seconds": round(first, 2), "seconds": round(seconds, 4), **peak_memory()}
+        memory = peak_memory()
+        kernels = kernel_seconds(step) if device.type == "cuda" else {}
+    return {"first_seconds": round(first, 2), "seconds": round(seconds, 4), **memory, **kernels}
 
 
-def _unfused(transformer: Any) -> AbstractContextManager[None]:
-    """PEFT's own LoRA layers, as they were before `fuse_lora`."""
-    from contextlib import contextmanager
+def kernel_seconds(step: Callable[[], None]) -> dict[str, Any]:
+    """Where the GPU's time goes in a step: seconds by kind of kernel, and the slowest others."""
+    from torch.profiler import ProfilerActivity, profile
 
-    @contextmanager
-    def swap() -> Iterator[None]:
-        fused = [(m, type(m)) for m in transformer.modules() if hasattr(m, "fused_adapter")]
-        for module, layer_class in fused:
-            module.__class__ = layer_class.__mro__[2]
-        yield
-        for module, layer_class in fused:
-            module.__class__ = layer_class
-
-    return swap()
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        step()
+    seconds = dict.fromkeys((*_KERNELS, "rest"), 0.0)
+    others: dict[str, float] = {}
+    for event in record.key_averages():
+        if event.device_type.name != "CUDA":
+            continue
+        name, took = event.key.lower(), event.self_device_time_total / 1e6
+        kind = next((k for k, parts in _KERNELS.items() if any(p in name for p in parts)), "rest")
+        seconds[kind] += took
+        if kind == "rest":
+            others[event.key[:120]] = round(took, 4)
+    slowest = sorted(others.items(), key=lambda item: -item[1])[:8]
+    return {
+        "kernel_seconds": {kind: round(took, 4) for kind, took in seconds.items()},
+        "slowest_of_the_rest": dict(slowest),
+    }
