@@ -23,7 +23,7 @@ from gridctl.geometry import Grid
 from gridctl.media.facts import Facts
 from gridctl.media.grid_image import save_grid
 from gridctl.profile import CaptionSection
-from gridctl.progress import Progress
+from gridctl.progress import Progress, silent
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
 DISTINCT = 8  # pictures; the others are links, which are faster to make
@@ -45,7 +45,7 @@ def bench_caption(
     sizes: CaptionSizes | None = None, *, repeats: int = 1, progress: Progress | None = None
 ) -> Report:
     """Caption grids through a server process on loopback that only sleeps before it answers."""
-    sizes = sizes or CaptionSizes()
+    sizes, progress = sizes or CaptionSizes(), progress or silent
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, sizes.answer_seconds), daemon=True)
@@ -53,6 +53,7 @@ def bench_caption(
     try:
         with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
             folder = Path(name)
+            progress(0, 1, "making grids")
             make_grids(folder, sizes.grids)
             settings = CaptionSection(
                 server=f"http://127.0.0.1:{ours.recv()}", concurrency=sizes.concurrency

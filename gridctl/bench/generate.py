@@ -62,6 +62,7 @@ def bench_generate(
     steps = sizes.steps or profile.generate.steps
     settings = profile.generate.model_copy(update={"steps": steps, "fast": False})
     profile = profile.model_copy(update={"generate": settings})
+    progress(0, 1, "loading the base")
     base = open_base(profile)
     with TemporaryDirectory(prefix="gridctl-bench-") as name, own_cache(Path(name) / "cache"):
         sampler, difference = _sampler_contest(profile, base, repeats=repeats, progress=progress)

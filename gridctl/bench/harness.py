@@ -76,7 +76,8 @@ class Contest:
 class Table:
     """Figures that are not compared by time.
 
-    `bar` names the column that a chart shows, with the first `labels` columns as a row's name.
+    `bar` names the column that a chart shows, with the first `labels` columns as a row's name, and
+    `spread` the columns with the least and the most of its values.
     """
 
     title: str
@@ -84,6 +85,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
     bar: str | None = None
     labels: int = 1
+    spread: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +129,15 @@ class Report:
             ]  # fmt: skip
         for table in self.tables:
             if table.bar:
-                column = table.columns.index(table.bar)
-                names = (", ".join(map(str, row[: table.labels])) for row in table.rows)
-                values = zip(names, (row[column] for row in table.rows), strict=True)
-                yield table.title, table.bar, [
-                    Bar(name=name, value=value, least=value, most=value)
-                    for name, value in values
-                    if isinstance(value, int | float)
-                ]  # fmt: skip
+                columns = [table.columns.index(c) for c in (table.bar, *(table.spread or ()))]
+                bars = []
+                for row in table.rows:
+                    value, *spread = (row[column] for column in columns)
+                    if isinstance(value, int | float):
+                        least, most = spread or (value, value)
+                        name = ", ".join(map(str, row[: table.labels]))
+                        bars.append(Bar(name=name, value=value, least=least, most=most))
+                yield table.title, table.bar, bars
 
 
 def hold_contest(

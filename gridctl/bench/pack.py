@@ -23,7 +23,7 @@ from gridctl.bench.process import run_command
 from gridctl.geometry import Grid
 from gridctl.media.images import Picture
 from gridctl.media.write import write_clip
-from gridctl.progress import Progress
+from gridctl.progress import Progress, silent
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
 CLIP_FPS = 24
@@ -51,7 +51,7 @@ def bench_pack(
 
     gridctl runs as the command that a user would run.
     """
-    sizes = sizes or PackSizes()
+    sizes, progress = sizes or PackSizes(), progress or silent
     notes = []
     ffmpeg = shutil.which("ffmpeg")
     opencv = importlib.util.find_spec("cv2")
@@ -62,7 +62,11 @@ def bench_pack(
                      "pip install opencv-python-headless.")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
         folder = Path(name)
-        sources = make_clips(folder / "clips", sizes)
+        sources = []
+        for number in range(sizes.clips):
+            progress(number, sizes.clips, "making clips")
+            sources.append(make_clip(folder / "clips" / f"clip{number}.mp4", number, sizes))
+        progress(0, 1, "making the long clip")
         long = make_long_clip(folder / "long.mp4", sizes)
         windows = [
             Contestant(
@@ -96,6 +100,7 @@ def bench_pack(
             hold_contest("the clips", windows, repeats=repeats, progress=progress),
             hold_contest("the long clip", uniform, repeats=repeats, progress=progress),
         )
+        progress(0, 1, "peak memory")
         peaks = tuple(_peak(clip, folder / "memory") for clip in (sources[0], long))
     width, height = sizes.size
     memory = Table(
@@ -116,14 +121,10 @@ def bench_pack(
 # ------------------------------------------------------------ clips
 
 
-def make_clips(folder: Path, sizes: PackSizes) -> list[Path]:
-    """Write H.264 clips of a drifting, textured picture, which is real work for a decoder."""
-    paths = []
-    for number in range(sizes.clips):
-        path = folder / f"clip{number}.mp4"
-        write_clip(_drift(number, sizes.frames, sizes.size), path, fps=CLIP_FPS, crf=20)
-        paths.append(path)
-    return paths
+def make_clip(path: Path, seed: int, sizes: PackSizes) -> Path:
+    """Write an H.264 clip of a drifting, textured picture, which is real work for a decoder."""
+    write_clip(_drift(seed, sizes.frames, sizes.size), path, fps=CLIP_FPS, crf=20)
+    return path
 
 
 def make_long_clip(path: Path, sizes: PackSizes) -> Path:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gridctl.bench.harness import Report
-from gridctl.errors import UsageError
+from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -22,10 +22,15 @@ def check_plot(path: Path) -> None:
 
 
 def save_plot(report: Report, path: Path) -> None:
-    """Draw all of a report's charts below each other; an existing file is replaced."""
+    """Draw all of a report's charts below each other; an existing file is replaced.
+
+    Raises InputError if there are none.
+    """
     from matplotlib.figure import Figure  # without pyplot, which has global state
 
     charts = [chart for chart in report.charts() if chart[2]]
+    if not charts:
+        raise InputError(f"{report.bench} measured nothing that a chart could show.")
     heights = [1.2 + 0.35 * len(bars) for *_, bars in charts]
     figure = Figure(figsize=(9, sum(heights)), layout="constrained")
     axes = figure.subplots(len(charts), squeeze=False, height_ratios=heights)[:, 0]
@@ -41,7 +46,7 @@ def save_plot(report: Report, path: Path) -> None:
         axis.barh([bar.name for bar in bars], values, xerr=reach, color=colors, capsize=3)
         axis.invert_yaxis()
         axis.set(title=title, xlabel=unit)
-        if max(values) > _LOGARITHMIC * min(values):
+        if max(values) > _LOGARITHMIC * min(values) > 0:
             axis.set_xscale("log")
     with atomic_file(path, force=True) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -84,6 +84,7 @@ def bench_train(
         profile = _prepare(profile, sizes, folder)
         make_grids(folder / "few", grid, count=profile.train.batch_size)
         make_grids(folder / "many", grid, count=sizes.grids)
+        progress(0, 1, "loading the base")
         contests = (
             _step_contest(_load_run(profile), repeats=repeats, progress=progress),
             _start_contest(profile, folder, repeats=repeats, progress=progress),

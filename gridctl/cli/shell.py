@@ -91,20 +91,25 @@ class Shell:
             yield progress_lines(label) if lines and not self.quiet else silent
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=None, text="")
+            task = bar.add_task(label, total=None, count="", text="preparing")
             yield lambda done, total, text: bar.update(
-                task, completed=done, total=total, text=text, refresh=True
+                task,
+                completed=done,
+                total=total,
+                count=f"{done}/{total}",
+                text=text,
+                refresh=True,
             )
 
 

@@ -9,17 +9,19 @@ from PIL import Image
 from gridctl.bench.quality import (
     PARTS,
     Case,
+    QualityBench,
     Score,
     Take,
     Takes,
     bench_quality,
     judge_take,
     make_cases,
-    quality_data,
+    quality_report,
 )
 from gridctl.errors import InputError, UsageError
 from gridctl.toyworld.render import render_clip, render_frame
 from gridctl.toyworld.scene import Scene, is_held_out
+from tests.bench.sense import assert_makes_sense
 
 Make = Callable[..., Any]
 COUNT = 6
@@ -108,7 +110,13 @@ def test_the_real_path_leaves_a_report_with_pictures(
     assert {score.part for score in result.scores} == set(parts) - {"vae"}
     assert result.figures["vae PSNR dB"] > 25
     report = json.loads((folder / "quality.json").read_text())
-    assert len(report["scores"]) == len(result.scores)
+    assert_makes_sense(report, bench="quality", repeats=1)
+    scores, figures = (table["rows"] for table in report["tables"])
+    assert [(row["part"], row["what"]) for row in scores] == [
+        (score.part, score.what) for score in result.scores
+    ]
+    assert {row["figure"] for row in figures} == set(result.figures)
+    assert all(row["from %"] <= row["right %"] <= row["to %"] for row in scores)
     assert "seed 3" in report["about"]
     assert "true_cfg_scale 1.0 up to sigma 1.0" in report["about"]
     assert "stochastic above sigma 1.0" in report["about"]
@@ -150,7 +158,7 @@ def test_a_stopped_run_resumes_where_it_was(
     )
     assert seen == [3, 4, 5, 6]
     assert (folder / "takes.jsonl").read_text().startswith(lines)
-    assert quality_data(resumed) == quality_data(whole)
+    assert (resumed.scores, resumed.figures) == (whole.scores, whole.figures)
     for path in (tmp_path / "whole").rglob("*.png"):
         assert path.read_bytes() == (folder / path.relative_to(tmp_path / "whole")).read_bytes()
     more = bench_quality(profile, folder, count=4, parts=parts)
@@ -166,6 +174,32 @@ def test_a_stopped_run_resumes_where_it_was(
     again = bench_quality(other, folder, count=3, parts=parts, force=True)
     assert {score.count for score in again.scores} == {3}
     assert (folder / "mine.txt").exists()
+
+
+def test_a_report_is_shown_as_those_of_other_benchmarks(
+    gridctl: Callable[..., int], adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--adapter", adapter, "--steps", 1, "--count", 1, "--only", "image", "--only", "vae"]
+    command = ["bench", "quality", *flags, "-o", tmp_path / "quality"]
+    chart = tmp_path / "chart.png"
+    assert gridctl(*command, "--plot", tmp_path / "chart.txt") == 2  # before anything is drawn
+    assert not (tmp_path / "quality").exists()
+    assert gridctl(*command, "--plot", chart, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert_makes_sense(report, bench="quality", repeats=1)
+    assert Image.open(chart).width > 500
+    assert gridctl(*command) == 0  # nothing is drawn again
+    out = capsys.readouterr().out
+    assert f"Python {report['machine']['Python']}" in out
+    assert out.splitlines()[-1] == str(tmp_path / "quality")
+
+
+def test_the_interval_of_a_share_is_its_spread_in_a_chart(tmp_path: Path) -> None:
+    score = Score(part="t2v", what="shape", right=95, count=100)
+    result = QualityBench(about="", scores=(score,), figures={}, folder=tmp_path)
+    ((_, unit, (bar,)),) = quality_report(result).charts()
+    assert (bar.name, unit) == ("t2v, shape", "right %")
+    assert (bar.value, bar.least, bar.most) == (95.0, 88.8, 97.8)
 
 
 def test_the_worst_takes_keep_their_frames_however_many_come(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ generate.seed.
 """
 
 from gridctl.bench.quality.cases import PARTS, QUICK, Case, Part, make_cases
-from gridctl.bench.quality.run import QualityBench, bench_quality, quality_data
+from gridctl.bench.quality.run import QualityBench, bench_quality, quality_report
 from gridctl.bench.quality.score import Score, Take, judge_take
 from gridctl.bench.quality.takes import Takes
 
@@ -22,5 +22,5 @@ __all__ = [
     "bench_quality",
     "judge_take",
     "make_cases",
-    "quality_data",
+    "quality_report",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gridctl import __version__
+from gridctl.bench.harness import Report, Table
 from gridctl.bench.quality.cases import PARTS, Part, make_cases
 from gridctl.bench.quality.draw import draw_cases
 from gridctl.bench.quality.score import Score, judge_take
@@ -91,7 +92,8 @@ def bench_quality(
         figures=figures,
         folder=folder,
     )
-    write_text(folder / "quality.json", json.dumps(quality_data(result), indent=2) + "\n")
+    report = json.dumps(quality_report(result).to_json(), indent=2)
+    write_text(folder / "quality.json", report + "\n")
     return result
 
 
@@ -108,9 +110,24 @@ def _settings(profile: Profile) -> dict[str, Any]:
     return json.loads(json.dumps({"gridctl": __version__, **own}, default=str))  # type: ignore[no-any-return]
 
 
-def quality_data(result: QualityBench) -> dict[str, Any]:
-    """`result` as JSON takes it, with rates and intervals."""
-    rows = [
-        {**asdict(score), "rate": score.rate, "interval": score.interval} for score in result.scores
-    ]
-    return {"about": result.about, "scores": rows, "figures": result.figures}
+def quality_report(result: QualityBench) -> Report:
+    """The scores as percent with their interval, and the figures, as all benchmarks report."""
+    rows = []
+    for score in result.scores:
+        shares = (round(100 * share, 1) for share in (score.rate, *score.interval))
+        rows.append((score.part, score.what, *shares, score.right, score.count))
+    scores = Table(
+        title="what the judge read as the prompt asked, with the 95 % interval",
+        columns=("part", "what", "right %", "from %", "to %", "right", "prompts"),
+        rows=tuple(rows),
+        bar="right %",
+        labels=2,
+        spread=("from %", "to %"),
+    )
+    figures = Table(
+        title="figures that are not shares",
+        columns=("figure", "value"),
+        rows=tuple((name, round(value, 3)) for name, value in result.figures.items()),
+    )
+    tables = tuple(table for table in (scores, figures) if table.rows)
+    return Report(bench="quality", about=result.about, tables=tables)

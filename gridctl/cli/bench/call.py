@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -63,7 +63,7 @@ def run_bench(
     fallback: str | None = None,
 ) -> None:
     """Call `measure` with profile, rounds and progress, and show its report."""
-    from gridctl.bench.plot import check_plot, save_plot
+    from gridctl.bench.plot import check_plot
     from gridctl.profile import resolve_profile
 
     if plot:
@@ -71,11 +71,24 @@ def run_bench(
     loaded = resolve_profile(profile, fallback=fallback, overrides={"bench.repeats": repeats})
     shell.detail(loaded.choice)
     rounds = _QUICK_REPEATS if quick and repeats is None else loaded.profile.bench.repeats
-    with shell.progress("bench") as progress:
-        report = measure(loaded.profile, rounds, progress)
+    try:
+        with shell.progress("bench") as progress:
+            report = measure(loaded.profile, rounds, progress)
+    except KeyboardInterrupt:
+        shell.note("stopped; figures come at the end, so there are none (--quick measures less)")
+        raise
+    show_report(shell, report, plot=plot)
+
+
+def show_report(
+    shell: Shell, report: Report, *, plot: Path | None, more: Sequence[object] = ()
+) -> None:
+    """Print a report and the lines that follow it, and draw its chart."""
+    from gridctl.bench.plot import save_plot
+
     for note in report.notes:
         shell.note(note)
-    shell.results([_text(report)], report.to_json())
+    shell.results([_text(report), *more], report.to_json())
     if plot:
         save_plot(report, plot)
         shell.note(f"chart: {plot}")

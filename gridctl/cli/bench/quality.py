@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.bench.call import ProfileName, Quick, bench_app
+from gridctl.cli.bench.call import Plot, ProfileName, Quick, bench_app, show_report
 from gridctl.cli.shell import Shell, with_shell
 
 
@@ -46,6 +46,7 @@ def quality(
     force: Annotated[
         bool, typer.Option("--force", help="Discard earlier results in the folder and start over.")
     ] = False,
+    plot: Plot = None,
     profile: ProfileName = None,
 ) -> None:
     """Measure how often the model draws what toy-world prompts ask for.
@@ -53,13 +54,16 @@ def quality(
     Results are written as they come. A run that was stopped resumes when the same command is run
     again.
     """
-    from gridctl.bench.quality import PARTS, QUICK, bench_quality, quality_data
+    from gridctl.bench.plot import check_plot
+    from gridctl.bench.quality import PARTS, QUICK, bench_quality, quality_report
     from gridctl.errors import UsageError
     from gridctl.profile import resolve_profile
 
     for part in only or ():
         if part not in PARTS:
             raise UsageError(f"{part!r} is no part; choose {', '.join(PARTS)}.")
+    if plot:
+        check_plot(plot)
     overrides = {"model.adapter": adapter, "generate.steps": steps, "generate.seed": seed}
     loaded = resolve_profile(profile, fallback="tiny", overrides=overrides)
     shell.detail(loaded.choice)
@@ -72,10 +76,4 @@ def quality(
             force=force,
             progress=progress,
         )
-    lines = [result.about, f"{'part':<15}{'what':<13}{'right':>7}{'95 % interval':>17}"]
-    for score in result.scores:
-        low, high = score.interval
-        interval = f"{100 * low:.1f} to {100 * high:.1f}"
-        lines.append(f"{score.part:<15}{score.what:<13}{100 * score.rate:>6.1f}%{interval:>17}")
-    lines += [f"{name:<28}{value:>7.2f}" for name, value in result.figures.items()]
-    shell.results([*lines, result.folder], quality_data(result))
+    show_report(shell, quality_report(result), plot=plot, more=[result.folder])
