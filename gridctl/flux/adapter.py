@@ -328,12 +328,19 @@ class Applied:
         return f"loaded {self.loaded} of {self.total} tensors{left}"
 
 
-def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> Applied:
+def apply_adapter(
+    transformer: Any, path: Path, *, scale: float = 1.0, fused: bool = True
+) -> Applied:
     """Put a FLUX LoRA of any naming that `read_lora` knows on `transformer`, at `scale`.
+
+    Without `fused` PEFT's own layers compute. An offloaded transformer needs them: its weights
+    come to the card when a layer is called, and fused layers call none for LoRA.
 
     Raises UsageError if it was made for a transformer of another shape, or what `read_lora`
     raises.
     """
+    from gridctl.flux.lora_layers import fuse_lora
+
     lora = read_lora(path)
     layers = {
         name: (layer.out_features, layer.in_features)  # a quantised weight has another shape
@@ -361,4 +368,6 @@ def apply_adapter(transformer: Any, path: Path, *, scale: float = 1.0) -> Applie
     }
     transformer.load_lora_adapter(state, prefix=None, adapter_name=_NAME)
     transformer.set_adapters(_NAME, weights=scale)
+    if fused:
+        fuse_lora(transformer, _NAME)
     return Applied(total=len(lora.names), unused=lora.unused(fitting))

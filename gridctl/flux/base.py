@@ -97,6 +97,11 @@ class BaseModel:
         del vae
         self._free()
 
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether the transformer that draws waits in main memory, layer by layer."""
+        return self.offload == "group" and self.device.type != "cpu"
+
     def load_transformer(self, *, training: bool = False) -> Any:
         """The transformer, frozen, on its device, quantised and offloaded as the profile says.
 
@@ -105,7 +110,7 @@ class BaseModel:
         """
         from diffusers import FluxTransformer2DModel
 
-        offloaded = self.offload == "group" and self.device.type != "cpu" and not training
+        offloaded = self.is_offloaded and not training
         options: dict[str, Any] = {"torch_dtype": self.dtype, "use_safetensors": True}
         if self.quantize != "none":
             options["quantization_config"] = transformer_quantization(self.quantize, self.dtype)

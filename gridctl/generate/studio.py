@@ -193,7 +193,12 @@ def open_studio(
     transformer = base.load_transformer()
     notes = []
     if adapter:
-        applied = apply_adapter(transformer, adapter, scale=profile.model.adapter_scale)
+        applied = apply_adapter(
+            transformer,
+            adapter,
+            scale=profile.model.adapter_scale,
+            fused=not base.is_offloaded,
+        )
         if applied.unused or read_adapter_facts(adapter) is None:
             notes.append(f"{adapter}: {applied}")
     if profile.generate.compile:

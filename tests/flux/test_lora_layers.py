@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from gridctl.flux.adapter import add_lora
+from gridctl.bench.bare import random_inputs
+from gridctl.flux.adapter import add_lora, apply_adapter
+from gridctl.geometry import Grid
+from gridctl.toyworld.weights import ADAPTER_FILE
 
 RANK, SCALE = 4, 3.0
 
@@ -82,3 +85,16 @@ def test_a_disabled_adapter_is_the_base(layer: Any) -> None:
     assert not torch.equal(layer(x), layer.base_layer(x))
     layer.enable_adapters(False)
     assert torch.equal(layer(x), layer.base_layer(x))
+
+
+def test_an_applied_adapter_draws_what_peft_s_layers_draw(base: Any) -> None:
+    grid = Grid(rows=2, cols=2, cell=(64, 64))
+    inputs = random_inputs(base, grid, text_tokens=16, batch=1)
+    predicted = []
+    for is_fused in (True, False):
+        transformer = base.load_transformer()
+        apply_adapter(transformer, ADAPTER_FILE, scale=0.7, fused=is_fused)
+        assert bool(fused(transformer)) == is_fused
+        with torch.no_grad():
+            predicted.append(transformer(**inputs, return_dict=False)[0])
+    torch.testing.assert_close(*predicted, rtol=1e-4, atol=1e-4)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ class Variant:
     name: str
     share: float = 1.0
     grad: bool = True
+    fused: bool = True
     attention: str = "auto"
     compiled: bool = False
 
@@ -33,6 +35,7 @@ VARIANTS = (  # from the first compiled one on, all are
     Variant(name="none recomputed", share=0.0),
     Variant(name="sampling, cuDNN attention", grad=False, attention="cudnn"),
     Variant(name="sampling, flash attention", grad=False, attention="flash"),
+    Variant(name="sampling, LoRA by PEFT's layers", grad=False, fused=False),
     Variant(name="none recomputed, compiled", share=0.0, compiled=True),
     Variant(name="all recomputed, compiled", compiled=True),
     Variant(name="sampling, compiled", grad=False, compiled=True),
@@ -119,7 +122,11 @@ def _measure(
     recompute_blocks(transformer, variant.share)
     reset_peak()
     device = transformer.device
-    with alone(job.lock), attention_kernel(variant.attention, training=variant.grad):
+    with (
+        alone(job.lock),
+        attention_kernel(variant.attention, training=variant.grad),
+        nullcontext() if variant.fused else _unfused(transformer),
+    ):
         warm = time.perf_counter()
         step()
         wait(device)
@@ -155,3 +162,14 @@ def kernel_seconds(step: Callable[[], None]) -> dict[str, Any]:
         "kernel_seconds": {kind: round(took, 4) for kind, took in seconds.items()},
         "slowest_of_the_rest": dict(slowest),
     }
+
+
+@contextmanager
+def _unfused(transformer: Any) -> Iterator[None]:
+    """PEFT's own LoRA layers, as they were before `fuse_lora`."""
+    fused = [(m, type(m)) for m in transformer.modules() if hasattr(m, "fused_adapter")]
+    for module, layer_class in fused:
+        module.__class__ = layer_class.__mro__[2]
+    yield
+    for module, layer_class in fused:
+        module.__class__ = layer_class
