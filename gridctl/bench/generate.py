@@ -99,7 +99,8 @@ def _sampler_contest(
     from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 
     grid, settings = profile.grid.to_grid(), profile.generate
-    encoded = encode_prompts(base, PROMPTS[:1], text_tokens=profile.model.text_tokens)[PROMPTS[0]]
+    known = encode_prompts(base, PROMPTS[:1], text_tokens=profile.model.text_tokens)
+    encoded = known[PROMPTS[0]].to(base.device)
     transformer = base.load_transformer()
     noise = draw_noise(Plan.generate(grid), base.latent_channels, torch.Generator().manual_seed(0))
     noise = noise.to(base.device)
@@ -234,8 +235,8 @@ def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], N
     sampling = Sampling.from_profile(profile.generate, base.scheduler_config, plan.grid.num_tokens)
     denoiser = Denoiser(
         transformer=transformer,
-        prompt=encoded[prompt],
-        empty=encoded[""],
+        prompt=encoded[prompt].to(base.device),
+        empty=encoded[""].to(base.device),
         sampling=replace(sampling, attention=profile.model.attention),
     )
     with base.vae() as vae:

@@ -57,6 +57,10 @@ class Shell:
                 is_shown = isinstance(line, Path) and sys.stdout.isatty()
                 print(one_line(str(line)) if is_shown else line)
 
+    def json_line(self, data: object) -> None:
+        """Print `data` on stdout as one line of JSON at once, for results that come as a stream."""
+        print(json.dumps(data, default=str, ensure_ascii=False), flush=True)
+
     @contextmanager
     def progress(
         self, label: str, *, resumes: str | None = None, lines: bool = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -18,23 +18,38 @@ from gridctl.machine.caches import cache_file, cache_folder
 
 
 def encode_prompts(
-    base: BaseModel, prompts: Iterable[str], *, text_tokens: int | None
+    base: BaseModel,
+    prompts: Iterable[str],
+    *,
+    text_tokens: int | None,
+    room: AbstractContextManager[None] | None = None,
 ) -> dict[str, Conditioning]:
-    """Each prompt encoded, a batch of one, on the base's device.
+    """Each prompt encoded, a batch of one, in main memory: FLUX.1's take 4 MB each.
 
     One at a time, so that a prompt's numbers do not depend on the others. Training encodes its
-    captions in batches, into entries of its own.
+    captions in batches, into entries of its own. The text encoders are loaded inside `room`
+    (`make_room`).
     """
     files = {prompt: _entry(base, prompt, text_tokens) for prompt in prompts}
     found = {prompt: _read(path) for prompt, path in files.items()}
-    encoded = {prompt: known for prompt, known in found.items() if known is not None}
-    missing = [prompt for prompt in files if prompt not in encoded]
+    missing = {prompt: path for prompt, path in files.items() if found[prompt] is None}
+    new: dict[str, Conditioning] = {}
     if missing:
-        with base.text_encoders(text_tokens) as encode, torch.inference_mode():
-            for prompt in missing:
-                encoded[prompt] = encode([prompt])
-                _write(files[prompt], encoded[prompt])
-    return {prompt: encoded[prompt].to(base.device) for prompt in files}
+        with room or nullcontext():
+            new = _encode(base, missing, text_tokens)
+    return {prompt: known or new[prompt] for prompt, known in found.items()}
+
+
+def _encode(
+    base: BaseModel, files: Mapping[str, Path | None], text_tokens: int | None
+) -> dict[str, Conditioning]:
+    """Encode prompts into their files. The text encoders are gone when this returns."""
+    encoded = {}
+    with base.text_encoders(text_tokens) as encode, torch.inference_mode():
+        for prompt, path in files.items():
+            encoded[prompt] = encode([prompt]).to(torch.device("cpu"))
+            _write(path, encoded[prompt])
+    return encoded
 
 
 def _entry(base: BaseModel, prompt: str, text_tokens: int | None) -> Path | None:

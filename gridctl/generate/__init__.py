@@ -5,7 +5,7 @@ it out.
 """
 
 from gridctl.generate.drawing import Drawing, Request, Shot, combine
-from gridctl.generate.run import GenerateResult, Output, draw, draw_each, render
+from gridctl.generate.run import GenerateResult, Output, draw, draw_stream, render
 
 __all__ = [
     "Drawing",
@@ -15,6 +15,6 @@ __all__ = [
     "Shot",
     "combine",
     "draw",
-    "draw_each",
+    "draw_stream",
     "render",
 ]

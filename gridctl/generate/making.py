@@ -31,6 +31,25 @@ _SECTIONS: dict[str, Any] = {
     "caption": {"layout"},
 }
 
+# Settings that change the order of sums and nothing else: a clip differs in the last digits.
+_ROUNDING = {
+    "generate": ("compile",),
+    "model": ("attention",),
+    "memory": ("device", "encode_batch", "decode_batch"),
+}
+# Settings that change no frame: a record has its own seed and rate, the rest is for training.
+_INDIFFERENT = {
+    "generate": ("seed", "fps"),
+    "memory": (
+        "preset",
+        "offload",
+        "gradient_checkpointing",
+        "checkpointed_share",
+        "offload_activations",
+        "optimizer",
+    ),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -68,21 +87,60 @@ def making_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
     }
 
 
-def is_made(path: Path, making: Mapping[str, Any]) -> bool:
-    """Whether the file at `path` was made so, by whatever versions.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Whether an output is the one that was asked for, and remarks on it."""
 
-    The best of several seeds is one of them.
+    is_same: bool
+    notes: tuple[str, ...] = ()
+
+
+def compare(path: Path, making: Mapping[str, Any]) -> Comparison:
+    """Compare how the file at `path` was made with `making`.
+
+    Versions do not count, nor do settings that change neither content nor rounding. Those that
+    change rounding alone are noted. The best of several seeds is one of them.
     """
     found = read_making(path)
     if found is None:
-        return False
+        return Comparison(is_same=False)
     wanted = json.loads(json.dumps(making))
-    seed = wanted.pop("seed")
-    seeds = range(seed, seed + wanted.setdefault("best_of", 1))
-    found.setdefault("best_of", 1)
-    return found.get("seed") in seeds and all(
-        found.get(key) == value for key, value in wanted.items() if key != "versions"
+    seed = wanted["seed"]
+    seeds = range(seed, seed + wanted.get("best_of", 1))
+    there = _decisive(found)
+    same = all(there.get(key) == value for key, value in _decisive(wanted).items())
+    if found.get("seed") not in seeds or not same:
+        return Comparison(is_same=False)
+    rounding = [
+        f"{section}.{key}"
+        for section, keys in _ROUNDING.items()
+        for key in keys
+        if found["profile"][section].get(key) != wanted["profile"][section].get(key)
+    ]
+    if not rounding:
+        return Comparison(is_same=True)
+    note = (
+        f"outputs that were drawn with another {' and '.join(rounding)} are kept: only rounding "
+        "differs; --force draws them again."
     )
+    return Comparison(is_same=True, notes=(note,))
+
+
+def _decisive(making: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record decides what a clip shows."""
+    kept = {key: value for key, value in making.items() if key not in ("seed", "versions")}
+    kept["best_of"] = making.get("best_of", 1)
+    profile = making.get("profile")
+    if isinstance(profile, dict):
+        kept["profile"] = {
+            section: {
+                key: value
+                for key, value in values.items()
+                if key not in (*_ROUNDING.get(section, ()), *_INDIFFERENT.get(section, ()))
+            }
+            for section, values in profile.items()
+        }
+    return kept
 
 
 def remake(path: Path, output: Path) -> Drawing:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -19,106 +18,147 @@ from gridctl.profile.faults import faults_of
 from gridctl.text import decode, is_encodable, lines
 
 _EXAMPLE = 'write {"prompt": "a red circle", "seed": 7, "steps": 10}.'
+_SHOWN = 10  # wrong lines of a file that are named
+_READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLine:
-    """A prompt, and the keys of the profile's [generate] that its line sets."""
+    """A prompt, the keys of the profile's [generate] that its line sets, and the line's number."""
 
     text: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    number: int = 1
 
 
-def read_prompts(file: Path) -> list[PromptLine]:
-    """The prompts of a file; empty lines are skipped.
+@dataclass(frozen=True, kw_only=True)
+class LineReader:
+    """Reads lines: a prompt, or a JSON object with `prompt` and keys of [generate], such as seed.
 
-    A line of a .jsonl file, and any line that is a JSON object, has `prompt` and perhaps keys of
-    [generate], such as `seed`. Raises InputError for a file that cannot be read or has no
-    prompt, or for a wrong line.
+    `keys` are those that a line may set.
     """
-    try:
-        text = decode(file.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file} cannot be read as a text file ({error}); check the name."
-        ) from error
-    found = [
-        _parse(line.strip(), f"{file} line {number}", is_json=file.suffix.lower() == ".jsonl")
-        for number, line in enumerate(lines(text), start=1)
-        if line.strip()
-    ]
-    if not found:
-        raise InputError(f"{file} holds no prompt; write one per line.")
-    return found
 
+    keys: Collection[str]
 
-def stream_prompts(on_error: Callable[[GridctlError], None]) -> Iterator[PromptLine]:
-    """The prompts of stdin, each as soon as its line is there; wrong lines go to `on_error`.
+    def read(self, line: str, where: str, number: int, *, is_json: bool = False) -> PromptLine:
+        """A stripped line that is not empty; `is_json` says that it must be JSON.
 
-    Raises InputError if there was no line.
-    """
-    number = 0
-    for number, data in enumerate(iter(sys.stdin.buffer.readline, b""), start=1):
-        where = f"stdin line {number}"
+        Raises InputError, which names the line by `where`.
+        """
+        if not is_json and not line.startswith("{"):
+            return PromptLine(text=line, number=number)
         try:
-            text = data.decode("utf-8-sig").strip()
-            if text:
-                yield _parse(text, where, is_json=False)
-        except UnicodeDecodeError:
-            on_error(InputError(f"{where} is not UTF-8; send prompts as UTF-8."))
-        except GridctlError as error:
-            on_error(error)
-    if not number:
-        raise InputError("stdin holds no prompt; write one per line.")
+            entry = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{where} is not JSON ({error}); {_EXAMPLE}") from None
+        prompt = entry.get("prompt") if isinstance(entry, dict) else None
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InputError(f"{where} has no prompt; {_EXAMPLE}")
+        if not is_encodable(prompt):
+            raise InputError(f"{where}: the prompt is not UTF-8; save it as UTF-8.")
+        settings = {key: value for key, value in entry.items() if key != "prompt"}
+        try:
+            Profile.model_validate({"generate": settings})
+        except ValidationError as error:
+            key, fact = next(faults_of(error))
+            raise InputError(f"{where}: {key.removeprefix('generate.')}: {fact}") from None
+        for key in settings:
+            if key not in self.keys:
+                raise InputError(
+                    f"{where}: {key}: a line cannot set it here; it may set "
+                    f"{', '.join(sorted(self.keys))}."
+                )
+        return PromptLine(text=prompt, settings=settings, number=number)
+
+    def read_file(self, file: Path) -> list[PromptLine]:
+        """The prompts of a file; empty lines are skipped. A .jsonl file holds JSON only.
+
+        Raises InputError for a file that cannot be read or has no prompt, or with all wrong lines.
+        """
+        try:
+            text = decode(file.read_bytes())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{file} cannot be read as a text file ({error}); check the name."
+            ) from error
+        is_json = file.suffix.lower() == ".jsonl"
+        found, errors = [], []
+        for number, line in enumerate(lines(text), start=1):
+            if not line.strip():
+                continue
+            try:
+                found.append(
+                    self.read(line.strip(), f"{file} line {number}", number, is_json=is_json)
+                )
+            except InputError as error:
+                errors.append(str(error))
+        if errors:
+            more = [f"{len(errors) - _SHOWN} more lines of {file} are wrong."]
+            raise InputError("\n".join(errors[:_SHOWN] + more * (len(errors) > _SHOWN)))
+        if not found:
+            raise InputError(f"{file} holds no prompt; write one per line.")
+        return found
+
+    def read_stream(
+        self, stream: BinaryIO, on_error: Callable[[int, GridctlError], None]
+    ) -> Iterator[list[PromptLine]]:
+        """The prompts of a stream as they come: those that are there already, together.
+
+        A wrong line goes to `on_error` with its number. Raises InputError for an empty stream.
+        """
+        count = 0
+        for group in _lines_as_they_come(stream):
+            found = []
+            for data in group:
+                count += 1
+                where = f"stdin line {count}"
+                try:
+                    text = data.decode("utf-8-sig").strip()
+                    if text:
+                        found.append(self.read(text, where, count))
+                except UnicodeDecodeError:
+                    on_error(count, InputError(f"{where} is not UTF-8; send prompts as UTF-8."))
+                except GridctlError as error:
+                    on_error(count, error)
+            yield found
+        if not count:
+            raise InputError("stdin holds no prompt; write one per line.")
 
 
-def _parse(line: str, where: str, *, is_json: bool) -> PromptLine:
-    if not is_json and not line.startswith("{"):
-        return PromptLine(text=line)
-    try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON ({error}); {_EXAMPLE}") from None
-    prompt = entry.get("prompt") if isinstance(entry, dict) else None
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError(f"{where} has no prompt; {_EXAMPLE}")
-    if not is_encodable(prompt):
-        raise InputError(f"{where}: the prompt is not UTF-8; save it as UTF-8.")
-    settings = {key: value for key, value in entry.items() if key != "prompt"}
-    try:
-        Profile.model_validate({"generate": settings})
-    except ValidationError as error:
-        key, fact = next(faults_of(error))
-        raise InputError(f"{where}: {key.removeprefix('generate.')}: {fact}") from None
-    return PromptLine(text=prompt, settings=settings)
+def _lines_as_they_come(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """The whole lines of each read, which waits only if nothing is there."""
+    rest = b""
+    while data := stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
+        *whole, rest = (rest + data).split(b"\n")
+        if whole:
+            yield whole
+    if rest:
+        yield [rest]
 
 
-def requests(prompts: Iterable[PromptLine], request: Request, *, num: int = 1) -> Iterator[Request]:
+def requests(
+    lines: Sequence[PromptLine], request: Request, *, num: int = 1, before: int = 0
+) -> Iterator[Request]:
     """`request` for each line with settings of its own, and for all lines between together.
 
     Each prompt is drawn `num` times. Seeds count on from the line's, otherwise from the first
-    prompt's, by the number of seeds that each clip takes. Of a stream, each line is a request.
+    prompt's, by the number of seeds that each clip takes. `before` is the number of clips that
+    come before these.
     """
-    known = prompts if isinstance(prompts, list) else None
-    groups: Iterator[list[PromptLine]]
-    if known is None:
-        groups = ([line] for line in prompts)
-    else:
-        groups = (list(same) for _, same in groupby(known, key=lambda line: line.settings))
-    digits = max(3, len(str(len(known) * num))) if known else 3
-    count, first = 0, request.profile.generate.seed
-    for group in groups:
-        own = group[0].settings
-        texts = tuple(line.text for line in group for _ in range(num))
+    digits = max(3, len(str(before + len(lines) * num)))
+    count, first = before, request.profile.generate.seed
+    for own, same in groupby(lines, key=lambda line: line.settings):
+        texts = tuple(line.text for line in same for _ in range(num))
         steps: Iterable[int] = range(count, count + len(texts))
         if "seed" in own:
-            steps = list(range(num)) * len(group)
+            steps = [step % num for step in range(len(texts))]
         seeds = [own.get("seed", first) + step * request.best_of for step in steps]
         yield replace(
             request,
             prompts=texts,
             seeds=tuple(seeds),
             profile=with_settings(request.profile, own),
+            fps=own.get("fps", request.fps),
             number=count + 1,
             digits=digits,
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridctl.errors import InputError
+from gridctl.errors import GridctlError, InputError
 from gridctl.files import refuse_unwritable
 from gridctl.generate.drawing import Drawing, Shot
 from gridctl.media.images import Frames
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gridctl.generate.checks import Checks, DrawnGrid
     from gridctl.generate.making import Weights
     from gridctl.generate.studio import Studio
+
+OnError = Callable[[Drawing, GridctlError], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,56 +54,65 @@ def draw(
 ) -> GenerateResult:
     """Draw and write every shot; the model is loaded once, each file is whole or absent.
 
-    Several drawings have one base and adapter. Outputs that were made so already are skipped.
-    Raises InputError without `force` for one that was made otherwise.
+    Several drawings share one base and adapter. All are checked before the model is loaded.
+    Outputs that were made the same way before are skipped. Raises InputError without `force` for
+    one that was made otherwise.
     """
     several = [drawings] if isinstance(drawings, Drawing) else list(drawings)
-    return collect(list(draw_each(several, force=force, progress=progress)))
+    return collect(list(draw_stream([several], force=force, progress=progress)))
 
 
 def collect(outputs: Sequence[Output]) -> GenerateResult:
-    """What `draw_each` has made, as `draw` returns it."""
+    """What `draw_stream` has made, as `draw` returns it."""
     checks = {output.path: output.checks for output in outputs if output.checks}
     return GenerateResult(
         written=tuple(checks),
         skipped=tuple(output.path for output in outputs if not output.checks),
-        notes=tuple(note for output in outputs for note in output.notes),
+        notes=tuple(dict.fromkeys(note for output in outputs for note in output.notes)),
         checks=checks,
     )
 
 
-def draw_each(
-    drawings: Iterable[Drawing], *, force: bool = False, progress: Progress | None = None
+def draw_stream(
+    groups: Iterable[Sequence[Drawing]],
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    on_error: OnError | None = None,
 ) -> Iterator[Output]:
-    """`draw`, an output at a time.
+    """`draw` for drawings that come while others are drawn; yields an output at a time.
 
-    Drawings of a list are checked, and their prompts encoded, before the model is loaded. Those
-    of any other iterable are taken one after the other, each when the one before is drawn.
+    The drawings of a group are checked, and their prompts encoded, together. `on_error` gets a
+    drawing that fails, and the others are drawn. Without it the error is raised.
     """
     from gridctl.generate.making import Weights, making_of
 
     hashes: dict[tuple[str, str | None, Path | None], Weights] = {}
 
-    def of(drawing: Drawing) -> Weights:
+    def weights(drawing: Drawing) -> Weights:
         model, adapter = drawing.profile.model, drawing.adapter
         key = (model.base, model.revision, adapter)
         if key not in hashes:
             hashes[key] = Weights.of(drawing.profile, adapter)
         return hashes[key]
 
-    jobs: Iterable[tuple[Drawing, list[Path]]]
-    jobs = (_unfinished(drawing, of(drawing), force=force) for drawing in drawings)
-    if isinstance(drawings, list):
-        jobs = list(jobs)
-        drawings = [drawing for drawing, _ in jobs]
     with ExitStack() as stack:
-        artist = _Artist(stack, drawings if isinstance(drawings, list) else [], progress)
-        for drawing, skipped in jobs:
-            yield from (Output(path=path) for path in skipped)
-            for drawn in artist.draw(drawing):
-                text = making_text(making_of(drawing, drawn.shot, of(drawing)))
-                drawing.write(drawing, drawn.shot, drawn.frames, text, force)
-                yield Output(path=drawn.shot.output, checks=drawn.checks, notes=artist.new_notes())
+        artist = _Artist(stack, progress)
+        for group in groups:
+            jobs: list[tuple[Drawing, list[Output]]] = []
+            for drawing in group:
+                hashed = weights(drawing)  # if this fails, no drawing can be made
+                with _report(drawing, on_error):
+                    jobs.append(_unfinished(drawing, hashed, force=force))
+            artist.prepare([drawing for drawing, _ in jobs])
+            for drawing, skipped in jobs:
+                yield from skipped
+                with _report(drawing, on_error):
+                    for drawn in artist.draw(drawing):
+                        text = making_text(making_of(drawing, drawn.shot, weights(drawing)))
+                        drawing.write(drawing, drawn.shot, drawn.frames, text, force)
+                        path, notes = drawn.shot.output, artist.new_notes()
+                        yield Output(path=path, checks=drawn.checks, notes=notes)
 
 
 def render(drawing: Drawing, *, progress: Progress | None = None) -> Iterator[tuple[Shot, Frames]]:
@@ -110,29 +121,43 @@ def render(drawing: Drawing, *, progress: Progress | None = None) -> Iterator[tu
     The model is loaded when the first frames are asked for.
     """
     with ExitStack() as stack:
-        for drawn in _Artist(stack, [drawing], progress).draw(drawing):
+        artist = _Artist(stack, progress)
+        artist.prepare([drawing])
+        for drawn in artist.draw(drawing):
             yield drawn.shot, drawn.frames
 
 
-def _unfinished(drawing: Drawing, weights: Weights, *, force: bool) -> tuple[Drawing, list[Path]]:
-    """The drawing with the shots that are still to be drawn, and the outputs of the others.
+@contextmanager
+def _report(drawing: Drawing, on_error: OnError | None) -> Iterator[None]:
+    """Hand an error of this drawing to `on_error`, if there is one."""
+    try:
+        yield
+    except GridctlError as error:
+        if on_error is None:
+            raise
+        on_error(drawing, error)
+
+
+def _unfinished(drawing: Drawing, weights: Weights, *, force: bool) -> tuple[Drawing, list[Output]]:
+    """The drawing with the shots that are still to be drawn, and the outputs that are skipped.
 
     Raises InputError without `force` for an output that was made otherwise, and for a folder that
     cannot be written to.
     """
-    from gridctl.generate.making import is_made, making_of
+    from gridctl.generate.making import compare, making_of
 
     shots: list[Shot] = []
-    skipped: list[Path] = []
+    skipped: list[Output] = []
     for shot in drawing.shots:
         if not force and shot.output.exists():
-            if is_made(shot.output, making_of(drawing, shot, weights)):
-                skipped.append(shot.output)
-                continue
-            raise InputError(
-                f"{shot.output} exists and was not made by this prompt, seed, settings and files; "
-                "use --force to overwrite it, or another name."
-            )
+            found = compare(shot.output, making_of(drawing, shot, weights))
+            if not found.is_same:
+                raise InputError(
+                    f"{shot.output} exists and was not made by this prompt, seed, settings and "
+                    "files; use --force to overwrite it, or another name."
+                )
+            skipped.append(Output(path=shot.output, notes=found.notes))
+            continue
         refuse_to_lose(shot.output)
         shots.append(shot)
     for folder in dict.fromkeys(shot.output.parent for shot in shots):
@@ -150,26 +175,44 @@ class _Drawn:
 
 
 class _Artist:
-    """Draws with a model that it loads for the first shot and keeps until `stack` closes.
+    """Draws with a model that it loads once and keeps until `stack` closes."""
 
-    `ahead` are drawings that are known to come: their prompts are encoded before that.
-    """
-
-    def __init__(
-        self, stack: ExitStack, ahead: Sequence[Drawing], progress: Progress | None
-    ) -> None:
-        self._stack, self._ahead, self._progress = stack, ahead, progress or silent
+    def __init__(self, stack: ExitStack, progress: Progress | None) -> None:
+        self._stack, self._progress = stack, progress or silent
         self._studio: Studio | None = None
         self._grids: list[DrawnGrid] = []
-        self._done, self._total = 0, sum(map(_num_steps, ahead))
+        self._done = self._total = 0
         self._notes: dict[str, bool] = {}  # note → whether it was handed out
 
+    def prepare(self, drawings: Sequence[Drawing]) -> None:
+        """Load the model, if it is not there yet, and encode the prompts of these drawings."""
+        from gridctl.generate.studio import open_studio
+
+        drawings = [drawing for drawing in drawings if drawing.shots]
+        if not drawings:
+            return
+        prompts = [prompt for drawing in drawings for prompt in _prompts(drawing)]
+        self._total += sum(map(_num_steps, drawings))
+        if self._studio is not None:
+            self._studio.replace_prompts(prompts)
+            return
+        self._progress(self._done, self._total, "loading the model")
+        self._studio = self._stack.enter_context(
+            open_studio(
+                drawings[0].profile,
+                drawings[0].adapter,
+                prompts,
+                on_step=self._on_step,
+                on_grid=self._grids.append,
+            )
+        )
+
     def draw(self, drawing: Drawing) -> Iterator[_Drawn]:
+        """The shots of a drawing that was prepared."""
         if not drawing.shots:
             return
-        if not any(drawing is one for one in self._ahead):
-            self._total += _num_steps(drawing)
-        studio = self._open(drawing).set_up(
+        assert self._studio is not None
+        studio = self._studio.set_up(
             drawing.profile,
             _prompts(drawing),
             num_tokens=drawing.plan.grid.num_tokens,
@@ -186,23 +229,6 @@ class _Artist:
         new = tuple(note for note, known in self._notes.items() if not known)
         self._notes = dict.fromkeys(self._notes, True)
         return new
-
-    def _open(self, drawing: Drawing) -> Studio:
-        from gridctl.generate.studio import open_studio
-
-        if self._studio is None:
-            self._progress(self._done, self._total, "loading the model")
-            known = [text for one in (*self._ahead, drawing) for text in _prompts(one)]
-            self._studio = self._stack.enter_context(
-                open_studio(
-                    drawing.profile,
-                    drawing.adapter,
-                    known,
-                    on_step=self._on_step,
-                    on_grid=self._grids.append,
-                )
-            )
-        return self._studio
 
     def _best(self, drawing: Drawing, shot: Shot, studio: Studio) -> _Drawn:
         """The shot, drawn with as many seeds as it asks for; the one with the best checks."""

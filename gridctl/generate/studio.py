@@ -1,7 +1,8 @@
 """The studio: a base model with its adapter, loaded to draw grids.
 
-Its parts are loaded one after the other. The text encoders go before the transformer comes:
-FLUX.1's T5 takes 9.5 GB, and the transformer needs the memory.
+Its parts are loaded one after the other. The text encoders are freed before the transformer is
+loaded: FLUX.1's T5 takes 9.5 GB, and the transformer needs the memory. For prompts that come
+later the transformer makes room if it has to.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from gridctl.flux.base import BaseModel, compile_blocks, open_base
 from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.edit import flow_edit
 from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
+from gridctl.flux.memory import encoding_gib
 from gridctl.flux.plan import Plan
 from gridctl.flux.prompts import encode_prompts
+from gridctl.flux.room import make_room
 from gridctl.flux.sampler import Denoiser, Sampling, cache_first_block, draw_noise, sample
 from gridctl.flux.text import Tokenizers
 from gridctl.generate.checks import DrawnGrid
@@ -34,7 +37,7 @@ from gridctl.profile import Profile
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """A loaded model; `prompts` are those that are encoded.
+    """A loaded model; `prompts` are those that are encoded, in main memory.
 
     `on_step` is called after each sampling step, `on_grid` with each grid that was drawn.
     `notes` are remarks on the prompts.
@@ -51,6 +54,19 @@ class Studio:
     on_grid: Callable[[DrawnGrid], None]
     notes: tuple[str, ...] = ()
 
+    def replace_prompts(self, prompts: Iterable[str]) -> None:
+        """Encode these prompts and forget all others, since a stream may send any number."""
+        texts = dict.fromkeys([*prompts, ""])
+        known = {text: self.prompts[text] for text in texts if text in self.prompts}
+        new = encode_prompts(
+            self.base,
+            [text for text in texts if text not in known],
+            text_tokens=self.profile.model.text_tokens,
+            room=make_room(encoding_gib(self.profile), self.transformer),
+        )
+        self.prompts.clear()
+        self.prompts.update(known | new)
+
     def set_up(
         self,
         profile: Profile,
@@ -65,9 +81,6 @@ class Studio:
         `learned` are words that the adapter's captions taught the base.
         """
         texts = dict.fromkeys(prompts)
-        if new := [text for text in texts if text not in self.prompts]:
-            known = encode_prompts(self.base, new, text_tokens=profile.model.text_tokens)
-            self.prompts.update(known)
         notes = [
             note
             for text in texts
@@ -162,8 +175,8 @@ class Studio:
         """The model with one of its prompts."""
         return Denoiser(
             transformer=self.transformer,
-            prompt=self.prompts[prompt],
-            empty=self.prompts[""],
+            prompt=self.prompts[prompt].to(self.base.device),
+            empty=self.prompts[""].to(self.base.device),
             sampling=sampling or self.sampling,
         )
 
@@ -187,7 +200,7 @@ def open_studio(
     on_step: Callable[[], None],
     on_grid: Callable[[DrawnGrid], None],
 ) -> Iterator[Studio]:
-    """Encode prompts, then load what draws; `Studio.set_up` takes more prompts and settings."""
+    """Encode prompts, then load what draws. `Studio.set_up` chooses settings and prompts."""
     base = open_base(profile)
     encoded = encode_prompts(base, [*prompts, ""], text_tokens=profile.model.text_tokens)
     transformer = base.load_transformer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -43,6 +44,22 @@ def grow_segments() -> None:
     chosen = any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"))
     if sys.platform == "linux" and not chosen:  # elsewhere PyTorch warns that it cannot
         os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+
+
+def free_gib(device: torch.device) -> float:
+    """GiB that PyTorch can still allocate on a GPU; infinite on any other device.
+
+    A limit on this process (`set_per_process_memory_fraction`) counts.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return math.inf
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    cached = torch.cuda.memory_reserved(device) - allocated
+    limit = torch.cuda.get_per_process_memory_fraction(device) * total
+    return min(free + cached, limit - allocated) / 1024**3
 
 
 def check_compiler(device: torch.device, setting: str) -> None:

@@ -85,56 +85,94 @@ def test_prompts_from_a_file(t2v: Cli, here: Path, capsys: pytest.CaptureFixture
     assert "2 outputs skipped" in output.err
 
 
+class Stdin:
+    """Standard input that gives a chunk of bytes at each read, and calls `on_read` before it."""
+
+    def __init__(self, chunks: list[bytes], on_read: Callable[[], None] = lambda: None) -> None:
+        self.buffer = self
+        self.chunks, self.on_read = chunks, on_read
+
+    def read1(self, size: int) -> bytes:
+        self.on_read()
+        return self.chunks.pop(0) if self.chunks else b""
+
+
 def test_prompts_from_stdin(
     t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is drawn before the next line is read; wrong lines are skipped."""
-    lines = [
-        b"a red circle\n",
-        b'{"prompt": "a star", "steps": "two"}\n',
-        b"a r\xe4d star\n",
-        b"\n",
-        b'{"prompt": " "}\n',
-        b'{"prompt": "\\ud800"}\n',
-        b'{"prompt": "a blue star", "seed": 4, "steps": 2}\n',
+    """Each is drawn before more is read. A line that fails is reported, and the others go on."""
+    Path("clips").mkdir()
+    Path("clips/003-a-heart.mp4").write_bytes(b"somebody else's")
+    wrong = [
+        b'{"prompt": "a star", "steps": "two"}',
+        b"a r\xe4d star",
+        b'{"prompt": " "}',
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "a star", "compile": true}',
+        b'{"prompt": "a star", "size": "64x64"}',
     ]
-    seen: list[tuple[int, list[str]]] = []
-
-    class Stdin:
-        buffer = None
-
-        def readline(self) -> bytes:
-            there = sorted(path.name for path in Path("clips").glob("*"))
-            seen.append((len(lines), there))
-            return lines.pop(0) if lines else b""
-
-    stdin = Stdin()
-    stdin.buffer = stdin  # type: ignore[assignment]
+    chunks = [b"a red circle\n\n{bro", b"ken\n" + b"\n".join(wrong)]
+    chunks += [b'\n{"prompt": "a blue star", "seed": 4, "steps": 2}\na heart\na cross']
+    seen: list[int] = []
+    stdin = Stdin(chunks, lambda: seen.append(len(list(Path("clips").glob("*.mp4")))))
     monkeypatch.setattr(sys, "stdin", stdin)
     assert t2v("--prompts", "-", "-o", "clips/") == 3
-    names = ["001-a-red-circle.mp4", "002-a-blue-star.mp4"]
+    names = ["001-a-red-circle.mp4", "002-a-blue-star.mp4", "004-a-cross.mp4"]
     output = capsys.readouterr()
     assert output.out.splitlines() == [f"clips/{name}" for name in names]
-    assert 'gridctl: stdin line 2: steps: "two" is not a whole number' in output.err
-    assert "gridctl: stdin line 3 is not UTF-8" in output.err
-    assert "gridctl: stdin line 5 has no prompt" in output.err
-    assert "gridctl: stdin line 6: the prompt is not UTF-8" in output.err
-    assert seen == [
-        (7, []),
-        (6, names[:1]),
-        (5, names[:1]),
-        (4, names[:1]),
-        (3, names[:1]),
-        (2, names[:1]),
-        (1, names[:1]),
-        (0, names),
-    ]
+    assert seen == [1, 2, 2, 3]
+    errors = [line for line in output.err.splitlines() if line.startswith("gridctl: ")]
+    for error, words in zip(
+        errors,
+        [
+            "stdin line 3 is not JSON",
+            'stdin line 4: steps: "two" is not a whole number',
+            "stdin line 5 is not UTF-8",
+            "stdin line 6 has no prompt",
+            "stdin line 7: the prompt is not UTF-8",
+            "stdin line 8: compile: a line cannot set it here; it may set average_max_sigma, fast",
+            "stdin line 9: size: a line cannot set it here",
+            "stdin line 11: clips/003-a-heart.mp4 exists and was not made by this",
+        ],
+        strict=True,
+    ):
+        assert error.startswith(f"gridctl: {words}")
     making = read_making(Path("clips") / names[1])
     assert making is not None
     assert (making["seed"], making["profile"]["generate"]["steps"]) == (4, 2)
     assert t2v("a blue star", "--seed", 4, "--steps", 2, "-o", "alone.mp4") == 0
     alone, streamed = Path("alone.mp4"), Path("clips") / names[1]
     assert np.array_equal(video(alone), video(streamed))
+
+
+def test_a_stream_with_json_prints_a_line_for_each_output(
+    t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[str] = []
+    chunks = [b'a red circle\n{"prompt": "a star", "fps": 5}\n', b'{"sed": 4}\n', b"a star\n"]
+    stdin = Stdin(chunks, lambda: printed.extend(capsys.readouterr().out.splitlines()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert t2v("--prompts", "-", "-o", "clips/", "--json", "--quiet") == 3
+    answers = [json.loads(line) for line in printed]
+    assert [answer["line"] for answer in answers] == [1, 2, 3, 4]
+    assert answers[0]["written"] == ["clips/001-a-red-circle.mp4"]
+    assert "seam" in answers[0]["checks"]["clips/001-a-red-circle.mp4"]
+    assert "has no prompt" in answers[2]["error"]
+    with av.open("clips/002-a-star.mp4") as container:
+        assert container.streams.video[0].average_rate == 5
+    stdin.chunks = [b"a red circle"]
+    assert t2v("--prompts", "-", "-o", "clips/", "--json", "--quiet") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["written"], answer["skipped"]) == ([], ["clips/001-a-red-circle.mp4"])
+
+
+def test_what_no_line_can_mend_ends_a_stream_before_it_is_read(
+    t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin([b"a star\n", b"a heart\n"]))
+    for flags in (["--adapter", "nowhere"], ["--fps", "0"], ["-o", "clips.mp4"]):
+        assert t2v("--prompts", "-", "-o", "clips/", "--quiet", *flags) != 0
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_an_empty_stream_and_a_plan_of_one_are_refused(
@@ -204,6 +242,8 @@ def test_prompts_with_seeds_of_their_own_and_several_of_each(
         ('{"prompt": "a star", "sed": 1}', "line 2: sed: unknown key; did you mean seed?"),
         ('{"prompt": "a star", "seed": -1}', "line 2: seed: -1 is out of range; the least is 0."),
         ('{"prompt": "a star", "steps": "two"}', 'line 2: steps: "two" is not a whole number'),
+        ('{"prompt": "a star", "attention": "math"}', "line 2: attention: unknown key"),
+        ('{"prompt": "a star", "compile": true}', "line 2: compile: a line cannot set it here"),
     ],
 )
 def test_a_wrong_line_of_prompts_is_named(
@@ -214,6 +254,17 @@ def test_a_wrong_line_of_prompts_is_named(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert words in errors[0]
+
+
+def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
+    t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "prompts.txt").write_text("a red circle\n" + "{broken\n" * 12)
+    assert t2v("--prompts", "prompts.txt", "-o", "clips", "--quiet") == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [error.split()[2] for error in errors[:-1]] == ["line"] * 10
+    assert errors[-1] == "gridctl: 2 more lines of prompts.txt are wrong."
+    assert not Path("clips").exists()
 
 
 @pytest.mark.parametrize(

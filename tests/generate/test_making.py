@@ -101,3 +101,57 @@ def test_another_adapter_than_before_is_refused(
     own.write_bytes(bytes(data))
     with pytest.raises(InputError, match="another adapter"):
         remake(tmp_path / "a.gif", tmp_path / "b.gif")
+
+
+def changed(profile: Any, section: str, **values: Any) -> Any:
+    part = getattr(profile, section).model_copy(update=values)
+    return profile.model_copy(update={section: part})
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "note"),
+    [
+        ("generate", {"compile": True}, "another generate.compile are kept"),
+        ("model", {"attention": "math"}, "another model.attention are kept"),
+        ("memory", {"encode_batch": 2, "decode_batch": 2}, "encode_batch and memory.decode_batch"),
+        ("memory", {"optimizer": "adamw8bit", "offload": "group", "preset": None}, ""),
+        ("generate", {"fps": 3.0}, ""),  # the adapter's counts
+    ],
+)
+def test_a_setting_that_only_rounds_leaves_a_finished_output(
+    profile: Any, tmp_path: Path, section: str, values: dict[str, Any], note: str
+) -> None:
+    output = tmp_path / "a.gif"
+    draw(t2v.prepare(request(profile, output)))
+    result = draw(t2v.prepare(request(changed(profile, section, **values), output)))
+    assert result.skipped == (output,)
+    assert (len(result.notes), note in "".join(result.notes)) == (bool(note), True)
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("generate", {"steps": 2}),
+        ("memory", {"quantize": "int8"}),
+        ("model", {"dtype": "bfloat16"}),
+    ],
+)
+def test_a_setting_that_changes_a_clip_does_not(
+    profile: Any, tmp_path: Path, section: str, values: dict[str, Any]
+) -> None:
+    output = tmp_path / "a.gif"
+    draw(t2v.prepare(request(profile, output)))
+    with pytest.raises(InputError, match="--force"):
+        draw(t2v.prepare(request(changed(profile, section, **values), output)))
+
+
+def test_the_same_seed_is_the_same_clip_however_it_was_counted(
+    profile: Any, tmp_path: Path
+) -> None:
+    """The second prompt of a call that starts with seed 5 is one that starts with seed 6."""
+    both = Request(
+        prompts=("a star", PROMPT), output=tmp_path / "clips", profile=profile, many=True
+    )
+    _, second = draw(t2v.prepare(both)).written
+    alone = changed(profile, "generate", seed=6)
+    assert draw(t2v.prepare(request(alone, second))).skipped == (second,)

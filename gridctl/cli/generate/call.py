@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from gridctl.cli.shell import Shell, with_shell
 if TYPE_CHECKING:
     from gridctl.errors import ExitCode, GridctlError
     from gridctl.generate import Drawing, GenerateResult, Request
+    from gridctl.generate.prompts import LineReader
 
 generate_app = typer.Typer(
     help="Draw clips and images from prompts and pictures.",
@@ -103,15 +105,16 @@ class Call:
         """Prepare the task and draw it, or show its plan."""
         from gridctl.errors import UsageError
         from gridctl.generate import Request, draw
-        from gridctl.generate.prompts import PromptLine, read_prompts, requests
+        from gridctl.generate.prompts import LineReader, PromptLine, requests
         from gridctl.profile import resolve_profile
 
         if (prompt is None) == (prompts is None):
             raise UsageError("give one prompt, or a file of them with --prompts.")
         stream = str(prompts) == "-"
+        reader = LineReader(keys=self._line_keys())
         lines = [PromptLine(text=prompt or "")]
         if prompts and not stream:
-            lines = read_prompts(prompts)
+            lines = reader.read_file(prompts)
         loaded = resolve_profile(self.profile, fallback="tiny", overrides=self.overrides)
         self.shell.note(loaded.choice)
         grid = loaded.profile.grid.to_grid()
@@ -131,7 +134,7 @@ class Call:
             best_of=self.best_of or 1,
         )
         if stream:
-            raise typer.Exit(self._draw_stream(prepare, request, num))
+            raise typer.Exit(self._draw_stream(prepare, reader, request, num))
         drawings = [prepare(one) for one in requests(lines, request, num=num)]
         if self.preview:
             from gridctl.generate.preview import write_preview
@@ -148,57 +151,92 @@ class Call:
             for note in remarks_before_loading(loaded.profile, prompts_of_all, learned=known):
                 self.shell.note(note)
         else:
-            try:
-                with self.shell.progress("draw") as progress:
-                    result = draw(drawings, force=self.force, progress=progress)
-            except KeyboardInterrupt:
-                self.shell.note(
-                    "stopped; finished outputs stay, and the same command draws the rest"
-                )
-                raise
+            with self._note_when_stopped(), self.shell.progress("draw") as progress:
+                result = draw(drawings, force=self.force, progress=progress)
             report(self.shell, result)
 
+    def _line_keys(self) -> set[str]:
+        """The keys of [generate] that a line of --prompts may set: those that do something here.
+
+        One model draws all lines, so none of them says whether it is compiled.
+        """
+        flags = {key.removeprefix("generate.") for key in self.overrides if "generate." in key}
+        return flags - {"compile"} | {"fps", "max_mu"}
+
+    @contextmanager
+    def _note_when_stopped(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.shell.note("stopped; finished outputs stay, and the same command draws the rest")
+            raise
+
     def _draw_stream(
-        self, prepare: Callable[[Request], Drawing], request: Request, num: int
+        self,
+        prepare: Callable[[Request], Drawing],
+        reader: LineReader,
+        request: Request,
+        num: int,
     ) -> ExitCode:
-        """Draw each prompt of stdin as soon as its line is there. Wrong lines are reported."""
+        """Draw the prompts of stdin as they come. A line that fails is reported, and others go on.
+
+        With --json, each output and each line that failed is a line of JSON.
+        """
+        from dataclasses import replace
+
         from gridctl.errors import ExitCode, GridctlError, UsageError
-        from gridctl.generate import draw_each
-        from gridctl.generate.prompts import requests, stream_prompts
+        from gridctl.generate import draw_stream
+        from gridctl.generate.prompts import requests
         from gridctl.generate.run import collect
 
         if self.dry_run or self.preview:
             raise UsageError("--prompts - draws at once; use a file to see its plan first.")
-        errors: list[GridctlError] = []
+        prepare(replace(request, prompts=("any prompt",)))  # what no line can mend fails now
+        lines: dict[Path, int] = {}  # output → number of its line
+        failed = 0
 
-        def on_error(error: GridctlError) -> None:
-            errors.append(error)
-            print(f"gridctl: {error}", file=sys.stderr)
+        def fail(number: int, error: GridctlError) -> None:
+            nonlocal failed
+            failed += 1
+            text, where = str(error), f"stdin line {number}"
+            text = text if text.startswith(where) else f"{where}: {text}"
+            print(f"gridctl: {text}", file=sys.stderr)
+            if self.shell.json:
+                self.shell.json_line({"line": number, "error": text})
 
-        def drawings() -> Iterator[Drawing]:
-            for one in requests(stream_prompts(on_error), request, num=num):
-                try:
-                    drawing = prepare(one)
-                except GridctlError as error:
-                    on_error(error)
-                else:
-                    yield drawing
+        def groups() -> Iterator[list[Drawing]]:
+            drawn = 0
+            for group in reader.read_stream(sys.stdin.buffer, fail):
+                drawings = []
+                for line in group:
+                    (one,) = requests([line], request, num=num, before=drawn)
+                    drawn += num
+                    try:
+                        drawings.append(prepare(one))
+                    except GridctlError as error:
+                        fail(line.number, error)
+                    else:
+                        lines.update((shot.output, line.number) for shot in drawings[-1].shots)
+                yield drawings
 
-        outputs = []
-        for output in draw_each(drawings(), force=self.force):
-            outputs.append(output)
-            if not self.shell.json:
-                report(self.shell, collect([output]))
-                sys.stdout.flush()
-        if self.shell.json:
-            report(self.shell, collect(outputs))
-        if not errors:
+        def fail_drawing(drawing: Drawing, error: GridctlError) -> None:
+            fail(lines[drawing.shots[0].output], error)
+
+        done = 0
+        with self._note_when_stopped():
+            for output in draw_stream(groups(), force=self.force, on_error=fail_drawing):
+                done += 1
+                report(self.shell, collect([output]), line=lines[output.path])
+        if not failed:
             return ExitCode.DONE
-        return ExitCode.PARTIAL if outputs else ExitCode.FAILED
+        return ExitCode.PARTIAL if done else ExitCode.FAILED
 
 
-def report(shell: Shell, result: GenerateResult) -> None:
-    """Print what was written, with notes and the checks that failed."""
+def report(shell: Shell, result: GenerateResult, *, line: int | None = None) -> None:
+    """Print what was written, with notes and the checks that failed.
+
+    `line` is the number of a stream's line, of which `result` is an output.
+    """
     from gridctl.errors import counted
 
     for note in result.notes:
@@ -211,14 +249,18 @@ def report(shell: Shell, result: GenerateResult) -> None:
             f"{counted(len(result.skipped), 'output')} skipped, drawn before from the same prompt "
             "and settings; --force draws again."
         )
-    shell.results(
-        result.written,
-        {
-            "written": list(result.written),
-            "skipped": list(result.skipped),
-            "checks": {str(path): checks.to_json() for path, checks in result.checks.items()},
-        },
-    )
+    data = {
+        "written": list(result.written),
+        "skipped": list(result.skipped),
+        "checks": {str(path): checks.to_json() for path, checks in result.checks.items()},
+    }
+    if line is None:
+        shell.results(result.written, data)
+    elif shell.json:
+        shell.json_line({"line": line, **data})
+    else:
+        shell.results(result.written, data)
+        sys.stdout.flush()
 
 
 def task_command(*groups: tuple[Flag, ...]) -> Callable[[Callable[..., None]], Any]:
