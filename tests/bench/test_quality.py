@@ -3,12 +3,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from gridctl.bench.quality import (
     PARTS,
     Case,
+    Figure,
     QualityBench,
     Score,
     Take,
@@ -18,7 +20,9 @@ from gridctl.bench.quality import (
     make_cases,
     quality_report,
 )
+from gridctl.bench.quality.measures import ratio_of_sums
 from gridctl.errors import InputError, UsageError
+from gridctl.geometry import Grid
 from gridctl.toyworld.render import render_clip, render_frame
 from gridctl.toyworld.scene import Scene, is_held_out
 from tests.bench.sense import assert_makes_sense
@@ -76,6 +80,44 @@ def test_a_long_clip_is_judged_by_its_end_and_its_seams() -> None:
     assert seam > 5 * usual
 
 
+def test_a_jump_at_the_end_of_a_row_is_seen() -> None:
+    grid = Grid(rows=4, cols=6, cell=(64, 64))
+    (case,) = make_cases("t2v", 1, 0)
+    frames = case.truth(24, grid.cell)
+    what = "jump at a row's end, beside other steps"
+    wrap, usual = judge_take(case, frames, seed=0, grid=grid).measures[what]
+    assert 0.5 * usual < wrap < 1.5 * usual
+    frames[6:12] = 255 - frames[6:12]
+    wrap, usual = judge_take(case, frames, seed=0, grid=grid).measures[what]
+    assert wrap > 5 * usual
+
+
+def test_a_decoded_neighbour_sets_the_floor_of_a_jump() -> None:
+    (case,) = make_cases("vae", 1, 0)
+    decoded = case.truth(24, (64, 64))
+    decoded[1:] = decoded[1:] // 2 + 60
+    drawn, true = judge_take(case, decoded, seed=0).measures["jump from the first frame"]
+    truth = case.truth(24, (64, 64)).astype(float)
+    assert true == np.abs(truth[1] - truth[0]).mean()
+    assert drawn == np.abs(decoded[1] - truth[0]).mean() > true
+
+
+def test_a_ratio_of_sums_counts_clips_that_stand_still() -> None:
+    pairs = [(2.0, 1.0), (3.0, 2.0), (1.0, 0.0)] * 10
+    figure = Figure.of(pairs, ratio_of_sums)
+    assert figure.value == 2.0
+    assert 1.5 < figure.low < 2.0 < figure.high < 3.5
+    assert figure == Figure.of(pairs, ratio_of_sums)
+    assert np.isnan(ratio_of_sums(np.array([(1.0, 0.0)])))
+
+
+def test_clips_that_all_stand_still_have_no_ratio(tmp_path: Path) -> None:
+    takes = Takes(tmp_path, "i2v")
+    frames = render_frame(make_cases("image", 1, 0)[0].scene, 0.5, (32, 32))[None]
+    takes.add(Take(part="i2v", index=0, prompt="", seed=0, measures={"jump": (1.0, 0.0)}), frames)
+    assert takes.figures() == {}
+
+
 @pytest.mark.parametrize("part", ["edit", "restore"])
 def test_a_clip_that_comes_back_as_it_was_has_changed_nothing(part: Any) -> None:
     for case in make_cases(part, COUNT, 0):
@@ -108,7 +150,7 @@ def test_the_real_path_leaves_a_report_with_pictures(
     parts = ("t2v", "image", "vae", "i2v", "edit")
     result = bench_quality(profile, folder, count=2, parts=parts)
     assert {score.part for score in result.scores} == set(parts) - {"vae"}
-    assert result.figures["vae PSNR dB"] > 25
+    assert result.figures["vae PSNR dB"].value > 25
     report = json.loads((folder / "quality.json").read_text())
     assert_makes_sense(report, bench="quality", repeats=1)
     scores, figures = (table["rows"] for table in report["tables"])

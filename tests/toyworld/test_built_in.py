@@ -43,7 +43,7 @@ def test_provenance_says_how_the_weights_came_about() -> None:
 
 def test_the_vae_loses_next_to_nothing(tiny: Profile, tmp_path: Path) -> None:
     figures = bench_quality(tiny, tmp_path / "report", count=8, parts=["vae"]).figures
-    assert figures["vae PSNR dB"] > 32
+    assert figures["vae PSNR dB"].value > 32
 
 
 def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ generate.seed.
 """
 
 from gridctl.bench.quality.cases import PARTS, QUICK, Case, Part, make_cases
+from gridctl.bench.quality.measures import Figure
 from gridctl.bench.quality.run import QualityBench, bench_quality, quality_report
 from gridctl.bench.quality.score import Score, Take, judge_take
 from gridctl.bench.quality.takes import Takes
@@ -14,6 +15,7 @@ __all__ = [
     "PARTS",
     "QUICK",
     "Case",
+    "Figure",
     "Part",
     "QualityBench",
     "Score",

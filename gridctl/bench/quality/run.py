@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gridctl import __version__
 from gridctl.bench.harness import Report, Table
 from gridctl.bench.quality.cases import PARTS, Part, make_cases
 from gridctl.bench.quality.draw import draw_cases
+from gridctl.bench.quality.measures import Figure
 from gridctl.bench.quality.score import Score, judge_take
 from gridctl.bench.quality.takes import Takes, open_folder
 from gridctl.errors import UsageError
@@ -28,7 +29,7 @@ class QualityBench:
 
     about: str
     scores: tuple[Score, ...]
-    figures: dict[str, float]
+    figures: dict[str, Figure]
     folder: Path
 
 
@@ -47,7 +48,7 @@ def bench_quality(
     image+adapter: single pictures without and with it. vae: renders through the VAE and back.
     i2v, interpolate and multiview: clips around true frames. edit: a true clip changed in one
     attribute. restore: a clip with flicker and noise. long keyframes and long windows: t2v of 96
-    frames, of which the last 24 are judged.
+    frames, of which the last 24 are judged. `measures` says how jumps are measured.
 
     `folder` gets quality.json, takes.jsonl with a line for each prompt, contact sheets of the
     first and of the worst takes of each part, and the worst clips. With 550 the 95 % interval
@@ -63,7 +64,8 @@ def bench_quality(
         raise UsageError(f"{count} prompts measure nothing; ask for at least 1.")
     progress = progress or silent
     open_folder(folder, _settings(profile), force=force)
-    total, scores, figures = count * len(parts), list[Score](), dict[str, float]()
+    grid = profile.grid.to_grid()
+    total, scores, figures = count * len(parts), list[Score](), dict[str, Figure]()
     for number, part in enumerate(parts):
         takes = Takes(folder, part)
         if more := takes.indices.difference(range(count)):
@@ -76,7 +78,7 @@ def bench_quality(
         done = count * number + len(takes.indices)
         progress(done, total, part)
         for case, seed, frames in draw_cases(new, profile) if new else ():
-            takes.add(judge_take(case, frames, seed=seed), frames)
+            takes.add(judge_take(case, frames, seed=seed, grid=grid), frames)
             done += 1
             progress(done, total, part)
         takes.show()
@@ -125,9 +127,12 @@ def quality_report(result: QualityBench) -> Report:
         spread=("from %", "to %"),
     )
     figures = Table(
-        title="figures that are not shares",
-        columns=("figure", "value"),
-        rows=tuple((name, round(value, 3)) for name, value in result.figures.items()),
+        title="figures that are not shares, with the 95 % interval",
+        columns=("figure", "value", "from", "to"),
+        rows=tuple(
+            (name, *(round(value, 3) for value in astuple(figure)))
+            for name, figure in result.figures.items()
+        ),
     )
     tables = tuple(table for table in (scores, figures) if table.rows)
     return Report(bench="quality", about=result.about, tables=tables)

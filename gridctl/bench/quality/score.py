@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from gridctl.bench.quality.cases import LONG, Case, Part
-from gridctl.generate.windows import OVERLAP, window_starts
+from gridctl.bench.quality.measures import GRID_FRAMES, measure_jumps
+from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.toyworld.judge import Verdict, judge_clip, judge_picture
 
 READ = ("shape", "color", "background")  # what every picture shows
-_FROM_FIRST = ("i2v", "interpolate", "multiview")  # parts that are given the first frame
-_LAST = 24  # frames at the end of a long clip that are judged, and of the grids it is made of
 _SHEET_FRAMES = 8  # of each clip
 
 
@@ -51,7 +49,7 @@ class Take:
     """What the judge read of the frames that were drawn for a case.
 
     `read` has what was read by attribute, None where the judge could not say. `measures` are
-    pairs (drawn, true or given) of which the report gives the ratio of means.
+    pairs of which the report gives the ratio of sums (`measures`).
     """
 
     part: Part
@@ -84,12 +82,13 @@ class Take:
         )
 
 
-def judge_take(case: Case, frames: Frames, *, seed: int) -> Take:
-    """Judge the frames (F, H, W, 3) that were drawn for a case.
+def judge_take(case: Case, frames: Frames, *, seed: int, grid: Grid | None = None) -> Take:
+    """Judge the frames (F, H, W, 3) that were drawn for a case, all in `grid` if it is given.
 
-    For `vae` they are a true clip after the VAE: only how close they come is measured.
+    Of a long clip the last frames are judged. For `vae` they are a true clip after the VAE: only
+    how close they come is measured.
     """
-    judged = frames[-_LAST:] if case.part in LONG else frames
+    judged = frames[-GRID_FRAMES:] if case.part in LONG else frames
     verdict = judge_picture(frames[0]) if case.is_still else judge_clip(judged)
     common = Take(
         part=case.part,
@@ -100,19 +99,13 @@ def judge_take(case: Case, frames: Frames, *, seed: int) -> Take:
         view_angles=verdict.view_angles,
         temporal_error=verdict.temporal_error,
     )
-    if case.part == "vae":
-        cell = (frames.shape[2], frames.shape[1])
-        return replace(common, psnr_db=_psnr(frames, case.truth(len(frames), cell)))
-    measures = {}
-    if case.part in LONG:
-        measures["jump at a seam, beside other steps"] = _seams(frames, case.part)
+    measures = {} if case.is_still else measure_jumps(case, frames, grid)
     cell = (frames.shape[2], frames.shape[1])
-    if case.part in _FROM_FIRST:
-        truth = case.truth(len(frames), cell)
-        measures["jump from the first frame"] = (_jump(frames, 0), _jump(truth, 0))
+    if case.part == "vae":
+        psnr = _psnr(frames, case.truth(len(frames), cell))
+        return replace(common, psnr_db=psnr, measures=measures)
     if case.part == "interpolate":
-        last = len(frames) - 2
-        measures["jump to the last frame"] = (_jump(frames, last), _jump(truth, last))
+        truth = case.truth(len(frames), cell)
         error = np.abs(frames.astype(float) - truth).mean()
         still = np.abs(truth[:1].astype(float) - truth).mean()
         measures["distance from the true clip, a still's is 1"] = (float(error), float(still))
@@ -152,22 +145,6 @@ def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
         kept = all(right[what] for what in (*READ, "motion") if what != changed)
         return {f"{changed} changed": right[changed], f"{changed}: the rest kept": kept}
     return right
-
-
-def _seams(frames: Frames, part: Part) -> tuple[float, float]:
-    """(mean jump where a grid of `_LAST` frames follows another, mean jump elsewhere)."""
-    if part == "long keyframes":
-        seams = window_starts(len(frames), _LAST, 1)[1:]
-    else:
-        seams = list(range(_LAST - 1, len(frames) - 1, _LAST - OVERLAP))
-    jumps = [_jump(frames, frame) for frame in range(len(frames) - 1)]
-    others = [jump for frame, jump in enumerate(jumps) if frame not in seams]
-    return fmean(jumps[frame] for frame in seams), fmean(others)
-
-
-def _jump(frames: Frames, frame: int) -> float:
-    """How much the next frame differs from this one: mean absolute difference, 8-bit levels."""
-    return float(np.abs(frames[frame + 1].astype(float) - frames[frame]).mean())
 
 
 def contact_sheet(takes: Sequence[Take], clips: Sequence[Frames]) -> Image.Image:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gridctl.bench.quality.cases import Part
+from gridctl.bench.quality.measures import Figure, Pair, ratio_of_sums
 from gridctl.bench.quality.score import Score, Take, contact_sheet
 from gridctl.errors import InputError
 from gridctl.files import write_text
@@ -97,21 +98,24 @@ class Takes:
             for what, values in right.items()
         ]
 
-    def figures(self) -> dict[str, float]:
-        """The mean PSNR, the median temporal error, and each measure's ratio of means."""
+    def figures(self) -> dict[str, Figure]:
+        """The mean PSNR, the median temporal error, and each measure's ratio of sums.
+
+        A ratio over nothing, as of clips that all stand still, is left out.
+        """
         takes = self._in_order()
         found = {}
         if decibels := [take.psnr_db for take in takes if take.psnr_db is not None]:
-            found[f"{self._part} PSNR dB"] = statistics.fmean(decibels)
+            found[f"{self._part} PSNR dB"] = Figure.of(decibels, statistics.fmean)
         if errors := [t.temporal_error for t in takes if t.temporal_error is not None]:
-            found[f"{self._part} temporal error"] = statistics.median(errors)
-        measures: dict[str, list[tuple[float, float]]] = defaultdict(list)
+            found[f"{self._part} temporal error"] = Figure.of(errors, statistics.median)
+        measures: dict[str, list[Pair]] = defaultdict(list)
         for take in takes:
             for what, pair in take.measures.items():
                 measures[what].append(pair)
         for what, pairs in measures.items():
-            drawn, true = (statistics.fmean(column) for column in zip(*pairs, strict=True))
-            found[f"{self._part} {what}, ratio"] = drawn / max(true, 1e-9)
+            if sum(true for _, true in pairs) > 0:
+                found[f"{self._part} {what}, ratio"] = Figure.of(pairs, ratio_of_sums)
         return found
 
     def show(self) -> None:
