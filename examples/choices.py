@@ -1,25 +1,29 @@
 """Training choices by numbers: short runs on the built-in model, each setting with three seeds.
 
-python examples/choices.py FOLDER [--budget STEPS] [--clips N] [--workers N] [--table]
+python examples/choices.py FOLDER [--budget STEPS] [--clips N] [--workers N] [--seconds S] [--table]
 
-All runs train as long, on the same grids, from the base without an adapter. The toy world's judge
-then reads clips of scenes that training never saw, drawn from a prompt (t2v) and from a prompt
-with the first frame (i2v). FOLDER gets results.jsonl, a line for each run as it ends, and
-choices.md, a table of what is there so far. The same command resumes what was stopped. The
-comparisons that matter most come first. --table only writes the table again.
+All runs train for the same number of steps, on the same grids, from the base without an adapter.
+The toy world's judge then reads clips of scenes that training never saw, drawn from a prompt (t2v)
+and from a prompt with the first frame (i2v). FOLDER gets results.jsonl, a line for each run as it
+ends, and choices.md, a table of what is there so far. The same command resumes what was stopped.
+The comparisons that matter most come first. Each worker takes a core, and its share of the GPU if
+there is one. --table only writes the table again.
 """
 
 import argparse
 import json
 import os
 import shutil
+import sys
+import time
+import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,13 +31,19 @@ from gridctl.bench.quality.cases import Case, Part, make_cases
 from gridctl.caption import caption
 from gridctl.files import write_text
 from gridctl.machine.cores import num_cores
+from gridctl.machine.devices import pick_device
+from gridctl.media.images import Frames
 from gridctl.pack import pack
 from gridctl.profile import Profile, load_profile
 from gridctl.toyworld.dataset import write_clips
 
+if TYPE_CHECKING:
+    from gridctl.generate.canvas import Canvas
+    from gridctl.generate.studio import Studio
+
 GRID = {"grid.rows": 3, "grid.cols": 3, "grid.cell": "64x64"}  # 144 tokens, a fast step
 SEEDS = (0, 1, 2)
-CLIPS, VALIDATION = 600, 16  # to train on and to validate on
+SHARES, CLIPS, VALIDATION = 30, 20, 16  # shares of the training clips, clips of each, validation
 PARTS: tuple[Part, ...] = ("t2v", "i2v")
 CHANCE = 1000  # resamples for an interval
 
@@ -62,13 +72,14 @@ SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run: one setting with one seed."""
+    """A run: one setting with one seed, not to be started after `until` (`time.time()`)."""
 
     folder: Path
     setting: Setting
     seed: int
     budget: int
     clips: int
+    until: float
 
     @property
     def name(self) -> str:
@@ -78,6 +89,9 @@ class Job:
         """The built-in profile with the setting's keys, and with `more` (`model__adapter=...`)."""
         keys = {
             **GRID,
+            "memory.device": "auto",
+            "memory.encode_batch": 72,  # frames of 64 pixels
+            "memory.decode_batch": 72,
             "train.data": data_folder(self.folder, self.setting),
             "train.output": self.folder / "runs" / f"{self.name.replace(' ', '-')}.safetensors",
             "train.steps": self.budget,
@@ -101,49 +115,92 @@ def data_folder(folder: Path, setting: Setting) -> Path:
     return folder / setting.keys.get("grid.order", "row-major")
 
 
-def prepare(folder: Path) -> None:
-    """Pack and caption the same clips for both orders."""
-    for part, count, stream in (("train", CLIPS, 0), ("val", VALIDATION, 1)):
-        write_clips(folder / "clips" / part, count=count, seed=11, num_frames=18, stream=stream)
-    for setting in (BASELINE, next(s for s in SETTINGS if "grid.order" in s.keys)):
-        packed = data_folder(folder, setting)
-        profile = load_profile("tiny", {**GRID, **setting.keys, "pack.format": "png"}).profile
-        pack([folder / "clips"], packed, profile)
-        caption([packed])
+def prepare(jobs: Sequence[Job], pool: Executor) -> None:
+    """Pack and caption the same clips for both orders, and encode them."""
+    from gridctl.train import prepare as fill_cache
+
+    folder = jobs[0].folder
+    clips = folder / "clips"
+    shares = [clips / "train" / f"{share:02}" for share in range(SHARES)]
+    counts = [*(CLIPS for _ in shares), VALIDATION]
+    one_of_each = {data_folder(folder, job.setting): job for job in jobs}
+    if not all(packed.exists() for packed in one_of_each):
+        list(pool.map(write_share, [*shares, clips / "val"], counts, range(len(counts))))
+    for packed, job in one_of_each.items():
+        if not packed.exists():
+            partial = packed.with_suffix(".partial")
+            pack([clips], partial, job.profile(pack__format="png"))
+            caption([partial])
+            partial.rename(packed)
+        fill_cache(job.profile())
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Train and judge; returns the line of results.jsonl."""
+def write_share(folder: Path, count: int, stream: int) -> None:
+    """Write some of the clips; each stream has its own."""
+    write_clips(folder, count=count, seed=11, num_frames=18, stream=stream)
+
+
+def run(job: Job) -> dict[str, Any] | None:
+    """Train and judge; returns the line of results.jsonl, None if it is too late to start."""
+    if time.time() > job.until:
+        return None
     from gridctl.train import train
 
+    began = time.monotonic()
     result = train(job.profile())
+    trained = time.monotonic()
     log = result.run_folder / "metrics.jsonl"
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     bands = entries[-1]["validation_bands"]
     seconds = [entry["seconds"] for entry in entries if entry["step"] > 1]  # 1 has the start
-    row: dict[str, Any] = {
+    takes = list(judged(job, result.adapter))
+    row = {
         "setting": job.setting.name,
         "seed": job.seed,
-        "budget": job.budget,
+        **run_facts(job.budget, job.clips),
         "base": float(np.mean([band["base"] for band in bands])),
         "temporal": float(np.mean([band["temporal"] for band in bands])),
         "bands": bands,
         "step_seconds": float(np.median(seconds)) if seconds else None,
-        "takes": list(judged(job, result.adapter)),
+        "train_seconds": trained - began,
+        "judge_seconds": time.monotonic() - trained,
+        "takes": takes,
     }
     shutil.rmtree(result.run_folder)
     return row
 
 
+def run_facts(budget: int, clips: int) -> dict[str, Any]:
+    """What all runs of a table have in common. Devices round differently."""
+    import torch
+
+    device = pick_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"budget": budget, "clips": clips, "device": name}
+
+
 def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
     """What the judge read of each clip that the adapter drew."""
-    from gridctl.bench.quality.draw import draw_cases
     from gridctl.bench.quality.score import judge_take
+    from gridctl.generate.canvas import find_canvas
+    from gridctl.generate.studio import open_studio
 
     profile = job.profile(model__adapter=str(adapter))
-    for part in PARTS:
-        cases: Sequence[Case] = make_cases(part, job.clips, profile.generate.seed)
-        for case, seed, frames in draw_cases(cases, profile):
+    canvas, seed = find_canvas(profile, {}), profile.generate.seed
+    cases = {part: make_cases(part, job.clips, seed) for part in PARTS}
+    prompts = [canvas.prompt(case.prompt) for some in cases.values() for case in some]
+    ignore: Any = lambda *_: None  # noqa: E731
+    with open_studio(profile, adapter, prompts, on_step=ignore, on_grid=ignore) as studio:
+        studio = studio.set_up(
+            profile,
+            prompts,
+            num_tokens=canvas.grid.num_tokens,
+            keep_clean=bool(canvas.keep),
+            learned=canvas.words,
+        )
+        drawn = {part: draw(part, some, studio, canvas) for part, some in cases.items()}
+    for part, some in cases.items():
+        for case, frames in zip(some, drawn[part], strict=True):
             take = judge_take(case, frames, seed=seed)
             jump = take.measures.get("jump from the first frame")
             yield {
@@ -153,6 +210,41 @@ def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
                 "temporal_error": take.temporal_error,
                 "jump": None if jump is None else jump[0] / max(jump[1], 1e-6),
             }
+
+
+def draw(part: Part, cases: Sequence[Case], studio: "Studio", canvas: "Canvas") -> list[Frames]:
+    """The frames (F, H, W, 3) of each case, all sampled in one batch."""
+    import torch
+
+    from gridctl.flux.conditioning import Conditioning
+    from gridctl.flux.latents import decode_frames, split_cells
+    from gridctl.flux.plan import Plan
+    from gridctl.flux.sampler import Denoiser, draw_noise, sample
+
+    grid, base, count = canvas.grid, studio.base, len(cases)
+    plan = Plan.keep(grid, [0]) if part == "i2v" else Plan.generate(grid)
+    generator = torch.Generator().manual_seed(studio.profile.generate.seed)
+    noise = [draw_noise(plan, base.latent_channels, generator) for _ in cases]
+    texts = [canvas.prompt(case.prompt) for case in cases]
+    given = [case.given(grid.num_frames, grid.cell) for case in cases] if plan.kept else None
+    latents = sample(
+        Denoiser(
+            transformer=studio.transformer,
+            prompt=Conditioning.cat([studio.prompts[text] for text in texts]),
+            empty=Conditioning.cat([studio.prompts[""]] * count),
+            sampling=studio.sampling,
+        ),
+        plan,
+        noise=torch.cat(noise).to(base.device),
+        generator=generator,
+        reference=torch.cat([studio.encode(frames, grid) for frames in given]) if given else None,
+    )
+    cells = split_cells(latents, grid).flatten(0, 1)
+    frames = decode_frames(studio.vae, cells, batch=studio.profile.memory.decode_batch)
+    clips = list(frames.reshape(count, grid.num_frames, *frames.shape[1:]))
+    for clip, known in zip(clips, given or [], strict=False):
+        clip[list(plan.kept)] = known[list(plan.kept)]
+    return clips
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -220,34 +312,63 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=600, help="steps of each run (%(default)s)")
     parser.add_argument("--clips", type=int, default=32, help="judged for each part (%(default)s)")
     parser.add_argument("--workers", type=int, default=num_cores(), help="runs at once")
+    parser.add_argument("--seconds", type=float, default=1e9, help="start no run after that time")
     parser.add_argument("--table", action="store_true", help="only write the table again")
     args = parser.parse_args()
     if not args.table:
-        work(args.folder.resolve(), args.budget, args.clips, args.workers)
+        work(
+            args.folder.resolve(),
+            args.budget,
+            args.clips,
+            workers=args.workers,
+            until=time.time() + args.seconds,
+        )
     print(write_table(args.folder))
 
 
-def work(folder: Path, budget: int, clips: int, workers: int) -> None:
+def work(folder: Path, budget: int, clips: int, *, workers: int, until: float) -> None:
     """Do the runs that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ["OMP_NUM_THREADS"] = "1"  # a thread for each run: they are small
-    prepare(folder)
-    done = {(row["setting"], row["seed"]) for row in read_rows(folder) if row["budget"] == budget}
+    rows, facts = read_rows(folder), run_facts(budget, clips)
+    others = [row for row in rows if {key: row[key] for key in facts} != facts]
+    if others:
+        found = ", ".join(f"{key} {others[0][key]}" for key in facts)
+        sys.exit(f"{folder} has runs with {found}; choose another folder.")
+    done = {(row["setting"], row["seed"]) for row in rows}
     jobs = [
-        Job(folder=folder, setting=setting, seed=seed, budget=budget, clips=clips)
+        Job(folder=folder, setting=setting, seed=seed, budget=budget, clips=clips, until=until)
         for setting in SETTINGS
         for seed in SEEDS
         if (setting.name, seed) not in done
     ]
+    if not jobs:
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"  # a thread for each run: they are small
+    began = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, job) for job in jobs]):
-            row = future.result()
+        prepare(jobs, pool)
+        say(began, "the grids are packed and encoded")
+        running = {pool.submit(run, job): job for job in jobs}
+        for future in as_completed(running):
+            name = running[future].name
+            try:
+                row = future.result()
+            except Exception:  # the other runs go on
+                traceback.print_exc()
+                say(began, f"{name}: failed")
+                continue
+            if row is None:
+                say(began, f"{name}: no time left")
+                continue
             with (folder / "results.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(
-                f"{row['setting']}, seed {row['seed']}: {row['step_seconds']} s a step", flush=True
-            )
+            timing = {key: row[key] for key in ("step_seconds", "train_seconds", "judge_seconds")}
+            say(began, f"{name}: {timing}")
             write_table(folder)
+
+
+def say(began: float, text: str) -> None:
+    print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
 
 if __name__ == "__main__":
