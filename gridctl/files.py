@@ -68,16 +68,18 @@ def atomic_file(path: Path, *, force: bool = False, durable: bool = True) -> Ite
 
 
 @contextmanager
-def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, force: bool = False, keep_first: bool = False) -> Iterator[Path]:
     """The same for a folder: yields an empty one beside `path`, renamed when whole.
 
+    With `keep_first`, a folder that another process has put there meanwhile stays, and this one
+    is discarded: for folders that always have the same content, and may be in use already.
     Raises InputError also if `path` is a file, or the current folder or one above it.
     """
     if path.is_file():
         raise InputError(f"{path} is a file; choose another name for the folder.")
     if Path.cwd().is_relative_to(path.resolve()):
         raise InputError(f"{path} contains the current folder; choose another name.")
-    with _atomic(path, force=force) as temporary:
+    with _atomic(path, force=force, keep_first=keep_first) as temporary:
         temporary.mkdir()
         yield temporary
 
@@ -210,9 +212,9 @@ def _this_machine() -> str:
 
 
 @contextmanager
-def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
+def _atomic(path: Path, *, force: bool, keep_first: bool = False) -> Iterator[Path]:
     with _writing(path):
-        refuse_overwrite(path, force=force)
+        refuse_overwrite(path, force=force or keep_first)
         # Cut, because a name may already be as long as the file system allows.
         owner = f"{_this_machine()}.{os.getpid()}"
         temporary = path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
@@ -227,10 +229,21 @@ def _atomic(path: Path, *, force: bool) -> Iterator[Path]:
                 raise cannot_write(path, error) from error
             raise  # the block's own, such as an input that cannot be read
         with _writing(path):
-            _put_in_place(temporary, path, path.with_name(f".{path.name}.{owner}.old"))
+            if keep_first:
+                _put_first(temporary, path)
+            else:
+                _put_in_place(temporary, path, path.with_name(f".{path.name}.{owner}.old"))
     finally:
         with suppress(OSError):  # what could not be made cannot be removed
             _remove(temporary)
+
+
+def _put_first(temporary: Path, path: Path) -> None:
+    try:
+        temporary.rename(path)  # never replaces a folder that has something in it
+    except OSError:
+        if not path.is_dir():
+            raise
 
 
 def _put_in_place(temporary: Path, path: Path, old: Path) -> None:

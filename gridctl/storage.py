@@ -21,6 +21,7 @@ from gridctl.ranges import open_ranges
 
 Result = TypeVar("Result")
 
+_YEAR_1980, _YEAR_2001 = 315_619_200, 978_307_200  # in seconds; even
 _AT_ONCE = 16  # requests that wait at the same time
 # Scheme → (the package that reads it, the extra of gridctl that installs it).
 _PACKAGES = {
@@ -31,6 +32,11 @@ _PACKAGES = {
     "hf": ("huggingface_hub", ""),  # gridctl needs it anyway
     "memory": ("fsspec", ""),  # the memory of this process, for tests
 }
+# Whose exceptions are faults of storage or of the way to it. Others are bugs, and not hidden.
+_LIBRARIES = frozenset({
+    "aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", "google", "httpcore",
+    "httpx", "huggingface_hub", "requests", "s3fs", "urllib3",
+})  # fmt: skip
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<host>[^/]*)(?P<path>.*)", re.DOTALL)
 _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")  # what pathlib makes of a URL
 
@@ -40,7 +46,8 @@ class Facts:
     """What storage says about a file or folder.
 
     `stamp_ns` is another number when the content is another, like the time of a local file. It
-    is made from the checksum, because times there are whole seconds or absent.
+    is made from the checksum, because times there are whole seconds or absent. It is a time that
+    every file system can store for a copy: an even second between 1980 and 2001.
     """
 
     is_dir: bool
@@ -334,7 +341,7 @@ class Url:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Turn what the libraries raise into StorageError, or FileNotFoundError."""
+        """Turn faults of storage and of the network into StorageError, or FileNotFoundError."""
         try:
             yield
         except (UsageError, StorageError):
@@ -347,6 +354,8 @@ class Url:
             if isinstance(fault, FileNotFoundError) or status in (404, 410):
                 message = "no such file"
                 raise FileNotFoundError(errno.ENOENT, message, str(self)) from error
+            if not _is_fault_of_storage(fault):
+                raise
             raise StorageError(self, self._fact(fault, status)) from error
 
     def _fact(self, fault: Exception, status: object) -> str:
@@ -356,6 +365,13 @@ class Url:
         if self.query:
             text = text.replace(self.query, "")
         return " ".join(text.split()).rstrip(".")
+
+
+def _is_fault_of_storage(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return True
+    kinds = (kind.__module__.partition(".")[0] for kind in type(error).__mro__)
+    return not _LIBRARIES.isdisjoint(kinds)
 
 
 def _facts(info: dict[str, Any]) -> Facts:
@@ -369,4 +385,5 @@ def _facts(info: dict[str, Any]) -> Facts:
     import hashlib
 
     digest = int.from_bytes(hashlib.sha256(known.encode()).digest()[:8], "big")
-    return Facts(is_dir=False, size=int(size), stamp_ns=digest % 10**18)  # a date before 2002
+    seconds = _YEAR_1980 + digest % ((_YEAR_2001 - _YEAR_1980) // 2) * 2
+    return Facts(is_dir=False, size=int(size), stamp_ns=seconds * 10**9)

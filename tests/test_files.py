@@ -288,3 +288,18 @@ def test_refuse_overwrite_looks_and_touches_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="old exists and is not overwritten"):
         refuse_overwrite(tmp_path / "old", force=False)
     assert names(tmp_path) == ["old"]
+
+
+def test_of_two_processes_that_make_the_same_folder_the_first_wins(tmp_path: Path) -> None:
+    """Somebody may be reading it, so it is not replaced for a moment."""
+    path = tmp_path / "shards"
+    for _ in range(2):
+        with atomic_folder(path, keep_first=True) as mine:
+            (mine / "mine").touch()
+            path.mkdir(exist_ok=True)
+            (path / "other's").touch()  # whole before this one
+        assert [file.name for file in path.iterdir()] == ["other's"]
+        assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"), atomic_folder(tmp_path / "file"):
+        pass

@@ -10,6 +10,7 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServe
 from itertools import count
 from pathlib import Path, PurePosixPath
 from threading import Thread
+from typing import cast
 from urllib.parse import parse_qs
 
 import fsspec
@@ -24,7 +25,7 @@ from gridctl.geometry import Grid
 from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
 from gridctl.ranges import BLOCK, open_ranges
-from gridctl.storage import StorageError, as_path
+from gridctl.storage import StorageError, Url, as_path
 from gridctl.unpack import unpack
 from tests.media import clips
 from tests.s3_server import S3Server
@@ -326,6 +327,14 @@ def test_a_missing_file_is_told_from_storage_that_cannot_be_reached(
     for ask in (nobody.exists, nobody.is_file, nobody.stat, nobody.read_bytes):
         with pytest.raises(StorageError, match="cannot be reached"):
             ask()
+
+
+def test_a_bug_is_not_reported_as_storage_that_cannot_be_reached() -> None:
+    url = as_path("memory://bugs/a.txt")
+    fsspec.filesystem("memory").pipe_file(str(url), b"four")
+    assert cast(Url, url).read_range(0, 2) == b"fo"
+    with pytest.raises(TypeError):
+        cast(Url, url).read_range(cast(int, "0"), 2)
 
 
 @settings(max_examples=40)

@@ -1,4 +1,4 @@
-"""Ends of files whose format announces no length: MPEG streams, NUT, Y4M and RealMedia.
+"""Ends of files whose format announces no length: MPEG streams, raw JPEGs, NUT, Y4M, RealMedia.
 
 Their last packets say how many bytes they have, so nearly all cuts show there. A transport stream
 that ends between two packets cannot be told from a recording that was stopped.
@@ -20,6 +20,8 @@ _PES_START = b"\0\0\x01"
 _PACK = b"\0\0\x01\xba"
 _PROGRAM_END = b"\0\0\x01\xb9"
 _PACK_TAIL = 200_000
+_JPEG_TAIL = 16_000_000  # more than a frame has
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"  # compressed data never has these bytes
 _NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
 _NUT_HEADERS = (b"NM\x7a\x56\x1f\x5f\x04\xad", b"NS\x11\x40\x5b\xf2\xf9\xdb")
 _NUT_TAIL = 4_000_000
@@ -85,6 +87,13 @@ def program_stream(file: BinaryIO, size: int) -> bool | None:
             at += 6 + int.from_bytes(tail[at + 4 : at + 6].ljust(2, b"\xff"), "big")
     begun = tail[at : at + 3]  # the code of another packet, or what was appended
     return True if at > len(tail) or (begun and _PES_START.startswith(begun)) else None
+
+
+def motion_jpeg(file: BinaryIO, size: int) -> bool | None:
+    """JPEG images one after the other, without a container: the last one must have its end."""
+    tail = _tail(file, size, _JPEG_TAIL)
+    end = tail.rfind(_JPEG_END)
+    return tail.rfind(_JPEG_START) > end or tail[end + 2 :] == _JPEG_START[:1] or None
 
 
 def nut(file: BinaryIO, size: int) -> bool | None:

@@ -47,6 +47,8 @@ def _check_for(head: bytes) -> Check | None:
         return _boxes
     if is_transport_stream(head):
         return stream_ends.transport_stream
+    if head.startswith(b"\xff\xd8\xff"):
+        return stream_ends.motion_jpeg
     starts: dict[bytes, Check] = {
         b"\0\0\x01\xba": stream_ends.program_stream, b"nut/": stream_ends.nut,
         b"YUV4": stream_ends.y4m, b".RMF": stream_ends.realmedia,

@@ -32,7 +32,7 @@ def as_folder(source: Path) -> Path:
     digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     folder = cache_folder() / "shards" / digest
     if not folder.is_dir():
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, keep_first=True) as temporary:
             for shard in shards:
                 _extract(shard, temporary)
     return folder

@@ -97,6 +97,19 @@ def test_a_cut_between_packets_of_a_transport_stream(tmp_path: Path, name: str) 
     assert reports > len(cuts) / 2  # where a frame and a sound packet end, it looks whole
 
 
+def test_a_cut_of_raw_jpegs(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mjpeg", FRAMES[:12], codec="mjpeg", pix_fmt="yuvj420p")
+    data = path.read_bytes()
+    assert not is_cut_off(path)
+    assert frames_read(path) == 12
+    for length in random.Random(0).sample(range(1000, len(data)), 300):
+        path.write_bytes(data[:length])
+        ends = data[:length].endswith(b"\xff\xd9")  # after a frame: a shorter clip
+        assert bool(is_cut_off(path)) is not ends, length
+    path.write_bytes(data[: len(data) * 2 // 3])
+    assert frames_read(path) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "frame"),  # bytes of a frame of 63x47
     [

@@ -1,5 +1,6 @@
 """Training on a dataset in storage, which is copied to the cache."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,25 @@ def test_a_copy_follows_its_folder(s3: tuple[str, S3Server], dataset: Path) -> N
     assert content(local_folder(url)) == expected
     asked = [path for method, path in server.requests if path.endswith((".png", ".txt"))]
     assert [Path(path).name for path in asked] == [changed]
+
+
+def test_a_copy_is_found_again_on_a_disk_with_coarse_times(
+    s3: tuple[str, S3Server], dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT stores even seconds since 1980."""
+    bucket, server = s3
+    url, set_times = as_path(f"{bucket}/vidgrid"), os.utime
+    fsspec.filesystem("s3").put(f"{dataset}/", f"{url}/", recursive=True)
+
+    def coarse(path: Path, ns: tuple[int, int]) -> None:
+        seconds = [max(315_532_800, time // 2_000_000_000 * 2) for time in ns]
+        set_times(path, (seconds[0], seconds[1]))
+
+    monkeypatch.setattr(os, "utime", coarse)
+    local_folder(url)
+    server.forget()
+    local_folder(url)
+    assert [path for _, path in server.requests if path.endswith((".png", ".txt"))] == []
 
 
 def test_shards_in_storage_are_read_where_they_are(dataset: Path, tmp_path: Path) -> None:
