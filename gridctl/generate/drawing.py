@@ -85,9 +85,10 @@ class Drawing:
     """What `draw` will do.
 
     `make` draws the frames (F, H, W, 3) of a shot with a loaded model, and `write` writes
-    them to its output, with a record of how they were made. `reference` (F, H, W, 3) holds the
-    frames that `plan` keeps or starts from. `prompts` are further whole prompts that `make`
-    needs. A shot is `num_grids` grids.
+    them to its output, with a record of how they were made. `prompts` are further whole prompts
+    that `make` needs. A shot is `num_grids` grids, and `plan` is that of the first one.
+    `reference` (F, H, W, 3) holds a frame for each of its cells, of which the plan keeps some or
+    starts from them. `frames` are the numbers of its cells in the clip, counted from 0.
     """
 
     task: str
@@ -103,16 +104,27 @@ class Drawing:
     keep_clean: bool = False
     prompts: tuple[str, ...] = ()
     num_grids: int = 1
+    frames: Sequence[int] = ()  # empty: the first ones
     notes: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()  # words that the adapter's captions taught the base
 
+    @property
+    def cell_frames(self) -> Sequence[int]:
+        """The clip's frame in each cell of the first grid."""
+        return self.frames or range(self.plan.grid.num_frames)
+
     def to_json(self) -> dict[str, Any]:
-        """What `--dry-run --json` prints. `release` is the strength of each frame in its plan."""
+        """What `--dry-run --json` prints.
+
+        `frames` and `release` are the number and the strength of each cell of the first grid.
+        """
         return {
             "task": self.task,
             "base": self.profile.model.base,
             "adapter": self.adapter and str(self.adapter),
             **self.plan.grid.to_json(),
+            "grids": self.num_grids,
+            "frames": list(self.cell_frames),
             "release": list(self.plan.release),
             "fps": self.fps,
             "outputs": [
@@ -127,6 +139,9 @@ class Drawing:
             f"adapter  {self.adapter or 'none'}",
             f"grid     {self.plan}",
         ]
+        if self.num_grids > 1:
+            numbers = ", ".join(map(str, self.cell_frames))
+            lines.append(f"grids    {self.num_grids}; this is the first, of frames {numbers}")
         for shot in self.shots:
             lines += [f"prompt   {shot.prompt}", f"output   {shot.output} (seed {shot.seed})"]
         return "\n".join(lines)

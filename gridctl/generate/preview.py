@@ -69,7 +69,8 @@ def preview(drawing: Drawing) -> Image.Image:
             draw.rectangle(box, _EMPTY)
         draw.rectangle(box, outline=_COLORS[kind], width=3)
         sigma = f", {plan.release[frame]:.2f}" if kind == "init" else ""
-        draw.text((left, upper + height + 2), f"{frame} {kind}{sigma}", _COLORS[kind], font)
+        number = drawing.cell_frames[frame]
+        draw.text((left, upper + height + 2), f"{number} {kind}{sigma}", _COLORS[kind], font)
     return image
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.generate import Request, draw
-from gridctl.generate.tasks import edit, restore
+from gridctl.generate.preview import preview
+from gridctl.generate.tasks import edit, extend, restore
 from gridctl.media.write import write_clip
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Scene
@@ -45,11 +46,31 @@ def request(profile: Any, folder: Path, prompt: str = "") -> Request:
 
 def test_a_whole_clip_is_edited_window_by_window(profile: Any, clip: Path, tmp_path: Path) -> None:
     drawing = edit.prepare(request(profile, tmp_path, BLUE), clip=clip, source_prompt=RED)
-    assert (len(drawing.reference), drawing.fps, drawing.num_grids) == (10, 5.0, 3)
+    assert (drawing.cell_frames, drawing.fps, drawing.num_grids) == ((0, 2, 4, 5, 7, 9), 5.0, 3)
     assert draw(drawing).notes == ()
     frames = frames_of(tmp_path / "out")
     assert frames.shape == (10, 32, 32, 3)
-    assert not np.array_equal(frames, drawing.reference)
+    assert not np.array_equal(frames[list(drawing.cell_frames)], drawing.reference)
+
+
+def test_a_plan_of_a_long_clip_shows_the_frames_of_its_first_grid(
+    profile: Any, clip: Path, tmp_path: Path
+) -> None:
+    """An edit begins with key frames, a restoration and an extension with a window."""
+    whole = render_clip(SCENE, 10, (32, 32))
+    asked = request(profile, tmp_path, BLUE)
+    drawings = [
+        edit.prepare(asked, clip=clip, source_prompt=RED),
+        restore.prepare(asked, clip=clip),
+        extend.prepare(asked, clip=clip, frames=20),
+    ]
+    for drawing, shown in zip(drawings, [(0, 2, 4, 5, 7, 9), range(6), range(7, 13)], strict=True):
+        assert tuple(drawing.cell_frames) == tuple(shown)
+        for cell, frame in enumerate(shown):
+            if drawing.plan.release[cell] < 1:
+                assert np.array_equal(drawing.reference[cell], whole[frame])
+        assert preview(drawing).width > 0
+    assert "grids    3; this is the first, of frames 0, 2, 4, 5, 7, 9" in str(drawings[0])
 
 
 @pytest.mark.parametrize("task", [edit, restore])
@@ -60,8 +81,8 @@ def test_as_many_frames_of_a_clip_as_asked_for(
     profile = make_profile(model__adapter=str(adapter), generate__steps=2)
     request = Request(prompts=(BLUE,), output=tmp_path / "out", profile=profile)
     drawing = task.prepare(request, clip=clip, frames=8)
-    whole = task.prepare(request, clip=clip, frames=10).reference
-    assert np.array_equal(drawing.reference, whole[[0, 1, 3, 4, 5, 6, 8, 9]])
+    chosen = render_clip(SCENE, 10, (32, 32))[[0, 1, 3, 4, 5, 6, 8, 9]]
+    assert np.array_equal(drawing.reference, chosen[list(drawing.cell_frames)])
     grids = 3 if task is edit else 2  # an edit draws a grid of key frames first
     assert (drawing.num_grids, drawing.fps) == (grids, 4.0)
     with pytest.raises(InputError, match="has 10 frames, and 11 are asked for"):
@@ -113,7 +134,7 @@ def test_restoring_draws_a_little(profile: Any, clip: Path, tmp_path: Path) -> N
     draw(result)
     frames = frames_of(tmp_path / "out").astype(int)
     assert frames.shape == (10, 32, 32, 3)
-    near = np.abs(frames - result.reference).mean()
+    near = np.abs(frames - render_clip(SCENE, 10, (32, 32))).mean()
     assert 0 < near < 30
 
 

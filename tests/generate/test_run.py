@@ -201,11 +201,13 @@ def test_a_scale_of_nothing_is_no_adapter(
 
 
 @pytest.mark.slow
-def test_compiled_blocks_draw_the_same(profile: Any, tmp_path: Path) -> None:
-    """Up to rounding, and with the adapter's layers in the blocks."""
+@pytest.mark.parametrize("fast", [False, True])
+def test_compiled_blocks_draw_the_same(profile: Any, tmp_path: Path, fast: bool) -> None:
+    """Up to rounding, with the adapter's layers in the blocks, and where blocks are skipped."""
 
     def frames(name: str, compiled: bool) -> np.ndarray:
-        generate = profile.generate.model_copy(update={"compile": compiled})
+        update = {"compile": compiled, "fast": fast, "steps": 6 if fast else 2}
+        generate = profile.generate.model_copy(update=update)
         own = profile.model_copy(update={"generate": generate})
         draw(prepare(t2v, [PROMPT], tmp_path / name, profile=own))
         return frames_of(tmp_path / name).astype(int)

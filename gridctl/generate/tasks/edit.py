@@ -66,9 +66,11 @@ def prepare(
             "--source-prompt.",
         )
     )
+    keys = sample_indices(len(source.frames), canvas.grid.num_frames)
     return replace(
         drawing,
-        reference=source.frames,
+        reference=source.frames[list(keys)],
+        frames=keys,
         fps=request.fps or source.fps,
         prompts=(source_text,),
         num_grids=num_long_grids(len(source.frames), canvas.grid, "keyframes"),

@@ -45,9 +45,9 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
     def make(studio: Studio, shot: Shot) -> Frames:
         return continue_clip(studio, grid, shot.prompt, shot.seed, known=source.frames, count=count)
 
-    plan = Plan.keep(grid, range(shared))
+    plan, start = Plan.keep(grid, range(shared)), len(source.frames) - shared
     reference = np.zeros((grid.num_frames, *source.frames.shape[1:]), np.uint8)
-    reference[:shared] = source.frames[-shared:]
+    reference[:shared] = source.frames[start:]
     drawing = clip_drawing(
         "extend",
         request,
@@ -60,6 +60,7 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
     return replace(
         drawing,
         reference=reference,
+        frames=range(start, start + grid.num_frames),
         fps=request.fps or source.fps,
         num_grids=ceil((count - len(source.frames)) / added),
     )

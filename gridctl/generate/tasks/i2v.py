@@ -75,7 +75,8 @@ def prepare(
         arguments={"first": first, "last": last, "at": list(at), "frames": frames, "long": long},
     )
     notes = () if canvas.keep else (NOT_CLEAN,)
-    return replace(drawing, num_grids=num_long_grids(count, grid, way), notes=notes)
+    grids = num_long_grids(count, grid, way)
+    return replace(drawing, num_grids=grids, frames=keys, notes=notes)
 
 
 def _by_frame(given: Sequence[tuple[int, Path]], count: int) -> Mapping[int, Path]:

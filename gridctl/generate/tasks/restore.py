@@ -61,7 +61,7 @@ def prepare(request: Request, *, clip: Path, frames: int | None = None) -> Drawi
     )
     return replace(
         drawing,
-        reference=source.frames,
+        reference=source.frames[: grid.num_frames],
         fps=request.fps or source.fps,
         num_grids=len(window_starts(len(source.frames), grid.num_frames)),
     )

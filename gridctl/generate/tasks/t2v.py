@@ -9,7 +9,7 @@ from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import NOT_CLEAN, clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot
-from gridctl.generate.long import check_frames, check_long, draw_long, num_long_grids
+from gridctl.generate.long import check_frames, check_long, draw_long, key_frames, num_long_grids
 
 if TYPE_CHECKING:
     from gridctl.generate.studio import Studio
@@ -48,5 +48,6 @@ def prepare(request: Request, *, frames: int | None = None, long: str = "keyfram
     return replace(
         drawing,
         num_grids=num_long_grids(count, grid, way),
+        frames=key_frames(count, grid.num_frames, ()) if way == "keyframes" else (),
         notes=() if canvas.keep else (NOT_CLEAN,),
     )
