@@ -19,6 +19,7 @@ import torch
 
 from gridctl.flux.hub import find_base, fingerprint, loading
 from gridctl.flux.quantization import quantization_config, transformer_quantization
+from gridctl.flux.quantized_base import load_quantized
 from gridctl.flux.quiet import quiet_libraries
 from gridctl.flux.text import TextEncoders, Tokenizers
 from gridctl.machine.devices import check_compiler, pick_device, pick_dtype
@@ -112,13 +113,20 @@ class BaseModel:
 
         offloaded = self.is_offloaded and not training
         options: dict[str, Any] = {"torch_dtype": self.dtype, "use_safetensors": True}
-        if self.quantize != "none":
-            options["quantization_config"] = transformer_quantization(self.quantize, self.dtype)
         if not offloaded:
             options["device_map"] = {"": self.device}  # no second copy in main memory
-        with loading(self.name):
-            transformer = FluxTransformer2DModel.from_pretrained(
-                self.folder / "transformer", **options
+        folder = self.folder / "transformer"
+
+        def load(**more: Any) -> Any:
+            with loading(self.name):
+                return FluxTransformer2DModel.from_pretrained(folder, **options, **more)
+
+        if self.quantize == "none":
+            transformer = load()
+        else:
+            config = transformer_quantization(self.quantize, self.dtype)
+            transformer = load_quantized(
+                folder, self.quantize, options, lambda: load(quantization_config=config)
             )
         transformer.requires_grad_(False)
         if offloaded:

@@ -1,6 +1,7 @@
 """LoRA on a base with 8-bit weights, by torchao. It computes on a CPU what it does on a GPU."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +70,40 @@ def test_only_the_lora_of_a_quantised_base_is_trained(make_profile: Make, kind: 
     layers = [module for module in transformer.modules() if isinstance(module, LoraLayer)]
     assert len(parameters) == 2 * len(layers)
     assert all(hasattr(module, "fused_adapter") for module in layers)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_a_quantised_base_is_kept_in_the_cache_to_the_bit(
+    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The second load reads the entry. A damaged entry and a full disk cost time only."""
+    monkeypatch.setenv("GRIDCTL_CACHE", str(tmp_path / "cache"))
+    base = open_base(make_profile(memory__quantize=kind))
+
+    def entries() -> dict[Path, float]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/bases/*/*/*")}
+
+    made = stored_bytes(base.load_transformer(training=True))
+    first = entries()
+    weights = next(path for path in first if path.suffix == ".safetensors")
+    assert made == stored_bytes(base.load_transformer(training=True))
+    assert entries() == first
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert made == stored_bytes(base.load_transformer(training=True))
+    assert entries()[weights] != first[weights]
+    shutil.rmtree(tmp_path / "cache")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
+    assert made == stored_bytes(base.load_transformer(training=True))
+    assert not entries()
+
+
+def stored_bytes(transformer: Any) -> dict[str, bytes]:
+    """What each parameter is stored as: that of a quantised one is several tensors."""
+    stored = {}
+    for name, parameter in transformer.named_parameters():
+        inner = getattr(parameter, "tensor_data_names", None) or []
+        for part in inner or [""]:
+            tensor = getattr(parameter, part) if part else parameter
+            stored[f"{name} {part}"] = tensor.detach().contiguous().view(torch.uint8).numpy()
+    return {name: array.tobytes() for name, array in stored.items()}

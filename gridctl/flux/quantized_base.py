@@ -1,0 +1,105 @@
+"""Quantised transformers in the cache: reading one takes less time than quantising it again.
+
+diffusers writes and reads them. An entry's name is the hash of everything that decides its
+weights, so it is never wrong, only missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gridctl.errors import InputError
+from gridctl.files import atomic_folder, sweep_temporaries
+from gridctl.flux.hub import fingerprint, loading
+from gridctl.machine.caches import cache_folder
+
+_LIBRARY = {"nf4": "bitsandbytes", "int8": "torchao", "fp8": "torchao"}
+
+
+def load_quantized(
+    folder: Path, kind: str, options: Mapping[str, Any], quantize: Callable[[], Any]
+) -> Any:
+    """The transformer in `folder`, quantised as `kind`.
+
+    It is read from the cache, with `options` for diffusers' `from_pretrained`, if an earlier run
+    has left it there. Otherwise `quantize` makes it, and it is kept if the disk has room.
+    """
+    entry = _entry(folder, kind, options)
+    if entry is None:
+        return quantize()
+    if entry.is_dir():
+        with suppress(InputError):  # a damaged entry is made again
+            return _read(entry, options)
+    transformer = quantize()
+    _keep(transformer, entry, largest=_num_bytes(folder))
+    return transformer
+
+
+def _entry(folder: Path, kind: str, options: Mapping[str, Any]) -> Path | None:
+    """The folder of an entry; None for a user who has no place for a cache.
+
+    Libraries change how they round and what they write, so their versions are in its name.
+    """
+    device = next(iter(options.get("device_map", {"": "cpu"}).values()))
+    decides = (
+        fingerprint(folder.parent, folder.name),
+        kind,
+        options["torch_dtype"],
+        torch.device(device).type,
+    )
+    name = hashlib.sha256(" ".join(map(str, decides)).encode()).hexdigest()
+    versions = "-".join(version(library) for library in ("diffusers", _LIBRARY[kind]))
+    with suppress(InputError):
+        return cache_folder() / "bases" / name / versions
+    return None
+
+
+def _read(entry: Path, options: Mapping[str, Any]) -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    with loading(str(entry)):
+        return FluxTransformer2DModel.from_pretrained(entry, **options)
+
+
+def _keep(transformer: Any, entry: Path, *, largest: int) -> None:
+    """Write an entry; a cache that cannot be written, or is too small, is no reason to stop."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of several writes it
+        return
+    with suppress(InputError, OSError), _no_room_is_an_os_error():
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(entry.parent)
+        if shutil.disk_usage(entry.parent).free < largest:
+            return
+        with atomic_folder(entry, force=True) as temporary:
+            transformer.save_pretrained(temporary)
+            for path in temporary.iterdir():  # a loss of power must not leave a part of it
+                with path.open("r+b") as written:
+                    os.fsync(written.fileno())
+        for other in entry.parent.iterdir():
+            # Of other versions of the libraries; hidden ones are being written.
+            if other != entry and not other.name.startswith("."):
+                shutil.rmtree(other)
+
+
+@contextmanager
+def _no_room_is_an_os_error() -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _num_bytes(folder: Path) -> int:
+    """What the files of the unquantised transformer take: more than the entry will."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
