@@ -201,14 +201,14 @@ def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
         drawn = {part: draw(part, some, studio, canvas) for part, some in cases.items()}
     for part, some in cases.items():
         for case, frames in zip(some, drawn[part], strict=True):
-            take = judge_take(case, frames, seed=seed)
-            jump = take.measures.get("jump from the first frame")
+            take = judge_take(case, frames, seed=seed, grid=canvas.grid)
+            (jump,) = take.measures.values()  # t2v: at the end of a row; i2v: from the given frame
             yield {
                 "part": part,
                 "index": case.index,
                 **{what: take.right[what] for what in ("shape", "motion", "all")},
                 "temporal_error": take.temporal_error,
-                "jump": None if jump is None else jump[0] / max(jump[1], 1e-6),
+                "jump": jump,
             }
 
 
@@ -230,8 +230,8 @@ def draw(part: Part, cases: Sequence[Case], studio: "Studio", canvas: "Canvas") 
     latents = sample(
         Denoiser(
             transformer=studio.transformer,
-            prompt=Conditioning.cat([studio.prompts[text] for text in texts]),
-            empty=Conditioning.cat([studio.prompts[""]] * count),
+            prompt=Conditioning.cat([studio.prompts[text] for text in texts]).to(base.device),
+            empty=Conditioning.cat([studio.prompts[""]] * count).to(base.device),
             sampling=studio.sampling,
         ),
         plan,
@@ -262,12 +262,14 @@ def write_table(folder: Path) -> str:
     rows = read_rows(folder)
     of = {s.name: [row for row in rows if row["setting"] == s.name] for s in SETTINGS}
     measures = (
-        "base", "temporal", "t2v shape", "t2v motion", "t2v all", "t2v temporal_error",
+        "base", "temporal", "t2v shape", "t2v motion", "t2v all", "t2v temporal_error", "t2v jump",
         "i2v motion", "i2v all", "i2v jump",
     )  # fmt: skip
     lines = [
         "Mean over seeds; in brackets the difference from the baseline with the same seeds and its "
-        "95 % interval, from resampling the clips (validation: the runs).",
+        "95 % interval, from resampling the clips (validation: the runs). A jump is a step between "
+        "frames at the end of a row (t2v), beside the clip's other steps, or from the given frame "
+        "(i2v), beside the true clip's: the ratio of sums over all clips.",
         "",
         f"| setting | seeds | {' | '.join(measures)} |",
         "|---" * (len(measures) + 2) + "|",
@@ -285,25 +287,30 @@ def cell(measure: str, own: list[dict[str, Any]], baseline: list[dict[str, Any]]
     """A mean, and how far it is from the baseline's."""
     theirs = {row["seed"]: values_of(measure, row) for row in baseline}
     mine = {row["seed"]: values_of(measure, row) for row in own}
-    text = f"{np.mean(np.concatenate(list(mine.values()))):.3f}"
+    text = f"{summary(np.concatenate(list(mine.values()))):.3f}"
     shared = [seed for seed in mine if seed in theirs and len(mine[seed]) == len(theirs[seed])]
-    differences = [mine[seed] - theirs[seed] for seed in shared]
-    if own is baseline or not differences:
+    if own is baseline or not shared:
         return text
-    together = np.concatenate(differences)
-    rng = np.random.default_rng(0)
-    picked = rng.integers(len(together), size=(CHANCE, len(together)))
-    low, high = np.quantile(together[picked].mean(axis=1), (0.025, 0.975))
-    return f"{text} ({together.mean():+.3f}: {low:+.3f} to {high:+.3f})"
+    a, b = (np.concatenate([values[seed] for seed in shared]) for values in (mine, theirs))
+    picked = np.random.default_rng(0).integers(len(a), size=(CHANCE, len(a)))
+    drawn = [summary(a[some]) - summary(b[some]) for some in picked]
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    return f"{text} ({summary(a) - summary(b):+.3f}: {low:+.3f} to {high:+.3f})"
 
 
 def values_of(measure: str, row: dict[str, Any]) -> Any:
-    """One number for each clip of a run, in order; one in all for validation."""
+    """(N, 1) or (N, 2) A number or a pair for each clip, in order; (1, 1) for validation."""
     part, _, what = measure.partition(" ")
     if not what:
-        return np.array([row[part]])
+        return np.array([[row[part]]])
     takes = sorted((t for t in row["takes"] if t["part"] == part), key=lambda t: t["index"])
-    return np.array([float(take[what] or 0) for take in takes])
+    return np.array([np.atleast_1d(take[what] or 0) for take in takes], float)
+
+
+def summary(values: Any) -> float:
+    """The mean of numbers (N, 1); the ratio of sums of pairs (N, 2)."""
+    sums = values.sum(axis=0)
+    return float(sums[0] / (len(values) if len(sums) == 1 else sums[1]))
 
 
 def main() -> None:

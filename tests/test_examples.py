@@ -145,7 +145,7 @@ def test_choices_are_compared_with_the_baseline_seed_by_seed(tmp_path: Path) -> 
         for seed in (0, 1, 2):
             takes = [
                 {"part": part, "index": k, "shape": True, "motion": k < right + seed, "all": False}
-                | {"temporal_error": 10.0, "jump": 2.0}
+                | {"temporal_error": 10.0, "jump": [2.0, 1.0 + k]}
                 for part in ("t2v", "i2v")
                 for k in range(10)
             ]
@@ -157,4 +157,6 @@ def test_choices_are_compared_with_the_baseline_seed_by_seed(tmp_path: Path) -> 
     place = columns.index("t2v motion")
     assert baseline.split("|")[place].strip() == "0.600"
     assert keep.split("|")[place].strip().startswith("0.700 (+0.100: ")
+    jump = baseline.split("|")[columns.index("i2v jump")].strip()
+    assert float(jump) == pytest.approx(20 / 55, abs=1e-3)  # a ratio of sums
     assert (tmp_path / "choices.md").exists()
