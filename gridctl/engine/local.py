@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -154,8 +155,6 @@ def _serve(
     # A signal to the whole process group reaches the parent too, which cleans up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def tick() -> None:
         sign_of_life.value = time.monotonic()
@@ -175,12 +174,22 @@ def _serve(
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Delay interrupts while a process starts: it would end with a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    """Delay interrupts while a process starts: Python loses an exception raised by a fork's hooks.
+
+    Blocking the signals is not enough, because another thread of the process may receive them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for one in came:
+            signal.raise_signal(one)

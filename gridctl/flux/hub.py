@@ -17,9 +17,9 @@ from gridctl.profile import BUILT_IN
 _PARTS = (
     "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae",
 )  # fmt: skip
-# Only diffusers' folders: FLUX.1-dev's repository has the same 24 GB a second time.
 _LARGE_BYTES = 64 * 2**20
 _SUFFIXES = ("json", "txt", "model", "safetensors")
+# Only diffusers' folders: FLUX.1-dev's repository has the same 24 GB a second time.
 _FILES = [
     "model_index.json",
     *(f"{part}/*.{suffix}" for part in _PARTS for suffix in _SUFFIXES),
