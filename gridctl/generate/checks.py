@@ -6,7 +6,7 @@ The limits are those that true clips and good clips of the built-in model stay b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,9 +19,6 @@ from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 
 Pixels = npt.NDArray[np.float32]
-
-# (rows down, columns right) to the cell across a border, and a cell's strips at both its sides
-_Side = tuple[tuple[int, int], Callable[[Pixels], Pixels], Callable[[Pixels], Pixels]]
 
 _SIDE = 64  # pixels that a frame is shrunk to: grain and compression do not count
 _STILL = 0.5  # 8-bit levels: two frames that differ less show no motion
@@ -241,16 +238,14 @@ def _seam(frames: Pixels, grid: Grid) -> Check:
     Frames full of motion have such places by chance, as often between cells that do not touch.
     That is subtracted, so that the check says nothing about such clips.
     """
-    unusual = (frames - np.median(frames, axis=0)).astype(np.float32)
     places = {grid.position(frame): frame for frame in range(grid.num_frames)}
-    sides: tuple[_Side, ...] = (
-        ((0, 1), lambda cell: cell[:, -2:].mean(1), lambda cell: cell[:, :2].mean(1)),
-        ((1, 0), lambda cell: cell[-2:].mean(0), lambda cell: cell[:2].mean(0)),
+    sides = (  # rows down and columns right to the cell across a border, and its two sides
+        ((0, 1), _strips(frames[:, :, -2:], 2), _strips(frames[:, :, :2], 2)),
+        ((1, 0), _strips(frames[:, -2:], 1), _strips(frames[:, :2], 1)),
     )
     worst = Check(name="seam", value=0.0)
-    for (down, right), end, start in sides:
-        ends, starts = ([_uneven(side(cell)) for cell in unusual] for side in (end, start))
-        shares = np.array([[_shared(a, b) for b in starts] for a in ends])
+    for (down, right), ends, starts in sides:
+        shares = np.stack([_shared(one, starts) for one in ends])
         touching = np.zeros(shares.shape, bool)
         for (row, col), frame in places.items():
             if (row + down, col + right) in places:
@@ -265,16 +260,21 @@ def _seam(frames: Pixels, grid: Grid) -> Check:
     return worst
 
 
-def _uneven(strip: Pixels) -> Pixels:
-    """A border strip (N, 3) without what changed along all of it: brightness."""
-    return (strip - np.median(strip, axis=0)).astype(np.float32)
+def _strips(border: Pixels, across: int) -> Pixels:
+    """What is unusual on a border of each frame, (F, N, 3): the mean over its axis `across`.
+
+    What changed along all of a strip, brightness, does not count.
+    """
+    strips = (border - np.median(border, axis=0)).mean(across)
+    even: Pixels = (strips - np.median(strips, axis=1, keepdims=True)).astype(np.float32)
+    return even
 
 
-def _shared(one: Pixels, other: Pixels) -> float:
-    """The share of points at which two strips (N, 3) are marked alike."""
-    marked = np.minimum(np.abs(one).max(-1), np.abs(other).max(-1))
-    alike = np.abs(one - other).max(-1) < marked / 2
-    return float((alike & (marked > _MARKED)).mean())
+def _shared(one: Pixels, others: Pixels) -> Any:
+    """The share of points at which a strip (N, 3) and each of (F, N, 3) are marked alike, (F,)."""
+    marked = np.minimum(np.abs(one).max(-1), np.abs(others).max(-1))
+    alike = np.abs(one - others).max(-1) < marked / 2
+    return (alike & (marked > _MARKED)).mean(-1)
 
 
 def _content(drawn: Pixels, given: Pixels) -> Check:
