@@ -25,8 +25,9 @@ def encode_frames(vae: Any, frames: npt.NDArray[np.uint8], *, batch: int) -> Ten
     The posterior's mode, not a sample: the same frame always gives the same latents.
     """
     parts = []
+    weight = next(vae.parameters())  # diffusers' `vae.device` walks through all modules
     for start in range(0, len(frames), batch):
-        pixels = torch.from_numpy(frames[start : start + batch]).to(vae.device, vae.dtype)
+        pixels = torch.from_numpy(frames[start : start + batch]).to(weight)
         pixels = rearrange(pixels / 127.5 - 1, "f h w c -> f c h w")
         parts.append(vae.encode(pixels).latent_dist.mode())
     latents: Tensor = (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
@@ -38,8 +39,9 @@ def decode_frames(vae: Any, latents: Tensor, *, batch: int) -> npt.NDArray[np.ui
     """Latents (F, 16, h, w) → frames (F, 8h, 8w, 3) uint8; the inverse of `encode_frames`."""
     latents = latents / vae.config.scaling_factor + vae.config.shift_factor
     parts = []
+    weight = next(vae.parameters())
     for start in range(0, len(latents), batch):
-        pixels = vae.decode(latents[start : start + batch].to(vae.device, vae.dtype)).sample
+        pixels = vae.decode(latents[start : start + batch].to(weight)).sample
         pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         parts.append(rearrange(pixels, "f c h w -> f h w c").cpu())
     return torch.cat(parts).numpy()
