@@ -40,6 +40,9 @@ def grow_segments() -> None:
     On an H200 a resumed run of the preset 12gb reserved 4 % more memory than it allocated, and one
     of 24gb, without this, 7 %. The two were not compared with one preset.
     It takes effect only before CUDA starts. Allocator settings in the environment are left alone.
+
+    PyTorch 2.8 to 2.11 warn that the name is deprecated, but on CUDA they ignore this setting under
+    the new one, PYTORCH_ALLOC_CONF (github.com/pytorch/pytorch/issues/183387).
     """
     chosen = any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"))
     if sys.platform == "linux" and not chosen:  # elsewhere PyTorch warns that it cannot

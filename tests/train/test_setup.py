@@ -9,7 +9,6 @@ import pytest
 
 from gridctl.errors import InputError, UsageError
 from gridctl.flux.adapter import read_adapter_facts
-from gridctl.flux.base import BaseModel
 from gridctl.train import train
 from gridctl.train.setup import refuse_schnell
 
@@ -110,23 +109,22 @@ def test_an_adapter_of_unknown_origin_is_not_overwritten(
 def test_the_encoders_are_gone_before_the_transformer_comes(
     make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = BaseModel.load_transformer
-    alive: list[int] = []
-
-    def count() -> int:
+    def encoders() -> int:
         gc.collect()
         names = [type(o).__name__ for o in gc.get_objects()]
         return len([n for n in names if n in ("T5EncoderModel", "CLIPTextModel")])
 
-    def spy(self: BaseModel, **options: bool) -> Any:
-        alive.append(count())
-        return load(self, **options)
+    alive: dict[str, int] = {}
 
-    monkeypatch.setattr(BaseModel, "load_transformer", spy)
+    def progress(done: int, total: int, text: str) -> None:
+        if text in ("encoding captions", "loading the transformer"):
+            alive[text] = encoders() - before
+
     monkeypatch.setenv("GRIDCTL_CACHE", str(tmp_path / "cache"))
-    before = count()
-    train(make_profile(train__output=tmp_path / "a.safetensors", train__steps=1))
-    assert alive == [before]
+    before = encoders()
+    profile = make_profile(train__output=tmp_path / "a.safetensors", train__steps=1)
+    train(profile, progress=progress)
+    assert alive == {"encoding captions": 2, "loading the transformer": 0}
 
 
 def test_schnell_is_refused_by_name_before_anything_is_read(make_profile: Make) -> None:

@@ -29,7 +29,7 @@ _BOUNCES = np.array([(b, p) for b in np.linspace(1.5, 2.5, 11) for p in np.linsp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class MotionFit:
     """A motion's model fitted to a path."""
 
     motion: str
@@ -37,7 +37,7 @@ class Fit:
     error: float  # rms distance of the measured path from it, in cell sides
 
 
-def fit_motions(path: Array) -> list[Fit]:
+def fit_motions(path: Array) -> list[MotionFit]:
     """The motions that a path (F, 3) of (x, y, radius) could be, best fit first.
 
     Lengths are in cell sides, the frame's middle is (0.5, 0.5). A motion that would have to be
@@ -46,7 +46,7 @@ def fit_motions(path: Array) -> list[Fit]:
     fits = []
     for motion, fitted in _candidates(path):
         error = float(np.sqrt(((path - fitted) ** 2).sum(-1).mean()))
-        fits.append(Fit(motion=motion, path=fitted, error=error))
+        fits.append(MotionFit(motion=motion, path=fitted, error=error))
     return sorted(fits, key=lambda fit: fit.error)
 
 
