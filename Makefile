@@ -4,10 +4,10 @@ BIN := .venv/bin
 # Errors only: warnings of pip and setuptools are about the machine's set-up, not about gridctl.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # A worker per core, and each computes on one thread: threads of several workers get in the way.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PYTEST := pytest -n logical --maxprocesses 8 --dist worksteal
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help demo test test-all check bench gpu-check clean
+.PHONY: help demo test test-all check coverage bench gpu-check clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,11 +28,16 @@ check: .venv/.installed ## ruff and strict mypy
 	$(BIN)/mypy
 
 test: check ## the checks and the quick tests: about seven minutes on two cores
-	$(PYTEST) -n logical --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST)
 
 test-all: test ## the slow tests too, one after the other: Ray and accelerate use the whole machine
 	$(PIP) -c .ci/constraints.txt --group slow
 	$(BIN)/python -m pytest -m slow
+
+coverage: .venv/.installed ## the share of lines that the quick tests run, by file
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m $(PYTEST)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=92
 
 bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack
