@@ -23,6 +23,7 @@ Pixels = npt.NDArray[np.float32]
 _SIDE = 64  # pixels that a frame is shrunk to: grain and compression do not count
 _STILL = 0.5  # 8-bit levels: two frames that differ less show no motion
 _MARKED = 24.0  # 8-bit levels: a border point that differs more from its usual colour is marked
+_GAIN = 1.5  # by which a restored frame may be brighter or darker than the given one
 _BLOCKS = 8  # a frame's blocks a side, of which brightness is compared
 
 LIMITS = {
@@ -278,7 +279,13 @@ def _shared(one: Pixels, others: Pixels) -> Any:
 
 
 def _content(drawn: Pixels, given: Pixels) -> Check:
-    """How much blocks differ in the frame where they do most; noise does not count."""
-    both = (_block_means(frames, _BLOCKS, _BLOCKS) for frames in (drawn, given))
-    by_frame = np.abs(np.subtract(*both)).mean((1, 2, 3))
+    """How much blocks differ in the frame where they do most; noise does not count.
+
+    Neither does a frame's brightness, up to a limit: to restore a clip is to remove its flicker.
+    """
+    drawn, given = (_block_means(frames, _BLOCKS, _BLOCKS) for frames in (drawn, given))
+    squares = np.maximum((given**2).sum((1, 2, 3), keepdims=True), 1.0)
+    gains = (drawn * given).sum((1, 2, 3), keepdims=True) / squares
+    given = given * gains.clip(1 / _GAIN, _GAIN)
+    by_frame = np.abs(drawn - given).mean((1, 2, 3))
     return Check(name="content", value=float(by_frame.max()), frame=int(by_frame.argmax()))

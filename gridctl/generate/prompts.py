@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gridctl.errors import GridctlError, InputError
 from gridctl.generate.drawing import Request
 from gridctl.profile import GenerateSection, Profile
-from gridctl.profile.faults import faults_of
+from gridctl.profile.faults import faults_of, nearest
 from gridctl.text import decode, is_encodable, lines
 
 _EXAMPLE = 'write {"prompt": "a red circle", "seed": 7, "steps": 10}.'
@@ -57,17 +57,17 @@ class LineReader:
         if not is_encodable(prompt):
             raise InputError(f"{where}: the prompt is not UTF-8; save it as UTF-8.")
         settings = {key: value for key, value in entry.items() if key != "prompt"}
+        for key in settings:
+            if key not in self.keys:
+                near = nearest(key, [*self.keys, "prompt"])
+                names = f"it may have {', '.join(sorted(self.keys))}."
+                meant = f"did you mean {near}?" if near else names
+                raise InputError(f"{where}: {key}: a line has no such key; {meant}")
         try:
             Profile.model_validate({"generate": settings})
         except ValidationError as error:
             key, fact = next(faults_of(error))
             raise InputError(f"{where}: {key.removeprefix('generate.')}: {fact}") from None
-        for key in settings:
-            if key not in self.keys:
-                raise InputError(
-                    f"{where}: {key}: a line cannot set it here; it may set "
-                    f"{', '.join(sorted(self.keys))}."
-                )
         return PromptLine(text=prompt, settings=settings, number=number)
 
     def read_file(self, file: Path) -> list[PromptLine]:
