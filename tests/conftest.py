@@ -5,6 +5,7 @@ Nothing here reaches a network: the Hub is switched off, and caches lie in tempo
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -29,6 +30,9 @@ def pytest_configure() -> None:
         "any machine", settings.default, deadline=None, suppress_health_check=slow
     )
     settings.load_profile("any machine")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores Ctrl-C, and so would every command that a test stops.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the libraries read it when they are imported
 
 

@@ -234,8 +234,6 @@ def test_ctrl_c_is_130_without_a_traceback(folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
-        # A shell's background job ignores Ctrl-C, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not any(scratch.iterdir()) and time.monotonic() < deadline:
@@ -268,7 +266,6 @@ def test_ctrl_c_is_not_lost_by_an_import_that_catches_everything(folder: Path) -
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         timeout=120,
     )
     assert done.returncode == 130
