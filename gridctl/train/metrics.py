@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,20 @@ def start_trackers(run: Run) -> None:
 
 
 class Meter:
-    """Times steps and smooths the loss, for progress and the log."""
+    """Times steps and smooths the loss, for progress and the log.
 
-    def __init__(self) -> None:
+    `log` has the entries of an earlier part of the run, whose smoothed loss goes on.
+    """
+
+    def __init__(self, log: Sequence[Mapping[str, Any]] = ()) -> None:
         self._began = time.monotonic()
         self._steps = 0
         self._last = (self._began, 0)
         self._mean = self._weight = 0.0
         self.text = ""
+        for entry in log:
+            if entry.get("loss") is not None:
+                self._smooth(entry["loss"])
 
     def count(self) -> None:
         """A step is done."""

@@ -84,7 +84,7 @@ def write_report(folder: Path) -> Path:
         previews=_previews(folder, run["previews"]),
         data="".join(f"<p>{html.escape(text)}</p>" for text in run["datasets"]),
         machine=html.escape(run["machine"]),
-        settings=html.escape(run["profile"]),
+        settings=html.escape("\n".join(_own(run["profile"].splitlines()))),
     )
     write_text(folder / REPORT_FILE, page)
     return folder / REPORT_FILE
@@ -122,6 +122,16 @@ def judge(log: Sequence[Mapping[str, Any]], *, total: int) -> tuple[bool, str]:
     first, now = (_mean(part) for part in (steps[:tenth], steps[-tenth:]))
     text = f"{where}Training loss {first:.4f} at the start, {now:.4f} now."
     return now < first, f"{text} Without grids in val/ nothing tells whether it overfits."
+
+
+def _own(settings: Sequence[str]) -> list[str]:
+    """The lines of a profile without those that only other commands read."""
+    others = ("pack.", "unpack.", "caption.")
+    return [
+        line
+        for line in settings
+        if not line.removeprefix("# ").startswith(others) or "caption.layout" in line
+    ]
 
 
 def _mean(entries: Sequence[Mapping[str, Any]]) -> float:

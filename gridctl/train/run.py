@@ -125,7 +125,7 @@ def _train(
 ) -> None:
     """Take the steps from `start` to the end."""
     settings, total = run.profile.train, run.setup.total_steps
-    meter, guard = Meter(), LossGuard()
+    meter, guard = Meter(read_metrics(run.setup.folder)), LossGuard()
     began, tried = clock(), start > 0
     kernel = attention_kernel(run.profile.model.attention, training=True)
     with kernel, stop_on_signal(note) as stopped:

@@ -111,6 +111,8 @@ def test_the_report_needs_nothing_else(make_profile: Make, dataset: Path, tmp_pa
     assert page.count("data:image/jpeg;base64,") == 2
     assert "3 grids to train on, 1 to validate on" in page
     assert "train.rank = 4" in page
+    assert "caption.layout" in page
+    assert "pack.format" not in page  # of another command
     assert "a &lt;red&gt; circle" in page
     assert "torch " in page
     assert not re.search(r"(src|href)=.(?!data:)", page)

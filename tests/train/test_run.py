@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -249,6 +250,17 @@ def test_a_finished_run_is_not_trained_again(make_profile: Make, tmp_path: Path)
     assert same_weights(path, first)
     assert train(profile, force=True).resumed_at == 0
     assert same_weights(path, first)
+
+
+def test_a_resumed_run_goes_on_smoothing_the_loss(make_profile: Make, tmp_path: Path) -> None:
+    path, told = tmp_path / "a.safetensors", [""]
+    options = {"train__output": path, "train__log_every": 1}
+    train(make_profile(train__steps=2, **options))
+    resumed = make_profile(train__steps=3, **options)
+    train(resumed, progress=lambda done, total, text: told.append(text))
+    losses = [entry["loss"] for entry in log_of(path)]
+    smoothed = np.average(losses, weights=[0.81, 0.9, 1])
+    assert [text for text in told if "loss" in text][-1].startswith(f"loss {smoothed:.4f}, ")
 
 
 def test_a_processor_that_multiplies_in_bfloat16_learns_the_same(
