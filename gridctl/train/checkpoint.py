@@ -98,11 +98,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
     """Restore what `optimizer_tensors` returned; other tensors are ignored."""
-    if _STRUCTURE in tensors:
-        text = tensors[_STRUCTURE].numpy().tobytes()
-        state = _unflatten(json.loads(text), tensors)
-    else:
-        state = _flat_state(tensors)
+    text = tensors[_STRUCTURE].numpy().tobytes()
+    state = _unflatten(json.loads(text), tensors)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
@@ -138,17 +135,6 @@ def _unflatten(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         case {"tuple": items}:
             return tuple(_unflatten(v, tensors) for v in items)
     return value
-
-
-def _flat_state(tensors: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    """The state in checkpoints from before 2026-11-26: tensors by parameter and name only."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        prefix, _, rest = key.partition(".")
-        if prefix == _OPTIMIZER:
-            index, _, name = rest.partition(".")
-            state.setdefault(int(index), {})[name] = tensor
-    return state
 
 
 def _match(path: Path) -> re.Match[str] | None:

@@ -200,19 +200,3 @@ def test_state_of_any_nesting_survives(tmp_path: Path) -> None:
 def test_a_state_that_cannot_be_saved_is_named() -> None:
     with pytest.raises(GridctlError, match=r"optimizer\.0\.x\.y of the .*type object.*adamw"):
         optimizer_tensors(Odd({"x": {"y": object()}}))
-
-
-def test_checkpoints_from_before_nesting_are_read() -> None:
-    """They name tensors by parameter and key, and hold nothing else."""
-    weight = torch.ones(3, requires_grad=True)
-    optimizer = adamw([weight])
-    old = {
-        "weight": weight.detach(),
-        "optimizer.0.step": torch.tensor(2.0),
-        "optimizer.0.exp_avg": torch.full((3,), 0.5),
-        "optimizer.0.exp_avg_sq": torch.full((3,), 0.25),
-    }
-    load_optimizer(optimizer, old)
-    state = optimizer.state_dict()["state"][0]
-    assert state["exp_avg"].tolist() == [0.5] * 3
-    assert float(state["step"]) == 2
