@@ -34,7 +34,7 @@ LIMITS = {
     "seam": 0.08,  # share of a border between cells that something crosses
     "row": 3.0,  # step from a row's end to the next row, beside steps within rows
     "given": 4.0,  # step between a given and a drawn frame, beside steps between drawn ones
-    "content": 20.0,  # 8-bit levels by which blocks of a restored clip differ from the given one
+    "content": 8.0,  # 8-bit levels by which blocks of a restored clip differ from the given one
 }
 _WORDS = {
     "flat": "frame {frame} shows next to nothing",

@@ -55,7 +55,7 @@ def make_shots(
     paths = [request.output]
     if request.many:
         if request.output.suffix.lower() in _FILE_SUFFIXES:
-            raise UsageError(f"{request.output}: many prompts need a folder; name one with -o.")
+            raise UsageError(f"{request.output}: several outputs need a folder; name one with -o.")
         digits = max(request.digits, len(str(request.number + len(prompts) - 1)))
         paths = [
             request.output / f"{number:0{digits}}-{_slug(content)}{suffix}"

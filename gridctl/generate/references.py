@@ -15,6 +15,7 @@ from gridctl.media.dataset import read_caption
 from gridctl.media.fit import Fit, parse_color
 from gridctl.media.grid_image import GRID_SUFFIXES, load_facts, load_grid, scale_cells, split
 from gridctl.media.images import Frames, Picture
+from gridctl.media.making import read_making
 from gridctl.media.open import with_clip
 from gridctl.profile import Profile
 from gridctl.prompt import layout_prompt
@@ -119,4 +120,10 @@ def _source_clip(clip: Clip, path: Path, count: int | None, fit: Fit) -> SourceC
         chosen = chosen[list(sample_indices(total, count))]
         rate = clip.fps * count / total
     frames = np.stack([np.ascontiguousarray(cell) for cell in clip.cells(chosen, fit)])
-    return SourceClip(frames=frames, fps=round(rate, 6), text=read_caption(path))
+    return SourceClip(frames=frames, fps=round(rate, 6), text=read_caption(path) or _prompt(path))
+
+
+def _prompt(path: Path) -> str | None:
+    """The prompt by which `generate` drew a clip; None for any other clip."""
+    prompt = (read_making(path) or {}).get("prompt")
+    return prompt if isinstance(prompt, str) and prompt else None

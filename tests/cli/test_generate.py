@@ -284,7 +284,7 @@ def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
         (["--prompts", "nowhere.txt", "-o", "clips"], 1, "nowhere.txt cannot be read"),
         (["--prompts", "empty.txt", "-o", "clips"], 1, "holds no prompt"),
         (["--prompts", "latin.txt", "-o", "clips"], 1, "cannot be read as a text file"),
-        (["--prompts", "prompts.txt"], 2, "out.mp4: many prompts need a folder"),
+        (["--prompts", "prompts.txt"], 2, "out.mp4: several outputs need a folder"),
         ([" "], 2, "prompt is empty"),
         (["a red \udce9toile"], 2, "'a red \\udce9toile' is not UTF-8"),
         ([PROMPT, "-o", "a.avi"], 2, "a.avi"),

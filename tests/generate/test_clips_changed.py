@@ -11,7 +11,7 @@ from PIL import Image
 from gridctl.errors import InputError, UsageError
 from gridctl.generate import Request, draw
 from gridctl.generate.preview import preview
-from gridctl.generate.tasks import edit, extend, restore
+from gridctl.generate.tasks import edit, extend, restore, t2v
 from gridctl.media.write import write_clip
 from gridctl.toyworld.render import render_clip
 from gridctl.toyworld.scene import Scene
@@ -117,6 +117,14 @@ def test_the_source_prompt_is_what_came_with_the_clip(
     known = edit.prepare(request(profile, tmp_path, BLUE), clip=clip)
     assert known.notes == ()
     assert known.prompts == (f"2x3 grid of 6 video frames in reading order. {RED}",)
+
+
+@pytest.mark.parametrize("name", ["drawn.mp4", "drawn.webp", "drawn"])
+def test_a_clip_that_gridctl_drew_says_its_prompt(profile: Any, tmp_path: Path, name: str) -> None:
+    drawn = Request(prompts=(RED,), output=tmp_path / name, profile=profile)
+    draw(t2v.prepare(drawn))
+    edited = edit.prepare(request(profile, tmp_path, BLUE), clip=tmp_path / name)
+    assert (edited.notes, edited.prompts[0].endswith(RED)) == ((), True)
 
 
 def test_a_grid_image_is_a_clip_with_its_own_words(

@@ -24,7 +24,8 @@ def prepare(request: Request, *, pictures: Sequence[Path]) -> Drawing:
     count = canvas.grid.num_frames
     if not 2 <= len(pictures) <= count:
         raise UsageError(
-            f"{len(pictures)} pictures are given; interpolation on this grid takes 2 to {count}."
+            f"interpolation on this grid takes 2 to {count} pictures, not {len(pictures)}; give "
+            "that many."
         )
     by_frame = dict(zip(sample_indices(count, len(pictures)), pictures, strict=True))
     return clip_drawing(
