@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from gridctl.flux.base import BaseModel
+from gridctl.errors import InputError
 from gridctl.flux.prompts import encode_prompts
 
 TEXTS = ["a red circle", "a blue star", ""]
@@ -26,7 +26,9 @@ def test_a_known_prompt_needs_no_encoders_and_has_the_same_numbers(
             alone = encode([text])
             assert torch.equal(first[text].embeds, alone.embeds)
             assert torch.equal(first[text].pooled, alone.pooled)
-    monkeypatch.setattr(BaseModel, "text_encoders", None)
+    monkeypatch.setattr("transformers.T5EncoderModel.from_pretrained", None)
+    with pytest.raises(InputError), base.text_encoders():
+        pass
     again = encode_prompts(base, reversed(TEXTS), text_tokens=None)
     assert list(again) == TEXTS[::-1]
     for text in TEXTS:
