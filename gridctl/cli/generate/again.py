@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gridctl.cli.generate.call import generate_app, report
+from gridctl.cli.generate.call import generate_app
+from gridctl.cli.generate.report import report
 from gridctl.cli.shell import Shell, with_shell
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gridctl.cli.generate.flags import Flag
+from gridctl.cli.generate.report import note_when_stopped, report
+from gridctl.cli.generate.stream import Stream
 from gridctl.cli.shell import Shell, with_shell
 
 if TYPE_CHECKING:
-    from gridctl.errors import ExitCode, GridctlError
-    from gridctl.generate import Drawing, GenerateResult, Request
-    from gridctl.generate.prompts import LineReader
+    from gridctl.generate import Drawing, Request
 
 generate_app = typer.Typer(
     help="Draw clips and images from prompts and pictures.",
@@ -134,7 +132,10 @@ class Call:
             best_of=self.best_of or 1,
         )
         if stream:
-            raise typer.Exit(self._draw_stream(prepare, reader, request, num))
+            if self.dry_run or self.preview:
+                raise UsageError("--prompts - draws at once; use a file to see its plan first.")
+            drawn = Stream(shell=self.shell, prepare=prepare, request=request, num=num)
+            raise typer.Exit(drawn.draw(reader, force=self.force))
         drawings = [prepare(one) for one in requests(lines, request, num=num)]
         if self.preview:
             from gridctl.generate.preview import write_preview
@@ -151,7 +152,7 @@ class Call:
             for note in remarks_before_loading(loaded.profile, prompts_of_all, learned=known):
                 self.shell.note(note)
         else:
-            with self._note_when_stopped(), self.shell.progress("draw") as progress:
+            with note_when_stopped(self.shell), self.shell.progress("draw") as progress:
                 result = draw(drawings, force=self.force, progress=progress)
             report(self.shell, result)
 
@@ -162,105 +163,6 @@ class Call:
         """
         flags = {key.removeprefix("generate.") for key in self.overrides if "generate." in key}
         return flags - {"compile"} | {"fps", "max_mu"}
-
-    @contextmanager
-    def _note_when_stopped(self) -> Iterator[None]:
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.shell.note("stopped; finished outputs stay, and the same command draws the rest")
-            raise
-
-    def _draw_stream(
-        self,
-        prepare: Callable[[Request], Drawing],
-        reader: LineReader,
-        request: Request,
-        num: int,
-    ) -> ExitCode:
-        """Draw the prompts of stdin as they come. A line that fails is reported, and others go on.
-
-        With --json, each output and each line that failed is a line of JSON.
-        """
-        from dataclasses import replace
-
-        from gridctl.errors import ExitCode, GridctlError, UsageError
-        from gridctl.generate import draw_stream
-        from gridctl.generate.prompts import requests
-        from gridctl.generate.run import collect
-
-        if self.dry_run or self.preview:
-            raise UsageError("--prompts - draws at once; use a file to see its plan first.")
-        prepare(replace(request, prompts=("any prompt",)))  # what no line can mend fails now
-        lines: dict[Path, int] = {}  # output → number of its line
-        failed = 0
-
-        def fail(number: int, error: GridctlError) -> None:
-            nonlocal failed
-            failed += 1
-            text, where = str(error), f"stdin line {number}"
-            text = text if text.startswith(where) else f"{where}: {text}"
-            print(f"gridctl: {text}", file=sys.stderr)
-            if self.shell.json:
-                self.shell.json_line({"line": number, "error": text})
-
-        def groups() -> Iterator[list[Drawing]]:
-            drawn = 0
-            for group in reader.read_stream(sys.stdin.buffer, fail):
-                drawings = []
-                for line in group:
-                    (one,) = requests([line], request, num=num, before=drawn)
-                    drawn += num
-                    try:
-                        drawings.append(prepare(one))
-                    except GridctlError as error:
-                        fail(line.number, error)
-                    else:
-                        lines.update((shot.output, line.number) for shot in drawings[-1].shots)
-                yield drawings
-
-        def fail_drawing(drawing: Drawing, error: GridctlError) -> None:
-            fail(lines[drawing.shots[0].output], error)
-
-        done = 0
-        with self._note_when_stopped():
-            for output in draw_stream(groups(), force=self.force, on_error=fail_drawing):
-                done += 1
-                report(self.shell, collect([output]), line=lines[output.path])
-        if not failed:
-            return ExitCode.DONE
-        return ExitCode.PARTIAL if done else ExitCode.FAILED
-
-
-def report(shell: Shell, result: GenerateResult, *, line: int | None = None) -> None:
-    """Print what was written, with notes and the checks that failed.
-
-    `line` is the number of a stream's line, of which `result` is an output.
-    """
-    from gridctl.errors import counted
-
-    for note in result.notes:
-        shell.note(note)
-    for path, checks in result.checks.items():
-        for check in checks.failed:
-            shell.note(f"{path}: {check}")
-    if result.skipped:
-        shell.note(
-            f"{counted(len(result.skipped), 'output')} skipped, drawn before from the same prompt "
-            "and settings; --force draws again."
-        )
-    data = {
-        "written": list(result.written),
-        "skipped": list(result.skipped),
-        "checks": {str(path): checks.to_json() for path, checks in result.checks.items()},
-    }
-    if line is None:
-        shell.results(result.written, data)
-    elif shell.json:
-        shell.json_line({"line": line, **data})
-    else:
-        shell.results(result.written, data)
-        sys.stdout.flush()
 
 
 def task_command(*groups: tuple[Flag, ...]) -> Callable[[Callable[..., None]], Any]:

@@ -1,0 +1,100 @@
+"""`--prompts -`: prompts from standard input, drawn as they come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridctl.cli.generate.report import (
+    note_result,
+    note_skipped,
+    note_when_stopped,
+    result_json,
+)
+from gridctl.cli.shell import Shell
+
+if TYPE_CHECKING:
+    from gridctl.errors import ExitCode, GridctlError
+    from gridctl.generate import Drawing, Output, Request
+    from gridctl.generate.prompts import LineReader
+
+
+@dataclass(kw_only=True)
+class Stream:
+    """A stream of prompts, each drawn `num` times.
+
+    A line that fails is reported, and the others are drawn. With --json, each output and each
+    line that fails is a line of JSON.
+    """
+
+    shell: Shell
+    prepare: Callable[[Request], Drawing]
+    request: Request
+    num: int
+    lines: dict[Path, int] = field(default_factory=dict)  # output → number of its line
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    def draw(self, reader: LineReader, *, force: bool) -> ExitCode:
+        """Draw until the stream ends. Raises what no line can mend before the first is read."""
+        from gridctl.errors import ExitCode
+        from gridctl.generate import draw_stream
+
+        self.prepare(replace(self.request, prompts=("any prompt",)))
+        with note_when_stopped(self.shell):
+            for output in draw_stream(
+                self._drawings(reader), force=force, on_error=self._fail_drawing
+            ):
+                self._report(output)
+        note_skipped(self.shell, self.skipped)
+        if not self.failed:
+            return ExitCode.DONE
+        return ExitCode.PARTIAL if self.done else ExitCode.FAILED
+
+    def _drawings(self, reader: LineReader) -> Iterator[list[Drawing]]:
+        """A drawing for each line, those of lines that come together as a group."""
+        from gridctl.errors import GridctlError
+        from gridctl.generate.prompts import requests
+
+        before = 0
+        for lines in reader.read_stream(sys.stdin.buffer, self._fail):
+            group = []
+            for line in lines:
+                (request,) = requests([line], self.request, num=self.num, before=before)
+                before += self.num
+                try:
+                    drawing = self.prepare(request)
+                except GridctlError as error:
+                    self._fail(line.number, error)
+                else:
+                    group.append(drawing)
+                    self.lines.update((shot.output, line.number) for shot in drawing.shots)
+            yield group
+
+    def _report(self, output: Output) -> None:
+        from gridctl.generate.run import collect
+
+        result = collect([output])
+        self.done += 1
+        self.skipped += len(result.skipped)
+        note_result(self.shell, result)
+        if self.shell.json:
+            self.shell.json_line({"line": self.lines[output.path], **result_json(result)})
+        else:
+            self.shell.results(result.written, None)
+            sys.stdout.flush()
+
+    def _fail_drawing(self, drawing: Drawing, error: GridctlError) -> None:
+        self._fail(self.lines[drawing.shots[0].output], error)
+
+    def _fail(self, number: int, error: GridctlError) -> None:
+        self.failed += 1
+        text, where = str(error), f"stdin line {number}"
+        text = text if text.startswith(where) else f"{where}: {text}"
+        print(f"gridctl: {text}", file=sys.stderr)
+        if self.shell.json:
+            self.shell.json_line({"line": number, "error": text})
