@@ -52,17 +52,19 @@ def grow_segments() -> None:
 def free_gib(device: torch.device) -> float:
     """GiB that PyTorch can still allocate on a GPU; infinite on any other device.
 
-    A limit on this process (`set_per_process_memory_fraction`) counts.
+    A limit on this process (`set_per_process_memory_fraction`) counts from PyTorch 2.6 on, which
+    can say it.
     """
     import torch
 
     if device.type != "cuda":
         return math.inf
-    free, total = torch.cuda.mem_get_info(device)
-    allocated = torch.cuda.memory_allocated(device)
-    cached = torch.cuda.memory_reserved(device) - allocated
-    limit = torch.cuda.get_per_process_memory_fraction(device) * total
-    return min(free + cached, limit - allocated) / 1024**3
+    index = torch.cuda.current_device() if device.index is None else device.index
+    free, total = torch.cuda.mem_get_info(index)
+    allocated = torch.cuda.memory_allocated(index)
+    cached = torch.cuda.memory_reserved(index) - allocated
+    fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda index: 1.0)
+    return min(free + cached, fraction(index) * total - allocated) / 1024**3
 
 
 def check_compiler(device: torch.device, setting: str) -> None:
