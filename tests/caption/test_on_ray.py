@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import psutil
 import pytest
 
 from gridctl.caption import caption
 from gridctl.errors import GridctlError
 from gridctl.profile import load_profile
+from gridctl.storage import as_path
 from tests.caption.fake_server import KEY, Handler, Server, captions, expected, make_grids
+from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -44,7 +47,7 @@ def test_a_server_is_asked_by_tasks_within_one_limit(
 
     def kill(done: int, total: int, text: str) -> None:
         if done == 3:
-            workers = [p for p in psutil.process_iter(["cmdline"]) if is_busy(p)]
+            workers = [p for p in psutil.Process().children(recursive=True) if is_busy(p)]
             workers[0].kill()
 
     result = caption([tmp_path], profile, progress=kill)
@@ -54,8 +57,24 @@ def test_a_server_is_asked_by_tasks_within_one_limit(
     assert {headers["Authorization"] for _, headers, _ in server.requests} == {f"Bearer {KEY}"}
 
 
+def test_grids_in_storage_are_captioned_by_tasks(
+    tmp_path: Path, server: Server, s3: tuple[str, S3Server]
+) -> None:
+    server.behave = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
+    settings = {"backend": "server", "server": server.url, "engine": "ray"}
+    profile = make_grids(tmp_path / "here", 4, **settings)
+    system, (bucket, _) = fsspec.filesystem("s3"), s3
+    system.put(f"{tmp_path / 'here'}/", f"{bucket}/vidgrid/", recursive=True)
+    result = caption([as_path(f"{bucket}/vidgrid")], profile)
+    assert result.failed == ()
+    system.get(f"{bucket}/vidgrid/", f"{tmp_path / 'there'}/", recursive=True)
+    assert captions(tmp_path / "there") == {number: expected(number) for number in range(4)}
+    lines = (tmp_path / "there" / "metadata.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+
+
 def is_busy(process: psutil.Process) -> bool:
-    return (process.info["cmdline"] or [""])[0].startswith("ray::_attempt")
+    return (process.cmdline() or [""])[0].startswith("ray::_attempt")
 
 
 def test_what_fails_for_all_ends_the_run(tmp_path: Path, server: Server) -> None:
