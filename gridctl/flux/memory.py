@@ -32,6 +32,8 @@ FLUX_DEV: dict[str, Any] = {
     "axes_dims_rope": (16, 56, 56),
 }
 T5_WEIGHTS, CLIP_WEIGHTS = 4.762e9, 0.123e9  # FLUX.1's
+# Of T5's: the embedding and each block's last layer, which transformers never quantises.
+_T5_UNQUANTISED = 32128 * 4096 + 24 * 10240 * 4096
 _CAPTION_GIB = 0.05  # activations of T5 for one caption of 512 tokens
 _CAPTIONS_AT_ONCE = 8
 
@@ -104,7 +106,8 @@ def training_memory(
 def encoding_gib(profile: Profile) -> float:
     """GiB on the card while captions go through T5 and CLIP."""
     stored = _STORED[profile.model.text_quantize]
-    weights = stored * T5_WEIGHTS + 2 * CLIP_WEIGHTS
+    quantised = T5_WEIGHTS - _T5_UNQUANTISED
+    weights = stored * quantised + 2 * (_T5_UNQUANTISED + CLIP_WEIGHTS)
     tokens = profile.model.text_tokens or 512
     return weights / GIB + _CAPTIONS_AT_ONCE * _CAPTION_GIB * tokens / 512
 

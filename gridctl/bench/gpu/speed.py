@@ -39,6 +39,12 @@ VARIANTS = (  # from the first compiled one on, all are
     Variant(name="none recomputed, compiled", share=0.0, compiled=True),
     Variant(name="all recomputed, compiled", compiled=True),
     Variant(name="sampling, compiled", grad=False, compiled=True),
+    Variant(  # last, as it can end the process: see `attention_kernel`
+        name="none recomputed, compiled, cuDNN attention",
+        share=0.0,
+        compiled=True,
+        attention="cudnn",
+    ),
 )
 # Parts of the names of GPU kernels, in this order: attention's are full of "cutlass", too.
 _KERNELS = {

@@ -170,8 +170,8 @@ class TrainSection(Section):
     )
     compile: bool = Field(
         default=False,
-        description="Compile the transformer's blocks with torch.compile: minutes at the start "
-        "for faster steps on a GPU. Needs a C++ compiler.",
+        description="Compile the transformer's blocks with torch.compile: about a minute at "
+        "the start, then faster steps on a GPU. Needs a C++ compiler.",
     )
     allow_distilled: bool = Field(
         default=False,
