@@ -75,7 +75,7 @@ def find_canvas(profile: Profile, insist: Mapping[str, Any]) -> Canvas:
 def find_adapter(profile: Profile) -> Path | None:
     """The file of the profile's adapter; None for "none", the bare base.
 
-    The built-in base has an adapter of its own. Raises UsageError if another base has none,
+    The built-in base comes with an adapter. Raises UsageError if another base has none,
     InputError if the file is missing.
     """
     name, base = profile.model.adapter, profile.model.base

@@ -281,7 +281,7 @@ def _shared(one: Pixels, others: Pixels) -> Any:
 def _content(drawn: Pixels, given: Pixels) -> Check:
     """How much blocks differ in the frame where they do most; noise does not count.
 
-    Neither does a frame's brightness, up to a limit: to restore a clip is to remove its flicker.
+    A frame may also get brighter or darker, within a limit, since restoring removes flicker.
     """
     drawn, given = (_block_means(frames, _BLOCKS, _BLOCKS) for frames in (drawn, given))
     squares = np.maximum((given**2).sum((1, 2, 3), keepdims=True), 1.0)

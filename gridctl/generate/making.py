@@ -98,8 +98,8 @@ class Comparison:
 def compare(path: Path, making: Mapping[str, Any]) -> Comparison:
     """Compare how the file at `path` was made with `making`.
 
-    Versions do not count, nor do settings that change neither content nor rounding. Those that
-    change rounding alone are noted. The best of several seeds is one of them.
+    Versions and settings that change no frame do not count. Settings that change rounding alone
+    give a note. The best of several seeds counts as made by any of them.
     """
     found = read_making(path)
     if found is None:

@@ -30,8 +30,8 @@ def check_clip_name(path: Path, grid: Grid, num_frames: int) -> None:
         clip_format(path)
     elif num_frames > grid.num_frames:
         raise UsageError(
-            f"{path} would be a grid image, which holds {grid.num_frames} frames, and the clip has "
-            f"{num_frames}; write .mp4, .webp or a folder."
+            f"{path} would be a grid image with room for {grid.num_frames} frames, and the clip "
+            f"has {num_frames}; write .mp4, .webp or a folder."
         )
 
 

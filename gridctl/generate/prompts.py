@@ -96,7 +96,7 @@ class LineReader:
             more = [f"{len(errors) - _SHOWN} more lines of {file} are wrong."]
             raise InputError("\n".join(errors[:_SHOWN] + more * (len(errors) > _SHOWN)))
         if not found:
-            raise InputError(f"{file} holds no prompt; write one per line.")
+            raise InputError(f"{file} has no prompt; write one per line.")
         return found
 
     def read_stream(
@@ -122,7 +122,7 @@ class LineReader:
                     on_error(count, error)
             yield found
         if not count:
-            raise InputError("stdin holds no prompt; write one per line.")
+            raise InputError("stdin has no prompt; write one per line.")
 
 
 def _lines_as_they_come(stream: BinaryIO) -> Iterator[list[bytes]]:
@@ -139,7 +139,7 @@ def _lines_as_they_come(stream: BinaryIO) -> Iterator[list[bytes]]:
 def requests(
     lines: Sequence[PromptLine], request: Request, *, num: int = 1, before: int = 0
 ) -> Iterator[Request]:
-    """`request` for each line with settings of its own, and for all lines between together.
+    """`request` for each line that has settings, and for all lines between them together.
 
     Each prompt is drawn `num` times. Seeds count on from the line's, otherwise from the first
     prompt's, by the number of seeds that each clip takes. `before` is the number of clips that

@@ -92,6 +92,9 @@ class Stdin:
         self.buffer = self
         self.chunks, self.on_read = chunks, on_read
 
+    def isatty(self) -> bool:
+        return False
+
     def read1(self, size: int) -> bytes:
         self.on_read()
         return self.chunks.pop(0) if self.chunks else b""
@@ -180,7 +183,7 @@ def test_an_empty_stream_and_a_plan_of_one_are_refused(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert t2v("--prompts", "-", "-o", "clips/", "--quiet") == 1
-    assert "stdin holds no prompt" in capsys.readouterr().err
+    assert "stdin has no prompt" in capsys.readouterr().err
     assert t2v("--prompts", "-", "-o", "clips/", "--quiet", "--dry-run") == 2
     assert "use a file to see its plan first" in capsys.readouterr().err
 
@@ -282,7 +285,7 @@ def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
         ([], 2, "one prompt"),
         ([PROMPT, "--prompts", "prompts.txt"], 2, "one prompt"),
         (["--prompts", "nowhere.txt", "-o", "clips"], 1, "nowhere.txt cannot be read"),
-        (["--prompts", "empty.txt", "-o", "clips"], 1, "holds no prompt"),
+        (["--prompts", "empty.txt", "-o", "clips"], 1, "has no prompt"),
         (["--prompts", "latin.txt", "-o", "clips"], 1, "cannot be read as a text file"),
         (["--prompts", "prompts.txt"], 2, "out.mp4: several outputs need a folder"),
         ([" "], 2, "prompt is empty"),

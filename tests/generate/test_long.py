@@ -31,9 +31,11 @@ def profile(make_profile: Make, adapter: Path) -> Any:
 
 def drawn(drawing: Any) -> tuple[np.ndarray, int]:
     """The frames, and the steps that were reported."""
-    told: list[tuple[int, int]] = []
-    (folder,) = draw(drawing, progress=lambda done, total, _: told.append((done, total))).written
-    steps = told[1:]  # after "loading the model"
+    reported: list[tuple[int, int]] = []
+    (folder,) = draw(
+        drawing, progress=lambda done, total, _: reported.append((done, total))
+    ).written
+    steps = reported[1:]  # after "loading the model"
     assert steps == [(step, len(steps)) for step in range(1, len(steps) + 1)]
     files = sorted(folder.glob("*.png"))
     return np.stack([np.asarray(Image.open(path)) for path in files]), len(steps)

@@ -91,7 +91,7 @@ def test_mp4_and_gif_have_the_adapters_frames_size_and_rate(profile: Any, tmp_pa
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
-        assert stream.average_rate == 12  # the packed clips', as the adapter tells
+        assert stream.average_rate == 12  # the packed clips', as the adapter says
         assert len(list(container.decode(stream))) == 6
     draw(prepare(t2v, [PROMPT], tmp_path / "a.gif", profile=profile, fps=4))
     with Image.open(tmp_path / "a.gif") as gif:
@@ -279,11 +279,14 @@ def test_an_output_that_was_made_otherwise_is_not_overwritten_unasked(
         draw(drawing)
 
 
-def test_steps_are_told_over_all_jobs(profile: Any, tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
+def test_progress_counts_the_steps_of_all_clips(profile: Any, tmp_path: Path) -> None:
+    reported: list[tuple[int, int, str]] = []
     drawing = prepare(t2v, [PROMPT, "a star"], tmp_path / "clips", profile=profile, many=True)
-    draw(drawing, progress=lambda *state: told.append(state))
-    assert told == [(0, 4, "loading the model"), *((step, 4, "sampling") for step in (1, 2, 3, 4))]
+    draw(drawing, progress=lambda *state: reported.append(state))
+    assert reported == [
+        (0, 4, "loading the model"),
+        *((step, 4, "sampling") for step in (1, 2, 3, 4)),
+    ]
 
 
 def test_the_encoders_are_gone_before_the_transformer_comes(
@@ -335,7 +338,7 @@ def test_words_that_the_adapter_learned_are_not_remarked_on(
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ({"generate__guidance": 7.0}, "guidance 7 is outside 1 to 5"),
         ({"generate__guidance": 0.0}, "guidance 0 is outside 1 to 5"),
@@ -343,12 +346,12 @@ def test_words_that_the_adapter_learned_are_not_remarked_on(
     ],
 )
 def test_settings_that_the_base_was_not_made_for_are_remarked_on(
-    make_profile: Make, tmp_path: Path, setting: dict[str, float], told: str
+    make_profile: Make, tmp_path: Path, setting: dict[str, float], reported: str
 ) -> None:
     profile = make_profile(**{"generate__guidance": 1.0, "generate__steps": 1} | setting)
     drawing = prepare(image, [PROMPT], tmp_path / "a.png", profile=profile)
     (note,) = draw(drawing).notes
-    assert told in note
+    assert reported in note
 
 
 def test_a_grid_that_contradicts_the_adapter_is_refused(profile: Any, tmp_path: Path) -> None:

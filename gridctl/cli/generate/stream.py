@@ -45,6 +45,8 @@ class Stream:
         from gridctl.generate import draw_stream
 
         self.prepare(replace(self.request, prompts=("any prompt",)))
+        if sys.stdin.isatty():
+            self.shell.note("write one prompt per line; Ctrl-D ends")
         with note_when_stopped(self.shell):
             for output in draw_stream(
                 self._drawings(reader), force=force, on_error=self._fail_drawing

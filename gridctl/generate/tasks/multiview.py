@@ -35,7 +35,7 @@ def prepare(request: Request, *, front: Path | None = None) -> Drawing:
 
 
 def _turn(canvas: Canvas, content: str) -> str:
-    """A prompt that asks for a turn, if neither it nor the adapter's layout prompt does."""
+    """The prompt, with words that ask for a turn unless it or the layout prompt has them."""
     if canvas.layout == LAYOUTS["turn"] or "turn" in content.split():
         return content
     return f"a full turn of {content}"
