@@ -31,14 +31,13 @@ def check_text(prompt: str) -> None:
 class Request:
     """What every task takes: prompts, where the outputs go, and the profile.
 
-    `many` makes `output` a folder, with a file for each prompt, numbered from `number` on with
-    `digits`. `seeds` has one for each prompt;
-    without it they count on from the profile's. `insist` holds the fields of
-    `Grid` that the user set; a grid of the adapter that differs in them is refused. `fps`
-    plays clips at another rate than the adapter's. With `best_of` above 1, that many seeds are
-    drawn for each prompt, and the clip whose checks are best is kept.
+    `many` makes `output` a folder with a file for each prompt, numbered from `number` on with
+    `digits`. `seeds` has one for each prompt. Without it they count on from the profile's.
+    `insist` has the fields of `Grid` that the user set: an adapter with another grid is refused.
+    `fps` plays clips at another rate than the adapter's. With `best_of` above 1, that many seeds
+    are drawn for each prompt, and the clip with the best checks is kept.
 
-    Raises UsageError for a prompt that is no text.
+    Raises UsageError for a prompt that is not text.
     """
 
     prompts: tuple[str, ...]

@@ -268,6 +268,16 @@ def test_a_wrong_line_of_prompts_is_named(
     assert words in errors[0]
 
 
+def test_a_line_has_the_keys_that_do_something_in_its_task(
+    gridctl: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "prompts.jsonl").write_text('{"prompt": "a star", "size": "32x32", "fps": 3}')
+    for task, wrong in (("image", "fps"), ("t2v", "size")):
+        command = ["generate", task, "--prompts", "prompts.jsonl", "-o", "out", "--dry-run", "-q"]
+        assert gridctl(*command) == 1
+        assert f"line 1: {wrong}: a line has no such key" in capsys.readouterr().err
+
+
 def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
     t2v: Cli, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,7 +162,8 @@ class Call:
         One model draws all lines, so none of them says whether it is compiled.
         """
         flags = {key.removeprefix("generate.") for key in self.overrides if "generate." in key}
-        return flags - {"compile"} | {"fps", "max_mu"}
+        is_clip = "size" not in flags
+        return flags - {"compile"} | {"max_mu"} | ({"fps"} if is_clip else set())
 
 
 def task_command(*groups: tuple[Flag, ...]) -> Callable[[Callable[..., None]], Any]:
