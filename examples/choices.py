@@ -100,6 +100,7 @@ class Job:
             "train.batch_size": 8,
             "train.warmup_steps": 20,
             "train.temporal_weight": 0.1,
+            "train.keep": 0.0,
             "train.caption_dropout": 0.1,  # classifier-free guidance needs it
             "train.checkpoint_every": 100_000,  # validation at the start and at the end
             "train.keep_checkpoints": 1,

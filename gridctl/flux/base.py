@@ -25,6 +25,8 @@ from gridctl.flux.text import TextEncoders, Tokenizers
 from gridctl.machine.devices import check_compiler, pick_device, pick_dtype
 from gridctl.profile import Profile
 
+_GRAPHS = 64  # of a kind of block, compiled at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
@@ -173,7 +175,12 @@ def compile_blocks(transformer: Any, setting: str) -> None:
 
     Raises UsageError, which names the setting that asked for it, without a C++ compiler.
     """
+    from torch._dynamo import config
+
     check_compiler(transformer.device, setting)
+    # Past its limit of 8 graphs PyTorch runs a block uncompiled. Three cell sizes with single
+    # frames and validation need more.
+    config.cache_size_limit = max(config.cache_size_limit, _GRAPHS)
     transformer.compile_repeated_blocks(dynamic=False)
 
 
