@@ -74,7 +74,8 @@ def _keep(transformer: Any, entry: Path, *, largest: int) -> None:
     """Write an entry; a cache that cannot be written, or is too small, is no reason to stop."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of several writes it
         return
-    with suppress(InputError, OSError), _no_room_is_an_os_error():
+    # ValueError: the tensors of torchao before 0.16 cannot be written.
+    with suppress(InputError, OSError, ValueError), _no_room_is_an_os_error():
         entry.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(entry.parent)
         if shutil.disk_usage(entry.parent).free < largest:
