@@ -15,7 +15,7 @@ from gridctl.flux.attention import attention_kernel
 from gridctl.flux.conditioning import Conditioning
 from gridctl.flux.flow import add_noise, default_mu, euler_step, guide, renoise, schedule
 from gridctl.flux.latents import join_cells, predict_velocity
-from gridctl.flux.plan import GENERATE, KEEP, Plan
+from gridctl.flux.plan import GENERATE, Plan
 from gridctl.profile import GenerateSection
 
 FAST_STEPS = 0.6  # share of the steps that fast sampling takes where steps draw fresh noise
@@ -46,10 +46,10 @@ class Sampling:
     `average_max_sigma` they add it to the mean, half and half, of that image and the last such
     mean, in which errors that come with one step's noise shrink.
 
-    `keep_clean` gives the transformer kept frames without noise, for adapters that were trained
-    so; else they are re-noised to each step's sigma. `resample` repeats each step that often:
-    it goes back up by fresh noise and down again, so that what is drawn meets the kept frames
-    (time travel, RePaint, arXiv 2201.09865).
+    `keep_clean` gives the transformer known frames without noise until the plan releases them,
+    for adapters that were trained so; else they are re-noised to each step's sigma. `resample`
+    repeats each step that often: it goes back up by fresh noise and down again, so that what is
+    drawn meets the kept frames (time travel, RePaint, arXiv 2201.09865).
     """
 
     sigmas: tuple[float, ...]
@@ -163,21 +163,25 @@ def sample(
     sampling = denoise.sampling
     known = noise if reference is None else reference
     release = _release_map(plan, noise)
-    is_clean = (release == KEEP) & sampling.keep_clean
     average: Tensor | None = None
     start = max(plan.release)
     sigmas = _sigmas_from(start, sampling.sigmas)
     latents = noise if start >= GENERATE else add_noise(known, noise, start)
     steps = (len(sigmas) - 1) * sampling.resample
+    last_sigma = GENERATE
     denoise.start()
     for step in range(steps):
         sigma, next_sigma = sigmas[step // sampling.resample : step // sampling.resample + 2]
-        follows = release < sigma
-        reference_now = torch.where(is_clean, known, add_noise(known, noise, sigma))
-        latents = torch.where(follows, reference_now, latents)
+        follows, noisy = release < sigma, add_noise(known, noise, sigma)
+        if sampling.keep_clean:  # a frame that is released now has been clean until now
+            latents = torch.where(release < last_sigma, noisy, latents)
+        latents = torch.where(follows, known if sampling.keep_clean else noisy, latents)
+        last_sigma = sigma
         predicted = denoise(latents, sigma)
         if sigma > sampling.stochastic_min_sigma:
             image = euler_step(latents, predicted, sigma, 0.0)
+            if sampling.keep_clean:
+                image = torch.where(follows, known, image)
             if sigma <= sampling.average_max_sigma:
                 if average is not None:  # a frame that follows its reference is never averaged
                     image = torch.where(follows, image, (average + image) / 2)
@@ -191,7 +195,7 @@ def sample(
             latents = renoise(latents, fresh, next_sigma, sigma)
         if on_step:
             on_step(step + 1, steps)
-    return torch.where(release == KEEP, known, latents)
+    return torch.where(release < last_sigma, known, latents)  # what was never released
 
 
 def _sigmas_from(start: float, sigmas: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from gridctl.errors import UsageError
-from gridctl.flux.plan import Plan
+from gridctl.flux.plan import GENERATE, KEEP, Plan
 from gridctl.generate.windows import OVERLAP, window_starts
 from gridctl.geometry import Grid
 from gridctl.media.clip import sample_indices
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gridctl.generate.studio import Studio
 
 Long = Literal["keyframes", "windows"]
+# Noise level below which a key frame changes with the frames between. Kept exactly, each key frame
+# would be a jump: drawn frames agree with each other better than with a given one (docs/lab/).
+KEY_STRENGTH = 0.85
 
 
 def check_long(long: str) -> Long:
@@ -47,7 +50,7 @@ def num_long_grids(count: int, grid: Grid, long: Long) -> int:
         return 1
     check_overlap(grid)
     if long == "keyframes":
-        return 1 + len(window_starts(count, grid.num_frames, 1))
+        return 1 + len(window_starts(count, grid.num_frames))
     return len(window_starts(count, grid.num_frames))
 
 
@@ -63,8 +66,9 @@ def draw_long(
 ) -> Frames:
     """A clip of `count` frames (F, H, W, 3), drawn as several grids; `given` frames are kept.
 
-    keyframes: a first grid draws frames spread over the whole clip, and further grids fill in
-    the frames between them. windows: each grid keeps the last frames of the one before.
+    keyframes: a first grid draws frames spread over the whole clip, and further grids draw the
+    frames between them, with which the key frames change a little. windows: each grid keeps
+    the last frames of the one before.
     """
     given = given or {}
     width, height = grid.cell
@@ -79,13 +83,32 @@ def draw_long(
     if long == "windows":
         first = frames[: grid.num_frames]
         return continue_clip(studio, grid, prompt, seed, known=first, count=count, given=given)
-    known = {*keys, *given}
-    for start in window_starts(count, grid.num_frames, 1):
+    finished = 0
+    for start in window_starts(count, grid.num_frames):
         window = range(start, start + grid.num_frames)
-        inside = {frame - start for frame in window if frame in known}
-        frames[start : window.stop] = _fill(studio, grid, prompt, seed, frames[start:], inside)
-        known.update(window)
+        release = [_release(frame, window, finished, keys, given) for frame in window]
+        plan = Plan(grid=grid, release=tuple(release))
+        if any(strength > KEEP for strength in release):
+            reference = frames[start : window.stop]
+            frames[start : window.stop] = studio.draw(plan, prompt, seed, reference=reference)
+        finished = window.stop
     return frames
+
+
+def _release(
+    frame: int, window: range, finished: int, keys: Collection[int], given: Collection[int]
+) -> float:
+    """The noise level below which a grid over `window` may change a frame of the clip.
+
+    The frames before `finished` are another grid's. The last few of them change the more, the
+    closer they are to the new ones, so that the grids run into each other.
+    """
+    if frame in given:
+        return KEEP
+    if frame < finished:
+        shared = min(OVERLAP, len(window) // 2)
+        return KEY_STRENGTH * max(0.0, 1 - (finished - 1 - frame) / shared)
+    return KEY_STRENGTH if frame in keys else GENERATE
 
 
 def key_frames(count: int, wanted: int, given: Collection[int]) -> list[int]:

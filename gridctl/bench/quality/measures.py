@@ -93,7 +93,9 @@ def _beside(steps: _Floats, at: Sequence[int]) -> Pair:
 
 
 def _seams(case: Case, count: int) -> list[int]:
-    """The frames of a long clip after which another grid begins."""
+    """The last frames of all grids but the last one: the frames after them are another grid's."""
     if case.part == "long keyframes":
-        return window_starts(count, GRID_FRAMES, 1)[1:]
-    return list(range(GRID_FRAMES - 1, count - 1, GRID_FRAMES - OVERLAP))
+        starts = window_starts(count, GRID_FRAMES, 1)
+    else:
+        starts = list(range(0, count - GRID_FRAMES + 1, GRID_FRAMES - OVERLAP))
+    return [start + GRID_FRAMES - 1 for start in starts if start + GRID_FRAMES < count]
