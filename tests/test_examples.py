@@ -10,7 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
 
 from gridctl.profile import load_profile
 
@@ -134,6 +136,20 @@ def test_the_curriculum_runs(
     )
     assert (first["temporal_weight"], second["temporal_weight"]) == (0.0, 0.1)
     assert second["learning_rate"] == 5e-4
+
+
+def test_the_mean_of_an_adapter_and_itself_adds_the_same(adapter: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mean.safetensors"
+    runpy.run_path(str(FOLDER / "average.py"))["main"](str(adapter), str(adapter), str(out))
+    with safe_open(adapter, "pt") as before, safe_open(out, "pt") as after:
+        assert before.metadata() == after.metadata()
+        assert before.keys() == after.keys()
+        for down in (name for name in before.keys() if ".lora_A." in name):  # noqa: SIM118
+            up = down.replace(".lora_A.", ".lora_B.")
+            one, mean = (
+                f.get_tensor(up).double() @ f.get_tensor(down).double() for f in (before, after)
+            )
+            assert torch.allclose(one, mean, atol=1e-3 * float(one.abs().max()) + 1e-6)
 
 
 def test_choices_are_compared_with_the_baseline_seed_by_seed(tmp_path: Path) -> None:
