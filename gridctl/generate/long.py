@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -44,13 +44,14 @@ def check_overlap(grid: Grid) -> None:
         raise UsageError("the grid has one cell; a clip of several grids needs two or more.")
 
 
-def num_long_grids(count: int, grid: Grid, long: Long) -> int:
+def num_long_grids(count: int, grid: Grid, long: Long, given: Collection[int] = ()) -> int:
     """How many grids `draw_long` draws. Raises UsageError for several grids of one cell."""
     if count == grid.num_frames:
         return 1
     check_overlap(grid)
     if long == "keyframes":
-        return 1 + len(window_starts(count, grid.num_frames))
+        keys = key_frames(count, grid.num_frames, given)
+        return 1 + len(list(_gaps(count, grid.num_frames, keys)))
     return len(window_starts(count, grid.num_frames))
 
 
@@ -83,16 +84,21 @@ def draw_long(
     if long == "windows":
         first = frames[: grid.num_frames]
         return continue_clip(studio, grid, prompt, seed, known=first, count=count, given=given)
-    finished = 0
-    for start in window_starts(count, grid.num_frames):
-        window = range(start, start + grid.num_frames)
+    for window, finished in _gaps(count, grid.num_frames, keys):
         release = [_release(frame, window, finished, keys, given) for frame in window]
-        plan = Plan(grid=grid, release=tuple(release))
-        if any(strength > KEEP for strength in release):
-            reference = frames[start : window.stop]
-            frames[start : window.stop] = studio.draw(plan, prompt, seed, reference=reference)
-        finished = window.stop
+        plan, part = Plan(grid=grid, release=tuple(release)), slice(window.start, window.stop)
+        frames[part] = studio.draw(plan, prompt, seed, reference=frames[part])
     return frames
+
+
+def _gaps(count: int, size: int, keys: Collection[int]) -> Iterator[tuple[range, int]]:
+    """The windows with frames between key frames, each with the end of what is drawn before it."""
+    finished = 0
+    for start in window_starts(count, size):
+        window = range(start, start + size)
+        if any(frame >= finished and frame not in keys for frame in window):
+            yield window, finished
+        finished = window.stop
 
 
 def _release(

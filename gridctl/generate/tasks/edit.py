@@ -10,7 +10,7 @@ from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot, check_text
-from gridctl.generate.long import check_frames, num_long_grids
+from gridctl.generate.long import check_frames, check_overlap
 from gridctl.generate.references import fit_for, read_clip
 from gridctl.generate.windows import window_starts
 from gridctl.geometry import Grid
@@ -73,9 +73,17 @@ def prepare(
         frames=keys,
         fps=request.fps or source.fps,
         prompts=(source_text,),
-        num_grids=num_long_grids(len(source.frames), canvas.grid, "keyframes"),
+        num_grids=1 + len(_windows(len(source.frames), canvas.grid)),
         notes=notes,
     )
+
+
+def _windows(count: int, grid: Grid) -> list[int]:
+    """Where the grids between key frames begin. There are none in a clip of one grid."""
+    if count <= grid.num_frames:
+        return []
+    check_overlap(grid)
+    return window_starts(count, grid.num_frames, 1)
 
 
 def _edit(studio: Studio, frames: Frames, grid: Grid, texts: tuple[str, str], seed: int) -> Frames:
@@ -89,7 +97,7 @@ def _edit(studio: Studio, frames: Frames, grid: Grid, texts: tuple[str, str], se
     edited: Frames = frames.copy()
     edited[list(keys)] = studio.edit(frames[list(keys)], grid, texts, seed)
     known = set(keys)
-    for start in window_starts(count, size, 1) if count > size else ():
+    for start in _windows(count, grid):
         window = range(start, start + size)
         finished = {frame - start: edited[frame] for frame in window if frame in known}
         if len(finished) < size:

@@ -75,7 +75,7 @@ def prepare(
         arguments={"first": first, "last": last, "at": list(at), "frames": frames, "long": long},
     )
     notes = () if canvas.keep else (NOT_CLEAN,)
-    grids = num_long_grids(count, grid, way)
+    grids = num_long_grids(count, grid, way, given)
     return replace(drawing, num_grids=grids, frames=keys, notes=notes)
 
 
