@@ -35,6 +35,7 @@ test-all: test ## the slow tests too, one after the other: Ray and accelerate us
 	$(BIN)/python -m pytest -m slow
 
 coverage: .venv/.installed ## the share of lines that the quick tests run, by file
+	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m $(PYTEST)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=92
