@@ -32,7 +32,7 @@ FLUX_DEV: dict[str, Any] = {
     "axes_dims_rope": (16, 56, 56),
 }
 T5_WEIGHTS, CLIP_WEIGHTS = 4.762e9, 0.123e9  # FLUX.1's
-# Of T5's: the embedding and each block's last layer, which transformers never quantises.
+# T5's embedding and the last layer of each block: transformers never quantises them.
 _T5_UNQUANTISED = 32128 * 4096 + 24 * 10240 * 4096
 _CAPTION_GIB = 0.05  # activations of T5 for one caption of 512 tokens
 _CAPTIONS_AT_ONCE = 8

@@ -35,14 +35,13 @@ _SECTIONS: dict[str, Any] = {
 _ROUNDING = {
     "generate": ("compile",),
     "model": ("attention",),
-    "memory": ("device", "encode_batch", "decode_batch"),
+    "memory": ("device", "offload", "encode_batch", "decode_batch"),
 }
 # Settings that change no frame: a record has its own seed and rate, the rest is for training.
 _INDIFFERENT = {
     "generate": ("seed", "fps"),
     "memory": (
         "preset",
-        "offload",
         "gradient_checkpointing",
         "checkpointed_share",
         "offload_activations",

@@ -24,11 +24,16 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLine:
-    """A prompt, the keys of the profile's [generate] that its line sets, and the line's number."""
+    """A prompt, the keys of the profile's [generate] that its line sets, and the line's number.
+
+    `place` is its place among the prompts of a stream. Wrong lines have one too, so that mending
+    one changes no other.
+    """
 
     text: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     number: int = 1
+    place: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +111,24 @@ class LineReader:
 
         A wrong line goes to `on_error` with its number. Raises InputError for an empty stream.
         """
-        count = 0
+        count = place = 0
         for group in _lines_as_they_come(stream):
             found = []
             for data in group:
                 count += 1
+                if not data.strip():
+                    continue
+                place += 1
                 where = f"stdin line {count}"
                 try:
                     text = data.decode("utf-8-sig").strip()
-                    if text:
-                        found.append(self.read(text, where, count))
+                    found.append(replace(self.read(text, where, count), place=place))
                 except UnicodeDecodeError:
                     on_error(count, InputError(f"{where} is not UTF-8; send prompts as UTF-8."))
                 except GridctlError as error:
                     on_error(count, error)
             yield found
-        if not count:
+        if not place:
             raise InputError("stdin has no prompt; write one per line.")
 
 

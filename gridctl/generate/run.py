@@ -106,7 +106,9 @@ def draw_stream(
                     jobs.append(_unfinished(drawing, hashed, force=force))
             artist.prepare([drawing for drawing, _ in jobs])
             for drawing, skipped in jobs:
-                yield from skipped
+                for output in skipped:
+                    artist.add_notes(output.notes)
+                    yield replace(output, notes=artist.new_notes())
                 with _report(drawing, on_error):
                     for drawn in artist.draw(drawing):
                         text = making_text(making_of(drawing, drawn.shot, weights(drawing)))
@@ -219,10 +221,14 @@ class _Artist:
             keep_clean=drawing.keep_clean,
             learned=drawing.learned,
         )
-        for note in (*drawing.notes, *studio.notes):
-            self._notes.setdefault(note, False)
+        self.add_notes((*drawing.notes, *studio.notes))
         for shot in drawing.shots:
             yield self._best(drawing, shot, studio)
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Notes for the next output, unless one before had them."""
+        for note in notes:
+            self._notes.setdefault(note, False)
 
     def new_notes(self) -> tuple[str, ...]:
         """The notes since the last call."""

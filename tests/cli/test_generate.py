@@ -103,9 +103,12 @@ class Stdin:
 def test_prompts_from_stdin(
     t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is drawn before more is read. A line that fails is reported, and the others go on."""
+    """Each is drawn before more is read. A line that fails is reported, and the others go on.
+
+    Wrong lines keep their numbers, so mending one renames no other clip.
+    """
     Path("clips").mkdir()
-    Path("clips/003-a-heart.mp4").write_bytes(b"somebody else's")
+    Path("clips/010-a-heart.mp4").write_bytes(b"somebody else's")
     wrong = [
         b'{"prompt": "a star", "steps": "two"}',
         b"a r\xe4d star",
@@ -120,7 +123,7 @@ def test_prompts_from_stdin(
     stdin = Stdin(chunks, lambda: seen.append(len(list(Path("clips").glob("*.mp4")))))
     monkeypatch.setattr(sys, "stdin", stdin)
     assert t2v("--prompts", "-", "-o", "clips/") == 3
-    names = ["001-a-red-circle.mp4", "002-a-blue-star.mp4", "004-a-cross.mp4"]
+    names = ["001-a-red-circle.mp4", "009-a-blue-star.mp4", "011-a-cross.mp4"]
     output = capsys.readouterr()
     assert output.out.splitlines() == [f"clips/{name}" for name in names]
     assert seen == [1, 2, 2, 3]
@@ -135,7 +138,7 @@ def test_prompts_from_stdin(
             "stdin line 7: the prompt is not UTF-8",
             "stdin line 8: compile: a line has no such key; it may have average_max_sigma, fast",
             "stdin line 9: size: a line has no such key; it may have",
-            "stdin line 11: clips/003-a-heart.mp4 exists and was not made by this",
+            "stdin line 11: clips/010-a-heart.mp4 exists and was not made by this",
         ],
         strict=True,
     ):
@@ -181,9 +184,13 @@ def test_what_no_line_can_mend_ends_a_stream_before_it_is_read(
 def test_an_empty_stream_and_a_plan_of_one_are_refused(
     t2v: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    assert t2v("--prompts", "-", "-o", "clips/", "--quiet") == 1
-    assert "stdin has no prompt" in capsys.readouterr().err
+    for nothing in (b"", b"\n \n"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(nothing)))
+        assert t2v("--prompts", "-", "-o", "clips/", "--quiet") == 1
+        assert "stdin has no prompt" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", None)  # gridctl … <&-
+    assert t2v("--prompts", "-", "-o", "clips/", "--quiet") == 2
+    assert "stdin is closed" in capsys.readouterr().err
     assert t2v("--prompts", "-", "-o", "clips/", "--quiet", "--dry-run") == 2
     assert "use a file to see its plan first" in capsys.readouterr().err
 

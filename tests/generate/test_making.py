@@ -114,7 +114,8 @@ def changed(profile: Any, section: str, **values: Any) -> Any:
         ("generate", {"compile": True}, "another generate.compile are kept"),
         ("model", {"attention": "math"}, "another model.attention are kept"),
         ("memory", {"encode_batch": 2, "decode_batch": 2}, "encode_batch and memory.decode_batch"),
-        ("memory", {"optimizer": "adamw8bit", "offload": "group", "preset": None}, ""),
+        ("memory", {"offload": "group"}, "another memory.offload are kept"),
+        ("memory", {"optimizer": "adamw8bit", "preset": None}, ""),
         ("generate", {"fps": 3.0}, ""),  # the adapter's counts
     ],
 )

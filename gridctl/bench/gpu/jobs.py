@@ -72,7 +72,10 @@ def planned_gib(job: Job) -> float:
 
 def where_it_was(job: Job) -> str:
     """The innermost line of gridctl that a job was at when it got SIGUSR1."""
-    lines = _stack_file(job).read_text(encoding="utf-8").splitlines()
+    path = _stack_file(job)
+    if not path.exists():
+        return "its start, before it could tell"
+    lines = path.read_text(encoding="utf-8").splitlines()
     ours = [line.strip() for line in lines if "/gridctl/" in line]
     return ours[0] if ours else "an unknown line"
 

@@ -176,6 +176,8 @@ def _unfused(transformer: Any) -> Iterator[None]:
     fused = [(m, type(m)) for m in transformer.modules() if hasattr(m, "fused_adapter")]
     for module, layer_class in fused:
         module.__class__ = layer_class.__mro__[2]
-    yield
-    for module, layer_class in fused:
-        module.__class__ = layer_class
+    try:
+        yield
+    finally:
+        for module, layer_class in fused:
+            module.__class__ = layer_class

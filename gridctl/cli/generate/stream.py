@@ -41,9 +41,11 @@ class Stream:
 
     def draw(self, reader: LineReader, *, force: bool) -> ExitCode:
         """Draw until the stream ends. Raises what no line can mend before the first is read."""
-        from gridctl.errors import ExitCode
+        from gridctl.errors import ExitCode, UsageError
         from gridctl.generate import draw_stream
 
+        if sys.stdin is None:
+            raise UsageError("stdin is closed; send prompts to it, or give a file.")
         self.prepare(replace(self.request, prompts=("any prompt",)))
         if sys.stdin.isatty():
             self.shell.note("write one prompt per line; Ctrl-D ends")
@@ -62,12 +64,11 @@ class Stream:
         from gridctl.errors import GridctlError
         from gridctl.generate.prompts import requests
 
-        before = 0
         for lines in reader.read_stream(sys.stdin.buffer, self._fail):
             group = []
             for line in lines:
+                before = (line.place - 1) * self.num
                 (request,) = requests([line], self.request, num=self.num, before=before)
-                before += self.num
                 try:
                     drawing = self.prepare(request)
                 except GridctlError as error:
