@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Long = Literal["keyframes", "windows"]
 # Noise level below which a key frame changes with the frames between. Kept exactly, each key frame
-# would be a jump: drawn frames agree with each other better than with a given one (docs/lab/).
+# would be a jump: drawn frames agree with each other better than with a given one
+# (docs/lab/2026-11-26-jump.md).
 KEY_STRENGTH = 0.85
 
 

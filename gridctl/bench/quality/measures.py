@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gridctl.bench.quality.cases import LONG, Case
-from gridctl.generate.windows import OVERLAP, window_starts
+from gridctl.generate.windows import window_starts
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 
@@ -70,7 +70,7 @@ def measure_jumps(case: Case, frames: Frames, grid: Grid | None = None) -> dict[
     """The pairs of a case's part, by name. `grid` is that of clips of one grid."""
     steps = steps_of(frames)
     if case.part in LONG:
-        return {"jump at a seam, beside other steps": _beside(steps, _seams(case, len(frames)))}
+        return {"jump at a seam, beside other steps": _beside(steps, _seams(len(frames)))}
     if case.part in ("t2v", "turn") and grid and grid.num_frames == len(frames):
         wraps = [frame for frame in range(len(steps)) if grid.is_row_wrap(frame)]
         return {"jump at a row's end, beside other steps": _beside(steps, wraps)} if wraps else {}
@@ -92,10 +92,6 @@ def _beside(steps: _Floats, at: Sequence[int]) -> Pair:
     return float(steps[list(at)].mean()), float(np.delete(steps, at).mean())
 
 
-def _seams(case: Case, count: int) -> list[int]:
+def _seams(count: int) -> list[int]:
     """The last frames of all grids but the last one: the frames after them are another grid's."""
-    if case.part == "long keyframes":
-        starts = window_starts(count, GRID_FRAMES, 1)
-    else:
-        starts = list(range(0, count - GRID_FRAMES + 1, GRID_FRAMES - OVERLAP))
-    return [start + GRID_FRAMES - 1 for start in starts if start + GRID_FRAMES < count]
+    return [start + GRID_FRAMES - 1 for start in window_starts(count, GRID_FRAMES)[:-1]]
