@@ -128,7 +128,11 @@ class BaseModel:
         else:
             config = transformer_quantization(self.quantize, self.dtype)
             transformer = load_quantized(
-                folder, self.quantize, options, lambda: load(quantization_config=config)
+                folder,
+                self.quantize,
+                self.device,
+                options,
+                lambda: load(quantization_config=config),
             )
         transformer.requires_grad_(False)
         if offloaded:

@@ -53,6 +53,8 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of a GPU: the folder is not to blame
+            raise
         raise InputError(
             f"{name} cannot be loaded as a FLUX.1 pipeline: {_first_line(error)}. Download it "
             "again, or point model.base to a whole diffusers folder."

@@ -18,44 +18,45 @@ from typing import Any
 import torch
 
 from gridctl.errors import InputError
-from gridctl.files import atomic_folder, sweep_temporaries
+from gridctl.files import NOT_SUPPORTED, atomic_folder, sweep_temporaries
 from gridctl.flux.hub import fingerprint, loading
 from gridctl.machine.caches import cache_folder
 
+_FORMAT = 1  # to be raised when flux/quantization.py quantises otherwise
 _LIBRARY = {"nf4": "bitsandbytes", "int8": "torchao", "fp8": "torchao"}
 
 
 def load_quantized(
-    folder: Path, kind: str, options: Mapping[str, Any], quantize: Callable[[], Any]
+    folder: Path,
+    kind: str,
+    device: torch.device,
+    options: Mapping[str, Any],
+    quantize: Callable[[], Any],
 ) -> Any:
-    """The transformer in `folder`, quantised as `kind`.
+    """The transformer in `folder`, quantised as `kind` on `device`.
 
     It is read from the cache, with `options` for diffusers' `from_pretrained`, if an earlier run
     has left it there. Otherwise `quantize` makes it, and it is kept if the disk has room.
     """
-    entry = _entry(folder, kind, options)
+    entry = _entry(folder, kind, device, options["torch_dtype"])
     if entry is None:
         return quantize()
     if entry.is_dir():
-        with suppress(InputError):  # a damaged entry is made again
+        with suppress(InputError):
             return _read(entry, options)
+        with suppress(OSError):  # a damaged entry is made again
+            shutil.rmtree(entry)
     transformer = quantize()
     _keep(transformer, entry, largest=_num_bytes(folder))
     return transformer
 
 
-def _entry(folder: Path, kind: str, options: Mapping[str, Any]) -> Path | None:
+def _entry(folder: Path, kind: str, device: torch.device, dtype: torch.dtype) -> Path | None:
     """The folder of an entry; None for a user who has no place for a cache.
 
     Libraries change how they round and what they write, so their versions are in its name.
     """
-    device = next(iter(options.get("device_map", {"": "cpu"}).values()))
-    decides = (
-        fingerprint(folder.parent, folder.name),
-        kind,
-        options["torch_dtype"],
-        torch.device(device).type,
-    )
+    decides = (_FORMAT, fingerprint(folder.parent, folder.name), kind, dtype, device.type)
     name = hashlib.sha256(" ".join(map(str, decides)).encode()).hexdigest()
     versions = "-".join(version(library) for library in ("diffusers", _LIBRARY[kind]))
     with suppress(InputError):
@@ -78,17 +79,25 @@ def _keep(transformer: Any, entry: Path, *, largest: int) -> None:
     with suppress(InputError, OSError, ValueError), _no_room_is_an_os_error():
         entry.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(entry.parent)
-        if shutil.disk_usage(entry.parent).free < largest:
+        if entry.is_dir() or shutil.disk_usage(entry.parent).free < largest:
             return
-        with atomic_folder(entry, force=True) as temporary:
+        with atomic_folder(entry, keep_first=True) as temporary:
             transformer.save_pretrained(temporary)
             for path in temporary.iterdir():  # a loss of power must not leave a part of it
-                with path.open("r+b") as written:
-                    os.fsync(written.fileno())
+                _wait_for_disk(path)
         for other in entry.parent.iterdir():
             # Of other versions of the libraries; hidden ones are being written.
             if other != entry and not other.name.startswith("."):
                 shutil.rmtree(other)
+
+
+def _wait_for_disk(path: Path) -> None:
+    try:
+        with path.open("r+b") as written:
+            os.fsync(written.fileno())
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.flux.base import open_base
+from gridctl.flux.hub import loading
 
 Make = Callable[..., Any]
 
@@ -154,3 +155,8 @@ def test_another_pipeline_than_flux_is_refused(make_profile: Any, tmp_path: Path
     (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
     with pytest.raises(UsageError, match="is a pipeline of WanPipeline"):
         open_base(make_profile(model__base=str(tmp_path)))
+
+
+def test_a_full_gpu_is_not_blamed_on_the_model_folder() -> None:
+    with pytest.raises(torch.OutOfMemoryError), loading("folder"):
+        raise torch.OutOfMemoryError

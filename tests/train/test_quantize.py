@@ -98,6 +98,25 @@ def test_a_quantised_base_is_kept_in_the_cache_to_the_bit(
     assert not entries()
 
 
+def test_only_one_process_and_version_keeps_a_base(
+    make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRIDCTL_CACHE", str(tmp_path))
+    base = open_base(make_profile(memory__quantize="int8"))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    base.load_transformer()
+    assert not list(tmp_path.glob("bases/*/*"))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    base.load_transformer()
+    (entry,) = tmp_path.glob("bases/*/*")
+    older = entry.rename(entry.with_name("0.1-0.2"))
+    being_written = entry.with_name(".0.3-0.4.otherhost.1.tmp")
+    being_written.mkdir()
+    base.load_transformer()
+    assert {path.name for path in entry.parent.iterdir()} == {entry.name, being_written.name}
+    assert not older.exists()
+
+
 def stored_bytes(transformer: Any) -> dict[str, bytes]:
     """What each parameter is stored as: that of a quantised one is several tensors."""
     stored = {}
