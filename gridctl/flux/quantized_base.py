@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from gridctl.errors import InputError
@@ -74,6 +75,9 @@ def _read(entry: Path, options: Mapping[str, Any]) -> Any:
 def _keep(transformer: Any, entry: Path, *, largest: int) -> None:
     """Write an entry; a cache that cannot be written, or is too small, is no reason to stop."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of several writes it
+        return
+    # diffusers' writer copies all of it to main memory.
+    if psutil.virtual_memory().available < 1.2 * transformer.get_memory_footprint():
         return
     # ValueError: the tensors of torchao before 0.16 cannot be written.
     with suppress(InputError, OSError, ValueError), _no_room_is_an_os_error():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -76,7 +77,7 @@ def test_only_the_lora_of_a_quantised_base_is_trained(make_profile: Make, kind: 
 def test_a_quantised_base_is_kept_in_the_cache_to_the_bit(
     make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The second load reads the entry. A damaged entry and a full disk cost time only."""
+    """The second load reads the entry. A damaged entry and want of room cost time only."""
     monkeypatch.setenv("GRIDCTL_CACHE", str(tmp_path / "cache"))
     base = open_base(make_profile(memory__quantize=kind))
 
@@ -92,9 +93,13 @@ def test_a_quantised_base_is_kept_in_the_cache_to_the_bit(
     assert made == stored_bytes(base.load_transformer(training=True))
     assert entries()[weights] != first[weights]
     shutil.rmtree(tmp_path / "cache")
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
-    assert made == stored_bytes(base.load_transformer(training=True))
+    disk, memory = shutil.disk_usage(tmp_path), psutil.virtual_memory()
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: disk._replace(free=10_000))
+        assert made == stored_bytes(base.load_transformer(training=True))
+    with monkeypatch.context() as full:
+        full.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000))
+        assert made == stored_bytes(base.load_transformer(training=True))
     assert not entries()
 
 
