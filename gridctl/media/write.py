@@ -6,7 +6,9 @@ import itertools
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,8 +35,7 @@ _CODECS = {
 }
 _MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
 _OPTIONS = {
-    # Without B-frames, because with them x264's AVX-512 code reads memory that nobody wrote, and
-    # the same frames give other bytes each time.
+    # Without B-frames: they are where `_without_avx512` showed most.
     "libx264": {"preset": "medium", "bf": "0"},
     "libx265": {"preset": "medium", "x265-params": "log-level=none"},
     "libsvtav1": {"preset": "8"},
@@ -58,6 +59,19 @@ def clip_format(path: Path | str, default: ClipFormat | None = None) -> ClipForm
         f"{path}: a clip cannot be written as {suffix}; name it .mp4, .webm, .gif, .webp or "
         ".apng, or end the name with / for a folder of frames."
     )
+
+
+@cache
+def _without_avx512() -> dict[str, str]:
+    """Options with which x264 leaves a processor's AVX-512 alone.
+
+    That code reads memory that nobody wrote, so the same frames gave other bytes each time:
+    often with B-frames, now and then without. Linux says whether the processor has it.
+    """
+    with suppress(OSError):
+        if "avx512" in Path("/proc/cpuinfo").read_text():
+            return {"x264-params": "asm=avx2"}
+    return {}
 
 
 def check_codec(kind: ClipFormat, codec: str | None, crf: int | None) -> tuple[str, int]:
@@ -165,6 +179,8 @@ def _write_video(
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(quality), **_OPTIONS[encoder]}
+        if encoder == "libx264":
+            stream.options |= _without_avx512()
         if encoder == "libx265":
             stream.codec_context.codec_tag = "hvc1"  # Apple's players need it
         context = stream.codec_context
