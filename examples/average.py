@@ -20,7 +20,7 @@ def main(one: str, other: str, out: str) -> None:
     with safe_open(one, "pt") as first, safe_open(other, "pt") as second:
         header = first.metadata()
         mean = {}
-        for down in (name for name in first.keys() if ".lora_A." in name):  # noqa: SIM118
+        for down in (name for name in first.keys() if ".lora_A." in name):  # noqa: SIM118  no dict
             up = down.replace(".lora_A.", ".lora_B.")
             pairs = [(file.get_tensor(up), file.get_tensor(down)) for file in (first, second)]
             update = sum(b.double() @ a.double() for b, a in pairs) / 2

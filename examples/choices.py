@@ -190,7 +190,6 @@ def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
     canvas, seed = find_canvas(profile, {}), profile.generate.seed
     cases = {part: make_cases(part, job.clips, seed) for part in PARTS}
     prompts = [canvas.prompt(case.prompt) for some in cases.values() for case in some]
-    ignore: Any = lambda *_: None  # noqa: E731
     with open_studio(profile, adapter, prompts, on_step=ignore, on_grid=ignore) as studio:
         studio = studio.set_up(
             profile,
@@ -211,6 +210,10 @@ def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
                 "temporal_error": take.temporal_error,
                 "jump": jump,
             }
+
+
+def ignore(*_: object) -> None:
+    """A callback that does nothing."""
 
 
 def draw(part: Part, cases: Sequence[Case], studio: "Studio", canvas: "Canvas") -> list[Frames]:

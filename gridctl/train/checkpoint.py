@@ -97,7 +97,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Restore what `optimizer_tensors` returned; other tensors are ignored."""
+    """Restore what `optimizer_tensors` returned; other tensors are ignored.
+
+    Raises InputError for a checkpoint of an older gridctl, which has another form.
+    """
+    if _STRUCTURE not in tensors:
+        raise InputError(
+            "the checkpoint is of an older gridctl and cannot be resumed; --force starts over, or "
+            "use another output (-o)."
+        )
     text = tensors[_STRUCTURE].numpy().tobytes()
     state = _unflatten(json.loads(text), tensors)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

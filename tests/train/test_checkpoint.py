@@ -197,6 +197,13 @@ def test_state_of_any_nesting_survives(tmp_path: Path) -> None:
     assert_same(back.state_dict()["state"][0], state)
 
 
+def test_a_checkpoint_of_an_older_gridctl_is_one_line() -> None:
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    with pytest.raises(InputError, match="of an older gridctl and cannot be resumed; --force"):
+        load_optimizer(optimizer, {"optimizer.0.exp_avg": torch.zeros(2, 2)})
+
+
 def test_a_state_that_cannot_be_saved_is_named() -> None:
     with pytest.raises(GridctlError, match=r"optimizer\.0\.x\.y of the .*type object.*adamw"):
         optimizer_tensors(Odd({"x": {"y": object()}}))
