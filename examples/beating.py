@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from gridctl.media.write import write_clip
-from gridctl.toyworld.captions import still_caption
-from gridctl.toyworld.render import Frames, render_frame
-from gridctl.toyworld.scene import Scene, sample_scene
+from gridctl.tiny.captions import still_caption
+from gridctl.tiny.render import Frames, render_frame
+from gridctl.tiny.scene import Scene, sample_scene
 
 FRAMES = 24
 BEATS = 4

@@ -30,12 +30,11 @@ import numpy as np
 from gridctl.bench.quality.cases import Case, Part, make_cases
 from gridctl.caption import caption
 from gridctl.files import write_text
-from gridctl.machine.cores import num_cores
-from gridctl.machine.devices import pick_device
+from gridctl.machine.devices import num_cores, pick_device
 from gridctl.media.images import Frames
 from gridctl.pack import pack
 from gridctl.profile import Profile, load_profile
-from gridctl.toyworld.dataset import write_clips
+from gridctl.tiny.dataset import write_clips
 
 if TYPE_CHECKING:
     from gridctl.generate.canvas import Canvas
@@ -220,10 +219,9 @@ def draw(part: Part, cases: Sequence[Case], studio: "Studio", canvas: "Canvas") 
     """The frames (F, H, W, 3) of each case, all sampled in one batch."""
     import torch
 
-    from gridctl.flux.conditioning import Conditioning
-    from gridctl.flux.latents import decode_frames, split_cells
-    from gridctl.flux.plan import Plan
-    from gridctl.flux.sampler import Denoiser, draw_noise, sample
+    from gridctl.diffusion.plan import Plan
+    from gridctl.diffusion.sampler import Denoiser, draw_noise, sample
+    from gridctl.models.latents import Conditioning, decode_frames, split_cells
 
     grid, base, count = canvas.grid, studio.base, len(cases)
     plan = Plan.keep(grid, [0]) if part == "i2v" else Plan.generate(grid)

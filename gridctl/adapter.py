@@ -13,10 +13,9 @@ from torch import Tensor
 
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file
-from gridctl.flux.adapter import AdapterFacts, read_adapter_facts, read_lora, write_tensors
-from gridctl.flux.lora_file import LoraPair
-from gridctl.flux.lora_names import FINAL_NORM, Layer, layer_of
-from gridctl.machine.models import local_adapter
+from gridctl.lora.adapters import AdapterMetadata, read_adapter_metadata, read_lora, write_tensors
+from gridctl.lora.files import FINAL_NORM, Layer, LoraPair, layer_of
+from gridctl.machine.hub import local_adapter
 
 Naming = Literal["diffusers", "kohya", "comfyui"]
 
@@ -32,7 +31,7 @@ class AdapterReport:
     num_tensors: int
     unused: tuple[str, ...]
     bytes: int
-    facts: AdapterFacts | None
+    facts: AdapterMetadata | None
     metadata: dict[str, str]  # of the header, without gridctl's own entry
 
 
@@ -52,7 +51,7 @@ def describe_adapter(adapter: str) -> AdapterReport:
     FLUX's transformer, or of a kind that cannot be applied.
     """
     path = local_adapter(adapter)
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     lora = read_lora(path)
     ranks = Counter(pair.rank for pair in lora.pairs.values())
     return AdapterReport(

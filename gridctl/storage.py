@@ -42,7 +42,7 @@ _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")  # what pathlib make
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class GridMetadata:
     """What storage says about a file or folder.
 
     `stamp_ns` is another number when the content is another, like the time of a local file. It
@@ -145,7 +145,7 @@ class Url:
     path: PurePosixPath
     query: str = field(default="", compare=False, repr=False)
     """Of a web address, with its ?. It may be a signature, so it is never printed."""
-    known: Facts | None = field(default=None, compare=False, repr=False)
+    known: GridMetadata | None = field(default=None, compare=False, repr=False)
     """What a listing said. Saves asking for it."""
 
     def __str__(self) -> str:
@@ -216,7 +216,7 @@ class Url:
 
     # Reading
 
-    def stat(self) -> Facts:
+    def stat(self) -> GridMetadata:
         if self.known:
             return self.known
         with self._faults():
@@ -374,9 +374,9 @@ def _is_fault_of_storage(error: Exception) -> bool:
     return not _LIBRARIES.isdisjoint(kinds)
 
 
-def _facts(info: dict[str, Any]) -> Facts:
+def _facts(info: dict[str, Any]) -> GridMetadata:
     if info["type"] == "directory":
-        return Facts(is_dir=True)
+        return GridMetadata(is_dir=True)
     size = info.get("size")
     if size is None:
         raise OSError(errno.EIO, "the server does not say how long it is")
@@ -386,4 +386,4 @@ def _facts(info: dict[str, Any]) -> Facts:
 
     digest = int.from_bytes(hashlib.sha256(known.encode()).digest()[:8], "big")
     seconds = _YEAR_1980 + digest % ((_YEAR_2001 - _YEAR_1980) // 2) * 2
-    return Facts(is_dir=False, size=int(size), stamp_ns=seconds * 10**9)
+    return GridMetadata(is_dir=False, size=int(size), stamp_ns=seconds * 10**9)

@@ -11,29 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gridctl.dataset.fetch import as_folder
+from gridctl.dataset.folder import list_grids
+from gridctl.dataset.grid_image import find_cells, load_grid, load_metadata, split
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.files import refuse_overwrite
 from gridctl.geometry import Sheet
-from gridctl.media.batch import BatchResult, Failure
-from gridctl.media.dataset import list_grids
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import load_facts, load_grid, split
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
-from gridctl.media.making import making_text, read_making
-from gridctl.media.seams import find_cells
-from gridctl.media.unshard import as_folder
+from gridctl.media.record import read_record, record_text
 from gridctl.media.write import ClipFormat, check_codec, clip_format, clip_suffix, write_clip
 from gridctl.profile import Profile
 from gridctl.profile.schema import GridSection
-from gridctl.progress import Progress
+from gridctl.progress import Failure, FilesResult, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridFile:
-    """A grid image, with its facts if it has any, or the reason why it cannot be read."""
+    """A grid image, with its metadata if it has any, or the reason why it cannot be read."""
 
     path: Path
-    facts: Facts | None = None
+    metadata: GridMetadata | None = None
     fault: str | None = None
 
 
@@ -55,7 +53,7 @@ def unpack(
     detect: bool = False,
     force: bool = False,
     progress: Progress | None = None,
-) -> BatchResult:
+) -> FilesResult:
     """Write the clip of each grid image, without the padding.
 
     A source may also be a .tar or .parquet shard that pack wrote, or a folder of them.
@@ -66,7 +64,7 @@ def unpack(
     from the same grids with the same settings is skipped. Another one is not overwritten without
     `force`.
 
-    `profile` says how clips are written (`[unpack]`), and what grid an image without facts has
+    `profile` says how clips are written (`[unpack]`), and what grid an image without metadata has
     (those keys of `[grid]` that it sets). `detect` guesses the rows and columns of such images
     from their seams, and notes its confidence.
 
@@ -88,8 +86,8 @@ def unpack(
             progress(done, len(clips), clip.grids[0].path.name)
         target = Path(clip.target)
         try:
-            making = _making(clip, profile, detect=detect)
-            if not force and read_making(target) == json.loads(making):
+            record = _making(clip, profile, detect=detect)
+            if not force and read_record(target) == json.loads(record):
                 skipped.append(target)
                 continue
             refuse_overwrite(target, force=force)
@@ -101,14 +99,14 @@ def unpack(
                 codec=settings.codec,
                 crf=settings.crf,
                 force=force,
-                making=making,
+                record=record,
             )
             written.append(target)
         except GridctlError as error:
             failed.append(Failure(path=clip.grids[0].path, reason=str(error)))
     if progress and clips:
         progress(len(clips), len(clips), "")
-    return BatchResult(
+    return FilesResult(
         written=tuple(written), skipped=tuple(skipped), failed=tuple(failed), notes=tuple(notes)
     )
 
@@ -116,11 +114,11 @@ def unpack(
 def _making(clip: OutputClip, profile: Profile, *, detect: bool) -> str:
     """The record of what a clip is made from. The grids stand in it by their content."""
     settings: dict[str, Any] = {**profile.unpack.model_dump(exclude={"format"}), "detect": detect}
-    if any(grid.facts is None for grid in clip.grids):
+    if any(grid.metadata is None for grid in clip.grids):
         settings["grid"] = profile.grid.model_dump(exclude={"cell"}, exclude_unset=True)
     hashes = [hashlib.sha256(_content(grid.path)).hexdigest() for grid in clip.grids]
     kind = clip_format(clip.target, profile.unpack.format)
-    return making_text({"command": "unpack", "format": kind, "grids": hashes, "settings": settings})
+    return record_text({"command": "unpack", "format": kind, "grids": hashes, "settings": settings})
 
 
 def _content(path: Path) -> bytes:
@@ -172,29 +170,29 @@ def plan_clips(
 
 
 def stored_rate(clip: OutputClip) -> float:
-    """Frames per second as the facts say, else the rate of image sequences."""
-    facts = clip.grids[0].facts
-    return facts.fps if facts else IMAGE_SEQUENCE_FPS
+    """Frames per second as the metadata say, else the rate of image sequences."""
+    metadata = clip.grids[0].metadata
+    return metadata.fps if metadata else IMAGE_SEQUENCE_FPS
 
 
 def _open(path: Path) -> GridFile:
     try:
-        return GridFile(path=path, facts=load_facts(path))
+        return GridFile(path=path, metadata=load_metadata(path))
     except InputError as error:
         return GridFile(path=path, fault=str(error))
 
 
 def _clip_of(grid: GridFile) -> object:
     """A key that all grids of one clip share, if one run of pack made them."""
-    facts = grid.facts
-    if facts is None or facts.part is None or facts.part[1] == 1:
+    metadata = grid.metadata
+    if metadata is None or metadata.part is None or metadata.part[1] == 1:
         return grid.path
-    return facts.source, facts.made_from, facts.part[1], grid.path.parent, grid.path.suffix
+    return metadata.source, metadata.made_from, metadata.part[1], grid.path.parent, grid.path.suffix
 
 
 def _clip_name(grid: GridFile, format: ClipFormat) -> str:
     name = grid.path.stem
-    if grid.facts and grid.facts.part and grid.facts.part[1] > 1:
+    if grid.metadata and grid.metadata.part and grid.metadata.part[1] > 1:
         name = re.sub(r"_\d{4,}$", "", name)  # vid1_0001 → vid1
     return name + clip_suffix(format)
 
@@ -202,7 +200,10 @@ def _clip_name(grid: GridFile, format: ClipFormat) -> str:
 def _in_order(grids: Sequence[tuple[GridFile, Path]]) -> tuple[GridFile, ...]:
     found = {grid.path: grid for grid, _ in grids}  # naming one twice has no effect
     return tuple(
-        sorted(found.values(), key=lambda g: g.facts.part if g.facts and g.facts.part else (0, 0))
+        sorted(
+            found.values(),
+            key=lambda g: g.metadata.part if g.metadata and g.metadata.part else (0, 0),
+        )
     )
 
 
@@ -219,7 +220,7 @@ class _Reader:
 
     def frames(self, clip: OutputClip) -> Iterator[Picture]:
         """The real frames of all grids in a row. Those that grids share come once."""
-        parts = [grid.facts.part for grid in clip.grids if grid.facts and grid.facts.part]
+        parts = [grid.metadata.part for grid in clip.grids if grid.metadata and grid.metadata.part]
         if parts and len(parts) < parts[0][1]:
             self._note(
                 f"{clip.target} is made of {len(parts)} of the {parts[0][1]} grids of its clip"
@@ -233,23 +234,23 @@ class _Reader:
         for grid in grids:
             if grid.fault is not None:
                 raise InputError(grid.fault)
-            image, facts = load_grid(grid.path)
-            if facts is None:
+            image, metadata = load_grid(grid.path)
+            if metadata is None:
                 yield from split(image, self._sheet(image, grid.path))
                 continue
-            frames = split(image, facts.grid)
-            number, size = facts.part[0] if facts.part else 1, facts.grid.num_frames
+            frames = split(image, metadata.grid)
+            number, size = metadata.part[0] if metadata.part else 1, metadata.grid.num_frames
             # Time alone does not find shared frames, because a rate above the clip's repeats
             # frames. If grids between these two are missing, they share fewer.
-            shared = size - (number - before) * (size - facts.shared)
-            real = zip(itertools.count(), frames, facts.times_seconds, strict=False)
+            shared = size - (number - before) * (size - metadata.shared)
+            real = zip(itertools.count(), frames, metadata.times_seconds, strict=False)
             for place, frame, seconds in real:
                 if place >= shared or seconds > last:
                     yield frame
-            before, last = number, facts.times_seconds[-1]
+            before, last = number, metadata.times_seconds[-1]
 
     def _sheet(self, image: Picture, path: Path) -> Sheet:
-        """The cells of an image without facts."""
+        """The cells of an image without metadata."""
         rows, cols = self._rows, self._cols
         height, width = image.shape[:2]
         if self._detect and (rows is None or cols is None):

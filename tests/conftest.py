@@ -78,7 +78,7 @@ def dataset(made_once: Callable[..., Path]) -> Path:
     from gridctl.caption import caption
     from gridctl.geometry import Grid
     from gridctl.pack import pack
-    from gridctl.toyworld.dataset import write_clips
+    from gridctl.tiny.dataset import write_clips
     from tests.settings import pack_profile
 
     def fill(root: Path) -> None:
@@ -112,7 +112,7 @@ def make_profile(dataset: Path) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def base(make_profile: Callable[..., Any]) -> Any:
     """The built-in base."""
-    from gridctl.flux.base import open_base
+    from gridctl.models.base import open_base
 
     return open_base(make_profile())
 

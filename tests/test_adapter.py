@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from gridctl.adapter import convert_adapter, describe_adapter
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import read_adapter_facts, read_lora
-from gridctl.flux.lora_names import layer_of
-from gridctl.toyworld.weights import ADAPTER_FILE
+from gridctl.lora.adapters import read_adapter_metadata, read_lora
+from gridctl.lora.files import layer_of
+from gridctl.tiny.weights import ADAPTER_FILE
 
 
 @pytest.mark.parametrize("to", ["kohya", "comfyui", "diffusers"])
@@ -25,7 +25,11 @@ def test_there_and_back_is_the_same_adapter(tmp_path: Path, to: str) -> None:
     first, last = load_file(ADAPTER_FILE), load_file(back)
     assert first.keys() == last.keys()
     assert all(torch.equal(first[name], last[name]) for name in first)
-    assert read_adapter_facts(there) == read_adapter_facts(back) == read_adapter_facts(ADAPTER_FILE)
+    assert (
+        read_adapter_metadata(there)
+        == read_adapter_metadata(back)
+        == read_adapter_metadata(ADAPTER_FILE)
+    )
 
 
 def test_fused_layers_have_the_names_and_rows_of_black_forest_labs(tmp_path: Path) -> None:

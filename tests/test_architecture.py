@@ -17,6 +17,8 @@ PACKAGE = Path(gridctl.__file__).parent
 FOUNDATION = {
     "errors", "progress", "geometry", "storage", "files", "text", "prompt", "profile", "machine",
 }  # fmt: skip
+# What the verbs are built from.
+LIBRARY = {"media", "dataset", "engine", "diffusion", "models", "lora"}
 VERBS = {"pack", "unpack", "caption", "train", "generate", "adapter"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
@@ -29,26 +31,26 @@ ARROWS = {
     "files": {"errors", "storage"},
     "prompt": {"errors", "geometry", "text"},
     "profile": {"errors", "geometry", "storage", "files", "text", "prompt"},
-    "toyworld.weights": set(),  # data, not the world
-    "toyworld.words": set(),  # the same
-    "machine": {"errors", "files", "profile", "text", "toyworld.weights"},
+    "tiny.weights": set(),  # data, not the world
+    "tiny.words": set(),  # the same
+    "machine": {"errors", "files", "profile", "text", "tiny.weights"},
     "media": FOUNDATION,
+    "dataset": FOUNDATION | {"media"},
     "engine": FOUNDATION,
-    "flux": FOUNDATION | {"toyworld.weights"},
-    **dict.fromkeys(VERBS, FOUNDATION | {"media", "flux", "engine"}),
-    "generate": FOUNDATION | {"media", "flux", "toyworld.words"},
-    "toyworld": FOUNDATION | {"media", "toyworld.weights", "toyworld.words"},
-    "toyworld.pretrain": FOUNDATION
-    | {"media", "flux", "toyworld", "train.checkpoint", "toyworld.words"},
-    "bench": FOUNDATION
-    | {"media", "flux", "toyworld", "toyworld.weights", "toyworld.words"}
-    | VERBS,
-    "cli": FOUNDATION | {"media", "bench", "toyworld.words"} | VERBS,
+    "diffusion": FOUNDATION | {"models"},
+    "lora": FOUNDATION,
+    "models": FOUNDATION | {"diffusion", "lora", "tiny.weights"},
+    **dict.fromkeys(VERBS, FOUNDATION | LIBRARY),
+    "generate": FOUNDATION | LIBRARY | {"tiny.words"},
+    "tiny": FOUNDATION | {"media", "dataset", "tiny.weights", "tiny.words"},
+    "tiny.pretrain": FOUNDATION | LIBRARY | {"tiny", "train.checkpoint", "tiny.words"},
+    "bench": FOUNDATION | LIBRARY | {"tiny", "tiny.weights", "tiny.words"} | VERBS,
+    "cli": FOUNDATION | {"media", "dataset", "bench", "tiny.words"} | VERBS,
     "__main__": {"cli", "errors"},
     "__init__": set(),
 }
 # Entry points of their own: they have a command line, and print.
-SCRIPTS = {"toyworld.dataset", "toyworld.pretrain.__main__"}
+SCRIPTS = {"tiny.dataset", "tiny.pretrain.__main__"}
 HEAVY = {
     "torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy", "ray",
     "fsspec", "s3fs", "aiohttp",
@@ -67,7 +69,7 @@ MODULES = modules()
 
 
 def room(module: str) -> str:
-    """The room of a dotted name: `train.run` is in train, `toyworld.pretrain.vae` in its own."""
+    """The room of a dotted name: `train.run` is in train, `tiny.pretrain.vae` in its own."""
     return max((r for r in ARROWS if f"{module}.".startswith(f"{r}.")), key=len)
 
 
@@ -103,19 +105,19 @@ def test_imports_point_one_way(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("media.images", "from gridctl.flux.base import open_base"),
-        ("flux.base", "def f():\n    from gridctl.media.images import Frames"),
+        ("media.images", "from gridctl.models.base import open_base"),
+        ("models.base", "def f():\n    from gridctl.media.images import Frames"),
         ("pack", "from gridctl.unpack import unpack"),
         ("pack", "from gridctl import unpack"),
         ("train.run", "import gridctl.generate"),
-        ("train.run", "from gridctl.toyworld.render import render_clip"),
-        ("toyworld.dataset", "from gridctl.train.checkpoint import read_checkpoint"),
-        ("toyworld.pretrain.vae", "from gridctl.train.run import train"),
-        ("profile.load", "from gridctl.media.facts import Facts"),
+        ("train.run", "from gridctl.tiny.render import render_clip"),
+        ("tiny.dataset", "from gridctl.train.checkpoint import read_checkpoint"),
+        ("tiny.pretrain.vae", "from gridctl.train.run import train"),
+        ("profile.load", "from gridctl.dataset.metadata import GridMetadata"),
         ("geometry", "from gridctl.prompt import LAYOUTS"),
         ("errors", "from gridctl.geometry import Grid"),
         ("generate", "from gridctl.cli.shell import Shell"),
-        ("cli.train", "from gridctl.flux.base import open_base"),
+        ("cli.train", "from gridctl.models.base import open_base"),
     ],
 )
 def test_an_import_the_other_way_is_found(module: str, source: str) -> None:
@@ -136,7 +138,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def owner_of(name: str) -> str | None:
-    """The module that has a dotted name: `media.facts.Facts` is in `media.facts`."""
+    """The module that has a dotted name: `media.facts.GridMetadata` is in `media.facts`."""
     while name:
         for module in (name, f"{name}.__init__"):
             if module in MODULES:
@@ -235,7 +237,7 @@ def test_nothing_happens_at_import(tmp_path: Path) -> None:
         f"gridctl.{module}"
         for module in MODULES
         if room(module)
-        in FOUNDATION | {"cli", "media", "engine", "pack", "unpack", "caption", "bench"}
+        in FOUNDATION | {"cli", "media", "dataset", "engine", "pack", "unpack", "caption", "bench"}
     ]
     environment = {
         **os.environ,

@@ -38,7 +38,7 @@ def test_an_example_loads(path: Path) -> None:
 def test_the_tiny_example_runs_as_its_comment_says(
     gridctl: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gridctl.toyworld.dataset import write_clips
+    from gridctl.tiny.dataset import write_clips
 
     monkeypatch.chdir(tmp_path)
     write_clips(tmp_path / "clips", count=2, seed=0, num_frames=20, size=(64, 64))
@@ -115,9 +115,9 @@ def test_the_curriculum_runs(
     import json
     import re
 
-    from gridctl.flux.adapter import read_adapter_facts
     from gridctl.geometry import Grid
-    from gridctl.toyworld.dataset import write_clips
+    from gridctl.lora.adapters import read_adapter_metadata
+    from gridctl.tiny.dataset import write_clips
 
     monkeypatch.chdir(tmp_path)
     write_clips(tmp_path / "clips", count=2, seed=0, num_frames=24, size=(64, 64))
@@ -128,7 +128,7 @@ def test_the_curriculum_runs(
     short = re.sub(r"(?m)^(steps|batch_size) = \d+", r"\1 = 1", text)
     Path("stages.toml").write_text(short)
     assert gridctl("train", "stages.toml") == 0
-    facts = read_adapter_facts(Path("stages.safetensors"))
+    facts = read_adapter_metadata(Path("stages.safetensors"))
     assert facts is not None
     assert facts.grid == Grid(rows=4, cols=6, cell=(64, 64))
     first, second = (

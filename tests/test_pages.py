@@ -19,8 +19,8 @@ import pytest
 import typer
 
 from gridctl.cli.app import app
-from gridctl.media.dataset import list_grids
-from gridctl.media.grid_image import load_facts
+from gridctl.dataset.folder import list_grids
+from gridctl.dataset.grid_image import load_metadata
 from gridctl.profile import load_profile
 
 ROOT = Path(__file__).parent.parent
@@ -124,7 +124,7 @@ def test_a_clip_has_the_frames_of_its_grid(folder: Path, name: str, count: int) 
 
 
 def test_the_python_page_has_another_grid(folder: Path) -> None:
-    facts = load_facts(list_grids(folder / "small")[0])
+    facts = load_metadata(list_grids(folder / "small")[0])
     assert facts is not None
     assert str(facts.grid) == "2x3 cells of 64x64, serpentine"
     assert len(list((folder / "frames").glob("*.png"))) == 6

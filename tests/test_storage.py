@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gridctl.dataset.grid_image import load_grid
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file, sweep_temporaries
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
 from gridctl.ranges import BLOCK, open_ranges
 from gridctl.storage import StorageError, Url, as_path

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gridctl.dataset.grid_image import compose, load_metadata, save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import compose, load_facts, save_grid
 from gridctl.media.images import natural_key
 from gridctl.pack import pack
 from gridctl.unpack import unpack
@@ -21,14 +21,14 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (6, 16, 32, 3), dtype=np.uint
 
 
 def make_grid(path: Path, num_frames: int = 6, fps: float = 5.0) -> Path:
-    facts = Facts(
+    metadata = GridMetadata(
         grid=GRID,
         source="vid1.mp4",
         times_seconds=tuple(k / fps for k in range(num_frames)),
         fps=fps,
         num_frames=num_frames,
     )
-    save_grid(compose(FRAMES, GRID), path, facts)
+    save_grid(compose(FRAMES, GRID), path, metadata)
     return path
 
 
@@ -114,10 +114,10 @@ def test_a_clip_that_is_there_is_skipped_only_if_it_was_made_from_the_same(
     assert "exists and is not overwritten" in failure.reason
     assert unpack([grid], output, slower, force=True).written == (output,)
 
-    facts = load_facts(grid)
-    assert facts is not None
+    metadata = load_metadata(grid)
+    assert metadata is not None
     save_grid(
-        np.asarray(Image.open(grid))[::-1], grid, facts, force=True
+        np.asarray(Image.open(grid))[::-1], grid, metadata, force=True
     )  # another picture of the same name
     assert len(unpack([grid], output, slower).failed) == 1
 

@@ -35,7 +35,7 @@ def random_inputs(base: Any, grid: Any, text_tokens: int, batch: int) -> dict[st
     """Random inputs of a transformer for `batch` grids and as many captions, on its device."""
     import torch
 
-    from gridctl.flux.latents import image_ids
+    from gridctl.models.latents import image_ids
 
     config = base.transformer_config
     width, height = grid.size("latent")

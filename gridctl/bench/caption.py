@@ -18,10 +18,10 @@ import numpy as np
 from gridctl.bench.harness import Contestant, Report, hold_contest
 from gridctl.caption import caption
 from gridctl.caption.server import ServerDescriber
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
 from gridctl.profile import CaptionSection
 from gridctl.progress import Progress, silent
 
@@ -99,7 +99,7 @@ def _sleep(sizes: CaptionSizes) -> None:
 def make_grids(folder: Path, count: int) -> None:
     """Write `count` JPEG grids: a few distinct ones, and hard links to them."""
     times = tuple(k / 8 for k in range(GRID.num_frames))
-    facts = Facts(
+    metadata = GridMetadata(
         grid=GRID, source="bench", times_seconds=times, fps=8.0, num_frames=GRID.num_frames
     )
     width, height = GRID.image_size
@@ -108,7 +108,7 @@ def make_grids(folder: Path, count: int) -> None:
         if number < DISTINCT:
             coarse = np.random.default_rng(number).integers(0, 256, (height // 16, width // 16, 3))
             picture = coarse.astype(np.uint8).repeat(16, axis=0).repeat(16, axis=1)
-            save_grid(picture, path, facts)
+            save_grid(picture, path, metadata)
         else:
             path.hardlink_to(folder / f"vid{number % DISTINCT}.jpg")
 

@@ -19,8 +19,8 @@ from gridctl.bench.process import own_cache, run_command, run_python
 from gridctl.bench.rivals import count_arithmetic, time_parts
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
-from gridctl.flux.base import BaseModel, open_base
 from gridctl.generate import Drawing, Request, draw
+from gridctl.models.base import BaseModel, open_base
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 
@@ -92,11 +92,11 @@ def _sampler_contest(
     """Our sampler beside FluxPipeline, and how much their images differ."""
     import torch
 
-    from gridctl.flux.flow import default_mu, schedule
-    from gridctl.flux.latents import decode_frames, split_cells
-    from gridctl.flux.plan import Plan
-    from gridctl.flux.prompts import encode_prompts
-    from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+    from gridctl.diffusion.flow import default_mu, schedule
+    from gridctl.diffusion.plan import Plan
+    from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
+    from gridctl.models.latents import decode_frames, split_cells
+    from gridctl.models.prompts import encode_prompts
 
     grid, settings = profile.grid.to_grid(), profile.generate
     known = encode_prompts(base, PROMPTS[:1], text_tokens=profile.model.text_tokens)
@@ -168,7 +168,7 @@ def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settin
     """The pipeline's latents (1, C, H, W) from this noise; `size` is (width, height) in pixels."""
     import numpy as np
 
-    from gridctl.flux.latents import patchify, unpatchify
+    from gridctl.models.latents import patchify, unpatchify
 
     width, height = size
     tokens = pipeline(
@@ -221,10 +221,10 @@ def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], N
     """A call that samples and decodes the drawing's second clip, with everything loaded."""
     import torch
 
-    from gridctl.flux.adapter import apply_adapter
-    from gridctl.flux.latents import decode_frames, split_cells
-    from gridctl.flux.prompts import encode_prompts
-    from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+    from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
+    from gridctl.lora.adapters import apply_adapter
+    from gridctl.models.latents import decode_frames, split_cells
+    from gridctl.models.prompts import encode_prompts
 
     base, plan = open_base(profile), drawing.plan
     prompt = drawing.shots[1].prompt

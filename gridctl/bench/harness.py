@@ -20,8 +20,7 @@ from typing import Any
 
 from gridctl import __version__
 from gridctl.errors import GridctlError
-from gridctl.machine.cards import nvidia_cards
-from gridctl.machine.cores import num_cores
+from gridctl.machine.devices import num_cores, nvidia_cards
 from gridctl.progress import Progress, silent
 
 _PACKAGES = (

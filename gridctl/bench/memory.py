@@ -11,9 +11,8 @@ from gridctl.bench.bare import bare_step, make_optimizer, random_inputs
 from gridctl.bench.gpu.meter import peak_memory, reset_peak
 from gridctl.bench.gpu.random_base import make_base
 from gridctl.bench.harness import Report, Table
-from gridctl.flux.base import BaseModel, open_base
-from gridctl.flux.fit import fits
-from gridctl.flux.memory import FLUX_DEV, training_memory
+from gridctl.models.base import BaseModel, open_base
+from gridctl.models.memory import FLUX_DEV, fits, training_memory
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import Progress, silent
 
@@ -108,9 +107,8 @@ def measure(profile: Profile) -> float | str | None:
 
 
 def _take_steps(profile: Profile, base: BaseModel) -> None:
-    from gridctl.flux.adapter import add_lora
-    from gridctl.flux.attention import attention_kernel
-    from gridctl.flux.recompute import recompute_blocks
+    from gridctl.lora.adapters import add_lora
+    from gridctl.models.attention import attention_kernel, recompute_blocks
 
     memory, settings = profile.memory, profile.train
     transformer = base.load_transformer(training=True).train()

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gridctl.bench.harness import Table
-from gridctl.media.dataset import write_metadata
-from gridctl.media.facts import Facts
+from gridctl.dataset.folder import write_metadata
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sample import select_windows
 from gridctl.pack.sources import find_clips
@@ -66,10 +66,10 @@ def _metadata(folder: Path, count: int) -> float:
     grids = _touch(folder / f"grids-{count}", "video_{:06}_some_name.jpg", count)
     grid = Profile().grid.to_grid()
     times = tuple(float(k) for k in range(grid.num_frames))
-    facts = Facts(
+    metadata = GridMetadata(
         grid=grid, source="clip.mp4", times_seconds=times, fps=1.0, num_frames=grid.num_frames
     ).to_json()
-    known = {path: {"file_name": path.name, "text": None, **facts} for path in grids.iterdir()}
+    known = {path: {"file_name": path.name, "text": None, **metadata} for path in grids.iterdir()}
     return _seconds(lambda: write_metadata(grids, known))
 
 

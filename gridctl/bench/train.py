@@ -15,7 +15,7 @@ from gridctl.bench.harness import Contest, Contestant, Report, hold_contest
 from gridctl.bench.process import own_cache, run_python
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
-from gridctl.flux.base import BaseModel, open_base
+from gridctl.models.base import BaseModel, open_base
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 from gridctl.train.setup import Run
@@ -129,7 +129,7 @@ def _load_run(profile: Profile) -> Run:
 
 
 def _step_contest(run: Run, *, repeats: int, progress: Progress) -> Contest:
-    from gridctl.flux.attention import attention_kernel
+    from gridctl.models.attention import attention_kernel
     from gridctl.train.step import take_step
 
     profile, base = run.profile, run.setup.base

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gridctl.dataset.captions import Captioned, caption_faults, equal_captions, layout_patterns
+from gridctl.dataset.folder import caption_path, list_grids, read_caption
+from gridctl.dataset.grid_image import load_metadata
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError
-from gridctl.flux.length import text_limits
-from gridctl.media.captions import Captioned, caption_faults, equal_captions, layout_patterns
-from gridctl.media.dataset import caption_path, list_grids, read_caption
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import load_facts
+from gridctl.models.length import text_limits
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.storage import map_paths
@@ -40,7 +40,7 @@ def check(
     progress: Progress | None = None,
 ) -> CheckResult:
     """Find captions that are missing, empty, too long or equal to another clip's, that do not
-    say what the clip shows, or whose layout prompt contradicts the grid's facts.
+    say what the clip shows, or whose layout prompt contradicts the grid's metadata.
 
     Equal captions are no fault if somebody chose them, for example with --subject. The
     profile's layout is recognised beside the named ones. Raises InputError if a folder holds
@@ -70,7 +70,7 @@ def check_images(
         if image in known:
             grids.append(known[image])
             continue
-        text, facts, error = next(read)
+        text, metadata, error = next(read)
         if error is not None:
             found.append((image, error))
             continue
@@ -78,9 +78,9 @@ def check_images(
             is_there = caption_path(image).exists()
             found.append((image, "empty; write it." if is_there else "missing; write it."))
             continue
-        grid = Captioned(image=image, text=text, facts=facts)
+        grid = Captioned(image=image, text=text, metadata=metadata)
         found += [(image, fault) for fault in caption_faults(grid, patterns, limits)]
-        grids.append(Captioned(image=image, text=text, source=grid.clip))  # facts take memory
+        grids.append(Captioned(image=image, text=text, source=grid.clip))  # metadata take memory
     found += equal_captions(grids, layout=profile.caption.layout)
     place = {image: index for index, image in enumerate(images)}
     return CheckResult(
@@ -92,9 +92,9 @@ def check_images(
     )
 
 
-def _read(image: Path) -> tuple[str | None, Facts | None, str | None]:
-    """(caption, facts, what is wrong) of a grid image."""
+def _read(image: Path) -> tuple[str | None, GridMetadata | None, str | None]:
+    """(caption, metadata, what is wrong) of a grid image."""
     try:
-        return read_caption(image), load_facts(image), None
+        return read_caption(image), load_metadata(image), None
     except GridctlError as error:
         return None, None, str(error)

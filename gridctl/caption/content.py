@@ -13,10 +13,10 @@ from typing import Any
 
 import tomli
 
+from gridctl.dataset.captions import says_nothing, words_of_name
+from gridctl.dataset.folder import caption_path
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, UsageError, counted
-from gridctl.media.dataset import caption_path
-from gridctl.media.facts import Facts
-from gridctl.media.words import says_nothing, words_of_name
 from gridctl.text import decode, encodable
 
 
@@ -57,48 +57,48 @@ class ContentSource:
                 tail = "/".join(parts[start:])
                 self._tails[tail] = None if tail in self._tails else key
 
-    def content(self, image: Path, facts: Facts) -> Content:
+    def content(self, image: Path, metadata: GridMetadata) -> Content:
         """What the grid shows; NoContentError if nothing says it."""
         found = (
-            Content(words=self.mapped(image, facts) or "", origin="mapping"),
-            Content(words=facts.text or "", origin="text"),
+            Content(words=self.mapped(image, metadata) or "", origin="mapping"),
+            Content(words=metadata.text or "", origin="text"),
             Content(words=self.subject or "", origin="subject"),
-            Content(words=words_of_name(PurePosixPath(facts.source).stem), origin="name"),
+            Content(words=words_of_name(PurePosixPath(metadata.source).stem), origin="name"),
         )
         for content in found:
             if not says_nothing(content.words):
                 return Content(words=encodable(content.words).strip(), origin=content.origin)
         said = next((c for c in found[:-1] if c.words.strip()), None)
-        fact = f'its {said.origin} is "{said.words.strip()}"' if said else _name_of(facts)
+        fact = f'its {said.origin} is "{said.words.strip()}"' if said else _name_of(metadata)
         raise NoContentError(
             f"{image} has no content for a caption: {fact}, which does not say what it shows; "
             f"use --subject or --mapping, a model (--backend vlm or --server), or write "
             f"{caption_path(image).name} by hand."
         )
 
-    def known_subject(self, image: Path, facts: Facts) -> str | None:
+    def known_subject(self, image: Path, metadata: GridMetadata) -> str | None:
         """What the model learns about the grid: the line in the mapping, or the subject."""
-        words = encodable(self.mapped(image, facts) or self.subject or "")
+        words = encodable(self.mapped(image, metadata) or self.subject or "")
         return " ".join(words.split()) or None
 
-    def mapped(self, image: Path, facts: Facts) -> str | None:
+    def mapped(self, image: Path, metadata: GridMetadata) -> str | None:
         """The mapping's line about the grid."""
-        key = self._key_of(image, facts)
+        key = self._key_of(image, metadata)
         return None if key is None else self.mapping[key]
 
-    def keys_of(self, image: Path, facts: Facts) -> set[str]:
+    def keys_of(self, image: Path, metadata: GridMetadata) -> set[str]:
         """The mapping's keys that name this grid."""
         if not self.mapping:
             return set()
-        keys = {self._lookup(name) for name in _names(image, facts)}
-        return {key for key in (*keys, self._key_of(image, facts)) if key is not None}
+        keys = {self._lookup(name) for name in _names(image, metadata)}
+        return {key for key in (*keys, self._key_of(image, metadata)) if key is not None}
 
-    def _key_of(self, image: Path, facts: Facts) -> str | None:
+    def _key_of(self, image: Path, metadata: GridMetadata) -> str | None:
         if not self.mapping:
             return None
-        found = (self._lookup(name) for name in _names(image, facts))
+        found = (self._lookup(name) for name in _names(image, metadata))
         return next(
-            (key for key in found if key is not None), self._tails.get(_normal(facts.source))
+            (key for key in found if key is not None), self._tails.get(_normal(metadata.source))
         )
 
     def _lookup(self, name: str) -> str | None:
@@ -106,23 +106,23 @@ class ContentSource:
 
 
 def refuse_foreign_mapping(
-    source: ContentSource, path: Path, grids: Iterator[tuple[Path, Facts]]
+    source: ContentSource, path: Path, grids: Iterator[tuple[Path, GridMetadata]]
 ) -> None:
     """Raise InputError if the mapping at `path` names none of the grids."""
     count, example = 0, None
-    for image, facts in grids:
-        if source.keys_of(image, facts):
+    for image, metadata in grids:
+        if source.keys_of(image, metadata):
             return
         count += 1
-        example = example or (image, facts)
+        example = example or (image, metadata)
     if example is None:
         return
     key = next(iter(source.mapping), None)
     has = f'it has "{key}"' if key else "it is empty"
-    image, facts = example
+    image, metadata = example
     raise InputError(
         f"{path} names none of {counted(count, 'grid')}: {has}, and a grid is called {image.stem}, "
-        f"{image.name} or {PurePosixPath(facts.source).name}; correct the names, or leave "
+        f"{image.name} or {PurePosixPath(metadata.source).name}; correct the names, or leave "
         "--mapping out."
     )
 
@@ -159,9 +159,9 @@ def read_mapping(path: Path) -> dict[str, str]:
     return {name: content for name, content in mapping.items() if content}
 
 
-def _names(image: Path, facts: Facts) -> Iterator[str]:
+def _names(image: Path, metadata: GridMetadata) -> Iterator[str]:
     """All that a mapping may call a grid, the most exact first."""
-    for path in (_normal(str(image.absolute())), _normal(facts.source)):
+    for path in (_normal(str(image.absolute())), _normal(metadata.source)):
         parts = path.split("/")
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
@@ -169,8 +169,8 @@ def _names(image: Path, facts: Facts) -> Iterator[str]:
             yield tail.removesuffix(PurePosixPath(tail).suffix)
 
 
-def _name_of(facts: Facts) -> str:
-    return f"its clip is named {PurePosixPath(facts.source).name}"
+def _name_of(metadata: GridMetadata) -> str:
+    return f"its clip is named {PurePosixPath(metadata.source).name}"
 
 
 def _normal(name: str) -> str:

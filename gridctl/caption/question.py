@@ -12,9 +12,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from PIL import Image
 
+from gridctl.dataset.grid_image import load_grid, split
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import load_grid, split
 from gridctl.profile import CaptionSection
 from gridctl.prompt import question_prompt
 
@@ -28,19 +28,19 @@ class Question:
     """
 
     image: Path
-    facts: Facts
+    metadata: GridMetadata
     text: str
     subject: str | None
     settings: CaptionSection
 
     def pictures(self) -> list[Image.Image]:
         """The pictures for the model, scaled down; InputError for a broken image."""
-        pixels, facts = load_grid(self.image)
+        pixels, metadata = load_grid(self.image)
         if self.settings.view == "grid":
             pictures = [Image.fromarray(pixels)]
         else:
-            frames = split(pixels, (facts or self.facts).grid)
-            shown = shown_frames(self.facts, self.settings)
+            frames = split(pixels, (metadata or self.metadata).grid)
+            shown = shown_frames(self.metadata, self.settings)
             pictures = [Image.fromarray(frames[k]) for k in shown]
         side = self.settings.image_side
         for picture in pictures:
@@ -49,14 +49,14 @@ class Question:
         return pictures
 
     def encoded(self) -> list[bytes]:
-        """The pictures as JPEG files, without the facts: a server need not know file names.
+        """The pictures as JPEG files, without the metadata: a server need not know file names.
 
         A JPEG grid that is small enough is sent as it is, which saves time and quality.
         """
-        size = self.facts.grid.image_size
+        size = self.metadata.grid.image_size
         if self.settings.view == "grid" and max(size) <= self.settings.image_side:
             with suppress(OSError):  # decoding it below reports what is wrong
-                bare = without_facts(self.image.read_bytes())
+                bare = without_metadata(self.image.read_bytes())
                 if bare is not None and Image.open(io.BytesIO(bare)).size == size:
                     return [bare]
         files = []
@@ -68,30 +68,30 @@ class Question:
 
 
 def make_question(
-    image: Path, facts: Facts, settings: CaptionSection, *, subject: str | None
+    image: Path, metadata: GridMetadata, settings: CaptionSection, *, subject: str | None
 ) -> Question:
-    """The question about a grid image with these facts."""
+    """The question about a grid image with these metadata."""
     text = question_prompt(
         settings.prompt,
-        facts.grid,
-        fps=facts.fps,
-        frames=facts.num_frames,
-        shown=len(shown_frames(facts, settings)),
+        metadata.grid,
+        fps=metadata.fps,
+        frames=metadata.num_frames,
+        shown=len(shown_frames(metadata, settings)),
         view=settings.view,
         layout=settings.layout,
         subject=subject,
     )
-    return Question(image=image, facts=facts, text=text, subject=subject, settings=settings)
+    return Question(image=image, metadata=metadata, text=text, subject=subject, settings=settings)
 
 
-def shown_frames(facts: Facts, settings: CaptionSection) -> list[int]:
+def shown_frames(metadata: GridMetadata, settings: CaptionSection) -> list[int]:
     """The frames that are shown one by one; padding is never shown."""
-    count = settings.keyframes if settings.view == "keyframes" else facts.num_frames
-    places = np.linspace(0, facts.num_frames - 1, min(count, facts.num_frames))
+    count = settings.keyframes if settings.view == "keyframes" else metadata.num_frames
+    places = np.linspace(0, metadata.num_frames - 1, min(count, metadata.num_frames))
     return [int(place + 0.5) for place in places]
 
 
-def without_facts(jpeg: bytes) -> bytes | None:
+def without_metadata(jpeg: bytes) -> bytes | None:
     """A JPEG file without its metadata (APP1 to APP13 and comments), not decoded.
 
     None if it is cut off or no plain JPEG. Segments are as in ITU-T T.81, annex B: FF, a

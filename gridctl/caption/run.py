@@ -14,18 +14,21 @@ from gridctl.caption.clean import clean_answer, cut, shorten
 from gridctl.caption.content import ContentSource, read_mapping, refuse_foreign_mapping
 from gridctl.caption.question import Describer, Question, Reply, make_question
 from gridctl.caption.template import TemplateDescriber
+from gridctl.dataset.captions import Captioned, says_nothing
+from gridctl.dataset.folder import (
+    caption_path,
+    list_grids,
+    note_provenance,
+    read_caption,
+    write_metadata,
+)
+from gridctl.dataset.grid_image import load_metadata
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
-from gridctl.flux.length import TextLimits, text_limits
-from gridctl.media.batch import BatchResult, Failure
-from gridctl.media.captions import Captioned
-from gridctl.media.dataset import caption_path, list_grids, read_caption, write_metadata
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import load_facts
-from gridctl.media.provenance import note_provenance
-from gridctl.media.words import says_nothing
+from gridctl.models.length import TextLimits, text_limits
 from gridctl.profile import CaptionSection, Profile
-from gridctl.progress import Progress, silent
+from gridctl.progress import Failure, FilesResult, Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
 from gridctl.storage import Url, map_paths
 from gridctl.text import is_encodable
@@ -43,7 +46,7 @@ class Preview:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionResult(BatchResult):
+class CaptionResult(FilesResult):
     """What happened to each grid; `notes` has the faults that a check of all captions found.
 
     `shortened` are captions that were cut to the `t5_tokens` that T5 reads, `unused` names of
@@ -123,7 +126,7 @@ def caption(
                     durable = describer is not None
                     write_text(caption_path(question.image), text + "\n", durable=durable)
                     known[question.image] = Captioned(
-                        image=question.image, text=text, source=question.facts.source
+                        image=question.image, text=text, source=question.metadata.source
                     )
                     written.append(caption_path(question.image))
                 failed, skipped = len(captioner.failed), len(captioner.skipped)
@@ -165,20 +168,22 @@ def _images(sources: Sequence[Path]) -> dict[Path, Path]:
     return images
 
 
-def _with_facts(images: Sequence[Path]) -> Iterator[tuple[Path, Facts]]:
-    """The images that have facts, with them."""
-    for image, facts in zip(images, map_paths(_facts, images), strict=True):
-        if isinstance(facts, Facts):  # what is wrong with others is reported with their captions
-            yield image, facts
+def _with_metadata(images: Sequence[Path]) -> Iterator[tuple[Path, GridMetadata]]:
+    """The images that have metadata, with them."""
+    for image, metadata in zip(images, map_paths(_facts, images), strict=True):
+        if isinstance(
+            metadata, GridMetadata
+        ):  # what is wrong with others is reported with their captions
+            yield image, metadata
 
 
-def _facts(image: Path) -> Facts | GridctlError:
+def _facts(image: Path) -> GridMetadata | GridctlError:
     try:
-        facts = load_facts(image)
+        metadata = load_metadata(image)
     except GridctlError as error:
         return error
-    return facts or InputError(
-        f"{image} has no gridctl facts, so its grid is unknown; pack its clip again."
+    return metadata or InputError(
+        f"{image} has no gridctl metadata, so its grid is unknown; pack its clip again."
     )
 
 
@@ -226,16 +231,16 @@ class _Captioner:
         return todo
 
     def questions(self, images: Sequence[Path]) -> Iterator[Question]:
-        for image, facts in zip(images, map_paths(_facts, images), strict=True):
-            if isinstance(facts, GridctlError):
-                self._fail(image, facts)
+        for image, metadata in zip(images, map_paths(_facts, images), strict=True):
+            if isinstance(metadata, GridctlError):
+                self._fail(image, metadata)
                 continue
-            keys = self.source.keys_of(image, facts)
+            keys = self.source.keys_of(image, metadata)
             self._used |= keys
             if not keys:
                 self._unmapped.append(image)
-            subject = self.source.known_subject(image, facts) if self.asks else None
-            yield make_question(image, facts, self.settings, subject=subject)
+            subject = self.source.known_subject(image, metadata) if self.asks else None
+            yield make_question(image, metadata, self.settings, subject=subject)
 
     def compose(self, question: Question, reply: Reply | GridctlError) -> str | None:
         """The caption of an answer; None if the answer failed, which is then recorded."""
@@ -260,11 +265,11 @@ class _Captioner:
     def refuse_foreign_mapping(self, images: Sequence[Path]) -> None:
         """Raise InputError if there is a mapping and it names none of `images`."""
         if self.settings.mapping:
-            refuse_foreign_mapping(self.source, self.settings.mapping, _with_facts(images))
+            refuse_foreign_mapping(self.source, self.settings.mapping, _with_metadata(images))
 
     def _caption(self, question: Question, reply: Reply) -> str:
-        facts, limits = question.facts, self.limits
-        opening = layout_prompt(facts.grid, self.template, fps=facts.fps)
+        metadata, limits = question.metadata, self.limits
+        opening = layout_prompt(metadata.grid, self.template, fps=metadata.fps)
         if self.asks:
             content = clean_answer(reply.text, finished=reply.finished)
             if says_nothing(content):

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from gridctl.caption.content import ContentSource, NoContentError
 from gridctl.caption.question import Answers, Question, Reply
+from gridctl.dataset.captions import FEWEST_CLIPS, NEARLY_ALL
 from gridctl.errors import GridctlError, InputError, counted
-from gridctl.media.captions import FEWEST_CLIPS, NEARLY_ALL
 
 _JUDGED = 1000  # grids that are looked at before the first caption is written
 _REMEDY = (
@@ -45,15 +45,15 @@ class TemplateDescriber:
 
     def _answer(self, question: Question) -> _Answer:
         try:
-            content = self._source.content(question.image, question.facts)
+            content = self._source.content(question.image, question.metadata)
         except GridctlError as error:
             return question, error
         return question, Reply(text=content.words, origin=content.origin)
 
 
 def _refuse_empty_names(answers: Sequence[_Answer]) -> None:
-    clips = {q.facts.source for q, reply in answers if isinstance(reply, NoContentError)}
-    if len(clips) < FEWEST_CLIPS or len(clips) < len({q.facts.source for q, _ in answers}):
+    clips = {q.metadata.source for q, reply in answers if isinstance(reply, NoContentError)}
+    if len(clips) < FEWEST_CLIPS or len(clips) < len({q.metadata.source for q, _ in answers}):
         return
     name = PurePosixPath(min(clips)).name
     raise InputError(
@@ -63,14 +63,14 @@ def _refuse_empty_names(answers: Sequence[_Answer]) -> None:
 
 def _refuse_equal_names(answers: Sequence[_Answer]) -> None:
     named = {
-        question.facts.source: reply.text
+        question.metadata.source: reply.text
         for question, reply in answers
         if isinstance(reply, Reply) and reply.origin == "name"
     }
     if len(named) < FEWEST_CLIPS:
         return
     words, count = Counter(named.values()).most_common(1)[0]
-    clips = len({question.facts.source for question, _ in answers})
+    clips = len({question.metadata.source for question, _ in answers})
     if count >= NEARLY_ALL * clips:
         raise InputError(
             f'the names of {count} of {counted(clips, "clip")} give the same content "{words}"; '

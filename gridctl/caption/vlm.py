@@ -14,10 +14,10 @@ from gridctl.caption.clean import shorten
 from gridctl.caption.question import Answers, Question, Reply
 from gridctl.caption.thinking import open_thought
 from gridctl.errors import GridctlError, UsageError
-from gridctl.flux.quantization import quantization_config
 from gridctl.machine.devices import pick_device, pick_dtype
+from gridctl.machine.hub import hub_token
 from gridctl.machine.quiet import quiet_plugins
-from gridctl.machine.tokens import hub_token
+from gridctl.models.quantization import quantization_config
 from gridctl.profile import CaptionSection, Profile
 from gridctl.profile.schema import DEFAULT_VLM
 

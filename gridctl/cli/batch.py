@@ -11,14 +11,14 @@ from gridctl.cli.shell import Shell, one_line
 from gridctl.errors import GridctlError, PartialError, counted
 
 if TYPE_CHECKING:
-    from gridctl.media.batch import BatchResult
+    from gridctl.progress import FilesResult
 
 _MANY = 20  # kinds of lines to print; more are only counted
 _OF_A_KIND = 2  # lines to print of those that differ only in names and numbers
 
 
 def report(
-    shell: Shell, result: BatchResult, *, verb: str, data: Mapping[str, Any] | None = None
+    shell: Shell, result: FilesResult, *, verb: str, data: Mapping[str, Any] | None = None
 ) -> None:
     """Print what was written, with `data` added to the JSON. Raise if something failed.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gridctl import __version__
 from gridctl.errors import GridctlError, UsageError
-from gridctl.machine.cores import num_cores
+from gridctl.machine.devices import num_cores
 
 CONNECT_SECONDS = 10.0
 _STORE_BYTES = 80 * 2**20  # Ray's minimum is 75 MiB; results are smaller

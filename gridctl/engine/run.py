@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from gridctl.engine import local
 from gridctl.engine.outcome import STALL_SECONDS
-from gridctl.machine.cores import num_cores
+from gridctl.machine.devices import num_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import read_adapter_facts
 from gridctl.geometry import Grid
-from gridctl.machine.models import local_adapter
+from gridctl.lora.adapters import read_adapter_metadata
+from gridctl.machine.hub import local_adapter
 from gridctl.profile import BUILT_IN, BUILT_IN_ADAPTER, Profile
 from gridctl.prompt import grid_prompt, layout_template
 
@@ -42,33 +42,33 @@ def find_canvas(profile: Profile, insist: Mapping[str, Any]) -> Canvas:
     another base; and what `find_adapter` raises.
     """
     adapter = find_adapter(profile)
-    facts = read_adapter_facts(adapter) if adapter else None
-    if facts is None:
+    metadata = read_adapter_metadata(adapter) if adapter else None
+    if metadata is None:
         return Canvas(
             adapter=adapter,
             grid=replace(profile.grid.to_grid(), **insist),
             layout=layout_template(profile.caption.layout),
             fps=profile.generate.fps,
         )
-    wanted = replace(facts.grid, **insist)
-    if wanted != facts.grid:
+    wanted = replace(metadata.grid, **insist)
+    if wanted != metadata.grid:
         raise UsageError(
-            f"{adapter} was trained on {facts.grid}, and {wanted} is asked for; leave the grid "
+            f"{adapter} was trained on {metadata.grid}, and {wanted} is asked for; leave the grid "
             "to the adapter, or train one for this grid."
         )
     base = profile.model.base
-    if BUILT_IN in (facts.base, base) and facts.base != base:
+    if BUILT_IN in (metadata.base, base) and metadata.base != base:
         raise UsageError(
-            f"{adapter} was trained on {facts.base}, and the base is {base}; "
+            f"{adapter} was trained on {metadata.base}, and the base is {base}; "
             "take a profile with that base, or another adapter."
         )
     return Canvas(
         adapter=adapter,
-        grid=facts.grid,
-        layout=facts.layout,
-        fps=facts.fps,
-        keep=facts.keep,
-        words=facts.words,
+        grid=metadata.grid,
+        layout=metadata.layout,
+        fps=metadata.fps,
+        keep=metadata.keep,
+        words=metadata.words,
     )
 
 

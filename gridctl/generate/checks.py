@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gridctl.flux.plan import GENERATE, KEEP, Plan
+from gridctl.diffusion.plan import GENERATE, KEEP, Plan
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 

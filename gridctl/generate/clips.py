@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gridctl.flux.plan import Plan
+from gridctl.diffusion.plan import Plan
 from gridctl.generate.canvas import Canvas
 from gridctl.generate.drawing import Drawing, Make, Request, Shot
 from gridctl.generate.outputs import check_clip_name, make_shots, write_frames

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridctl.diffusion.plan import Plan
 from gridctl.errors import UsageError
-from gridctl.flux.plan import Plan
 from gridctl.profile import Profile
 from gridctl.text import is_encodable
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from gridctl.diffusion.plan import GENERATE, KEEP, Plan
 from gridctl.errors import UsageError
-from gridctl.flux.plan import GENERATE, KEEP, Plan
 from gridctl.generate.windows import OVERLAP, window_starts
 from gridctl.geometry import Grid
 from gridctl.media.clip import sample_indices

@@ -14,10 +14,10 @@ from typing import Any
 
 from gridctl import __version__
 from gridctl.errors import GridctlError, InputError
-from gridctl.flux.hub import file_hash, find_base, fingerprint
 from gridctl.generate import tasks
 from gridctl.generate.drawing import Drawing, Request, Shot
-from gridctl.media.making import read_making
+from gridctl.media.record import read_record
+from gridctl.models.hub import file_hash, find_base, fingerprint
 from gridctl.profile import Profile
 
 _COMMAND = "generate"
@@ -66,7 +66,7 @@ class Weights:
         )
 
 
-def making_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
+def record_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
     """Everything that decides a shot's frames, and the versions that drew them."""
     return {
         "command": _COMMAND,
@@ -94,16 +94,16 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare(path: Path, making: Mapping[str, Any]) -> Comparison:
-    """Compare how the file at `path` was made with `making`.
+def compare(path: Path, record: Mapping[str, Any]) -> Comparison:
+    """Compare how the file at `path` was made with `record`.
 
     Versions and settings that change no frame do not count. Settings that change rounding alone
     give a note. The best of several seeds counts as made by any of them.
     """
-    found = read_making(path)
+    found = read_record(path)
     if found is None:
         return Comparison(is_same=False)
-    wanted = json.loads(json.dumps(making))
+    wanted = json.loads(json.dumps(record))
     seed = wanted["seed"]
     seeds = range(seed, seed + wanted.get("best_of", 1))
     there = _decisive(found)
@@ -125,11 +125,11 @@ def compare(path: Path, making: Mapping[str, Any]) -> Comparison:
     return Comparison(is_same=True, notes=(note,))
 
 
-def _decisive(making: Mapping[str, Any]) -> dict[str, Any]:
+def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a record decides what a clip shows."""
-    kept = {key: value for key, value in making.items() if key not in ("seed", "versions")}
-    kept["best_of"] = making.get("best_of", 1)
-    profile = making.get("profile")
+    kept = {key: value for key, value in record.items() if key not in ("seed", "versions")}
+    kept["best_of"] = record.get("best_of", 1)
+    profile = record.get("profile")
     if isinstance(profile, dict):
         kept["profile"] = {
             section: {
@@ -148,7 +148,7 @@ def remake(path: Path, output: Path) -> Drawing:
     Raises InputError for a file that `generate` has not made, or if the model, the adapter or
     a reference is not what it was.
     """
-    found = read_making(path)
+    found = read_record(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name.")
     known = {module.name for module in pkgutil.iter_modules(tasks.__path__)}

@@ -9,14 +9,14 @@ from typing import Any
 
 from PIL import Image
 
+from gridctl.dataset.grid_image import compose, save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file
 from gridctl.generate.drawing import Drawing, Request, Shot
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import compose, save_grid
 from gridctl.media.images import Frames
-from gridctl.media.making import add_making
+from gridctl.media.record import add_record
 from gridctl.media.write import clip_format, write_clip
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -76,13 +76,13 @@ def make_shots(
     )
 
 
-def write_frames(drawing: Drawing, shot: Shot, frames: Frames, making: str, force: bool) -> None:
-    """Write a clip in the format of its name; .png and .jpg are a grid image with facts."""
+def write_frames(drawing: Drawing, shot: Shot, frames: Frames, record: str, force: bool) -> None:
+    """Write a clip in the format of its name; .png and .jpg are a grid image with metadata."""
     path, grid = shot.output, drawing.plan.grid
     if path.suffix.lower() not in _GRID_SUFFIXES:
-        write_clip(frames, path, fps=drawing.fps, force=force, making=making)
+        write_clip(frames, path, fps=drawing.fps, force=force, record=record)
         return
-    facts = Facts(
+    metadata = GridMetadata(
         grid=grid,
         source=path.name,
         times_seconds=tuple(round(frame / drawing.fps, 6) for frame in range(len(frames))),
@@ -91,15 +91,15 @@ def write_frames(drawing: Drawing, shot: Shot, frames: Frames, making: str, forc
         text=shot.content or None,
     )
     with atomic_file(path, force=force) as temporary:
-        save_grid(compose(frames, grid), temporary, facts, force=True)
-        add_making(temporary, making)
+        save_grid(compose(frames, grid), temporary, metadata, force=True)
+        add_record(temporary, record)
 
 
-def write_picture(drawing: Drawing, shot: Shot, frames: Frames, making: str, force: bool) -> None:
+def write_picture(drawing: Drawing, shot: Shot, frames: Frames, record: str, force: bool) -> None:
     """Write a single image, the only one of `frames`."""
     with atomic_file(shot.output, force=force) as temporary:
         Image.fromarray(frames[0]).save(temporary)
-        add_making(temporary, making)
+        add_record(temporary, record)
 
 
 def _slug(prompt: str) -> str:

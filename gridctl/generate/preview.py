@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from gridctl.diffusion.plan import GENERATE, KEEP, Plan
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file
-from gridctl.flux.plan import GENERATE, KEEP, Plan
 from gridctl.generate.drawing import Drawing
 
 SUFFIXES = (".png", ".jpg", ".webp")

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from gridctl.dataset.folder import read_caption
+from gridctl.dataset.grid_image import GRID_SUFFIXES, load_grid, load_metadata, scale_cells, split
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.clip import Clip, Ordinals, sample_indices
-from gridctl.media.dataset import read_caption
 from gridctl.media.fit import Fit, parse_color
-from gridctl.media.grid_image import GRID_SUFFIXES, load_facts, load_grid, scale_cells, split
 from gridctl.media.images import Frames, Picture
-from gridctl.media.making import read_making
 from gridctl.media.open import with_clip
+from gridctl.media.record import read_record
 from gridctl.profile import Profile
 from gridctl.prompt import layout_prompt
 
@@ -94,18 +94,20 @@ def read_clip(
 
 
 def _read_grid(path: Path, fit: Fit) -> SourceClip | None:
-    """A grid image's real frames, each scaled by itself; None without facts."""
-    facts = load_facts(path)
-    if facts is None:
+    """A grid image's real frames, each scaled by itself; None without metadata."""
+    metadata = load_metadata(path)
+    if metadata is None:
         return None
     image, _ = load_grid(path)
-    frames = split(image, facts.grid)[: facts.num_frames]
-    if facts.grid.cell != fit.cell:
-        frames = split(scale_cells(image, facts.grid, fit.cell), facts.grid)[: facts.num_frames]
+    frames = split(image, metadata.grid)[: metadata.num_frames]
+    if metadata.grid.cell != fit.cell:
+        frames = split(scale_cells(image, metadata.grid, fit.cell), metadata.grid)[
+            : metadata.num_frames
+        ]
     caption = read_caption(path)
     if caption is not None:
-        caption = caption.removeprefix(layout_prompt(facts.grid, fps=facts.fps)).strip()
-    return SourceClip(frames=frames, fps=facts.fps, text=caption or facts.text)
+        caption = caption.removeprefix(layout_prompt(metadata.grid, fps=metadata.fps)).strip()
+    return SourceClip(frames=frames, fps=metadata.fps, text=caption or metadata.text)
 
 
 def _read_video(path: Path, count: int | None, fit: Fit) -> SourceClip:
@@ -125,5 +127,5 @@ def _source_clip(clip: Clip, path: Path, count: int | None, fit: Fit) -> SourceC
 
 def _prompt(path: Path) -> str | None:
     """The prompt by which `generate` drew a clip; None for any other clip."""
-    prompt = (read_making(path) or {}).get("prompt")
+    prompt = (read_record(path) or {}).get("prompt")
     return prompt if isinstance(prompt, str) and prompt else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from gridctl.flux.length import built_in_vocabulary, unknown_words
+from gridctl.models.length import built_in_vocabulary, unknown_words
 from gridctl.profile import BUILT_IN, Profile
-from gridctl.toyworld.words import prompt_remarks
+from gridctl.tiny.words import prompt_remarks
 
 if TYPE_CHECKING:
-    from gridctl.flux.text import Tokenizers
+    from gridctl.models.text import Tokenizers
 
-# The guidance scales that the built-in base was trained with (toyworld/pretrain/base.py), and the
+# The guidance scales that the built-in base was trained with (tiny/pretrain/base.py), and the
 # classifier-free guidance that it was tried with (docs/lab/).
 _GUIDANCE = (1.0, 5.0)
 _TRUE_CFG = (1.0, 4.0)

@@ -12,7 +12,7 @@ from gridctl.errors import GridctlError, InputError
 from gridctl.files import refuse_unwritable
 from gridctl.generate.drawing import Drawing, Shot
 from gridctl.media.images import Frames
-from gridctl.media.making import making_text
+from gridctl.media.record import record_text
 from gridctl.media.write import refuse_to_lose
 from gridctl.progress import Progress, silent
 
@@ -85,7 +85,7 @@ def draw_stream(
     The drawings of a group are checked, and their prompts encoded, together. `on_error` gets a
     drawing that fails, and the others are drawn. Without it the error is raised.
     """
-    from gridctl.generate.making import Weights, making_of
+    from gridctl.generate.making import Weights, record_of
 
     hashes: dict[tuple[str, str | None, Path | None], Weights] = {}
 
@@ -111,7 +111,7 @@ def draw_stream(
                     yield replace(output, notes=artist.new_notes())
                 with _report(drawing, on_error):
                     for drawn in artist.draw(drawing):
-                        text = making_text(making_of(drawing, drawn.shot, weights(drawing)))
+                        text = record_text(record_of(drawing, drawn.shot, weights(drawing)))
                         drawing.write(drawing, drawn.shot, drawn.frames, text, force)
                         path, notes = drawn.shot.output, artist.new_notes()
                         yield Output(path=path, checks=drawn.checks, notes=notes)
@@ -146,13 +146,13 @@ def _unfinished(drawing: Drawing, weights: Weights, *, force: bool) -> tuple[Dra
     Raises InputError without `force` for an output that was made otherwise, and for a folder that
     cannot be written to.
     """
-    from gridctl.generate.making import compare, making_of
+    from gridctl.generate.making import compare, record_of
 
     shots: list[Shot] = []
     skipped: list[Output] = []
     for shot in drawing.shots:
         if not force and shot.output.exists():
-            found = compare(shot.output, making_of(drawing, shot, weights))
+            found = compare(shot.output, record_of(drawing, shot, weights))
             if not found.is_same:
                 raise InputError(
                     f"{shot.output} exists and was not made by this prompt, seed, settings and "
@@ -261,7 +261,7 @@ def _prompts(drawing: Drawing) -> list[str]:
 
 
 def _num_steps(drawing: Drawing) -> int:
-    from gridctl.flux.sampler import num_steps
+    from gridctl.diffusion.sampler import num_steps
 
     settings = drawing.profile.generate
     grids = sum(shot.best_of for shot in drawing.shots) * drawing.num_grids

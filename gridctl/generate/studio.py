@@ -17,21 +17,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridctl.flux.adapter import apply_adapter, read_adapter_facts
-from gridctl.flux.base import BaseModel, compile_blocks, open_base
-from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.edit import flow_edit
-from gridctl.flux.latents import decode_frames, encode_frames, join_cells, split_cells
-from gridctl.flux.memory import encoding_gib
-from gridctl.flux.plan import Plan
-from gridctl.flux.prompts import encode_prompts
-from gridctl.flux.room import make_room
-from gridctl.flux.sampler import Denoiser, Sampling, cache_first_block, draw_noise, sample
-from gridctl.flux.text import Tokenizers
+from gridctl.diffusion.plan import Plan
+from gridctl.diffusion.sampler import (
+    Denoiser,
+    Sampling,
+    cache_first_block,
+    draw_noise,
+    flow_edit,
+    sample,
+)
 from gridctl.generate.checks import DrawnGrid
 from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
+from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
 from gridctl.media.images import Frames, Picture
+from gridctl.models.base import BaseModel, compile_blocks, open_base
+from gridctl.models.latents import (
+    Conditioning,
+    decode_frames,
+    encode_frames,
+    join_cells,
+    split_cells,
+)
+from gridctl.models.memory import encoding_gib
+from gridctl.models.prompts import encode_prompts, make_room
+from gridctl.models.text import Tokenizers
 from gridctl.profile import Profile
 
 
@@ -213,7 +223,7 @@ def open_studio(
             scale=profile.model.adapter_scale,
             fused=not base.is_offloaded,
         )
-        if applied.unused or read_adapter_facts(adapter) is None:
+        if applied.unused or read_adapter_metadata(adapter) is None:
             notes.append(f"{adapter}: {applied}")
     if profile.generate.compile:
         compile_blocks(transformer, "generate.compile")

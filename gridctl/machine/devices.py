@@ -1,11 +1,13 @@
-"""Devices and dtypes: where a model runs and in which precision."""
+"""Devices: cards, cores, dtypes; where a model runs and in which precision."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
+import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -102,3 +104,36 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     import torch
 
     return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # no public function
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """An NVIDIA GPU."""
+
+    name: str
+    memory_mib: int
+
+
+def nvidia_cards() -> tuple[Card, ...]:
+    """Every NVIDIA GPU that the driver lists; none without a driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()  # if the driver does not answer, the card cannot be used
+    cards = []
+    for line in answer.stdout.splitlines():
+        memory, _, name = line.partition(",")
+        if memory.strip().isdigit():
+            cards.append(Card(name=name.strip(), memory_mib=int(memory)))
+    return tuple(cards)
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

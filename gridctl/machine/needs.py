@@ -13,9 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gridctl.files import expand_home
-from gridctl.machine.cards import Card, nvidia_cards
-from gridctl.machine.models import local_base
-from gridctl.machine.tokens import hub_token
+from gridctl.machine.devices import Card, nvidia_cards
+from gridctl.machine.hub import hub_token, local_base
 from gridctl.profile import BUILT_IN, Profile
 
 GIB = 1024**3

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from gridctl.errors import UsageError
-from gridctl.media.color import Rgb
-from gridctl.media.images import Picture
+from gridctl.media.images import Picture, Rgb
 
 FitMode = Literal["crop", "pad", "stretch"]
 

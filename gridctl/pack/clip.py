@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from gridctl.dataset.folder import metadata_entry
+from gridctl.dataset.grid_image import load_metadata, save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError
 from gridctl.geometry import Grid
 from gridctl.media.clip import Clip, Ordinals, Tick, WrongIndexError
-from gridctl.media.dataset import metadata_entry
-from gridctl.media.facts import Facts
 from gridctl.media.fit import Fit
-from gridctl.media.grid_image import load_facts, save_grid
 from gridctl.media.images import Picture, image_files
 from gridctl.media.open import open_clip
 from gridctl.pack.options import PackOptions
@@ -59,11 +59,11 @@ def pack_clip(
     made_from = fingerprint(source.path, options, text)
     done = [] if force else finished(source, options, made_from)
     if done:
-        entries = [metadata_entry(path, facts) for path, facts in done]
+        entries = [metadata_entry(path, metadata) for path, metadata in done]
         return Packed(
             skipped=tuple(path for path, _ in done),
             metadata=tuple(entries),
-            summary=_summary_of_facts([facts for _, facts in done], options),
+            summary=_summary_of_facts([metadata for _, metadata in done], options),
         )
     cropped: list[float] = []
     fit = replace(options.fit(), on_crop=cropped.append)
@@ -75,10 +75,10 @@ def pack_clip(
             refuse_foreign(names, source, force=force)
             entries = []
             if not dry_run:
-                facts = _facts(clip, selection, source, options, text, made_from)
+                metadata = _facts(clip, selection, source, options, text, made_from)
                 images = compose_windows(clip, selection.windows, options.grid, fit)
                 quality = options.settings.quality
-                for path, image, known in zip(names, images, facts, strict=True):
+                for path, image, known in zip(names, images, metadata, strict=True):
                     save_grid(image, path, known, quality=quality, force=True, durable=False)
                     entries.append(metadata_entry(path, known))
             break
@@ -129,22 +129,24 @@ def fingerprint(path: Path, options: PackOptions, text: str | None) -> str:
     known = [
         [file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)
     ]
-    content = json.dumps([options.facts(), known, text], sort_keys=True)
+    content = json.dumps([options.metadata(), known, text], sort_keys=True)
     return hashlib.sha256(content.encode(errors="replace")).hexdigest()[:16]
 
 
-def finished(source: SourceClip, options: PackOptions, made_from: str) -> list[tuple[Path, Facts]]:
-    """All grids of the clip with their facts, if each is there and would come out the same."""
-    grids: list[tuple[Path, Facts]] = []
+def finished(
+    source: SourceClip, options: PackOptions, made_from: str
+) -> list[tuple[Path, GridMetadata]]:
+    """All grids of the clip with their metadata, if each is there and would come out the same."""
+    grids: list[tuple[Path, GridMetadata]] = []
     for number in count():
         path = target(source, options, number)
-        facts = None
+        metadata = None
         with suppress(GridctlError):
-            facts = load_facts(path)
-        if facts is None or facts.made_from != made_from or facts.part is None:
+            metadata = load_metadata(path)
+        if metadata is None or metadata.made_from != made_from or metadata.part is None:
             return []
-        grids.append((path, facts))
-        if number + 1 == facts.part[1]:
+        grids.append((path, metadata))
+        if number + 1 == metadata.part[1]:
             break
     return grids
 
@@ -154,14 +156,14 @@ def refuse_foreign(names: Sequence[Path], source: SourceClip, *, force: bool) ->
     for path in names:
         if not path.exists() or path.stat().st_size == 0:
             continue
-        facts = None
+        metadata = None
         with suppress(GridctlError):
-            facts = load_facts(path)
-        if facts is not None and facts.source != source.origin:
+            metadata = load_metadata(path)
+        if metadata is not None and metadata.source != source.origin:
             raise InputError(
-                f"{path} is the grid of {facts.source} and is not overwritten; use another -o."
+                f"{path} is the grid of {metadata.source} and is not overwritten; use another -o."
             )
-        if facts is None and not force:
+        if metadata is None and not force:
             raise InputError(
                 f"{path} exists and is no grid that gridctl made; use --force, or another -o."
             )
@@ -184,11 +186,11 @@ def _facts(
     options: PackOptions,
     text: str | None,
     made_from: str,
-) -> Iterator[Facts]:
-    """The facts of each grid, made one by one: a long clip has many grids."""
+) -> Iterator[GridMetadata]:
+    """The metadata of each grid, made one by one: a long clip has many grids."""
     windows = zip(selection.windows, selection.shared, strict=True)
     for number, (window, shared) in enumerate(windows, 1):
-        yield Facts(
+        yield GridMetadata(
             grid=options.grid,
             source=source.origin,
             times_seconds=tuple(round(float(t), 6) for t in clip.times_seconds[window]),
@@ -214,7 +216,7 @@ def _summary(
     )
 
 
-def _summary_of_facts(grids: Sequence[Facts], options: PackOptions) -> ClipSummary:
+def _summary_of_facts(grids: Sequence[GridMetadata], options: PackOptions) -> ClipSummary:
     first, last = grids[0], grids[-1]
     end = last.times_seconds[-1] + 1 / last.fps
     return ClipSummary(

@@ -7,11 +7,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePath
 
-from gridctl.engine.run import run_jobs
-from gridctl.errors import UsageError, counted
-from gridctl.files import entries
-from gridctl.media.batch import BatchResult, Failure
-from gridctl.media.shards import (
+from gridctl.dataset.shards import (
     MEGABYTE,
     SUFFIXES,
     Shard,
@@ -20,8 +16,11 @@ from gridctl.media.shards import (
     plan_shards,
     write_shard,
 )
+from gridctl.engine.run import run_jobs
+from gridctl.errors import UsageError, counted
+from gridctl.files import entries
 from gridctl.profile import PackSection
-from gridctl.progress import Progress, silent
+from gridctl.progress import Failure, FilesResult, Progress, silent
 
 
 def check_export(settings: PackSection, shard: tuple[int, int] | None) -> None:
@@ -37,7 +36,7 @@ def check_export(settings: PackSection, shard: tuple[int, int] | None) -> None:
 
 def export(
     folder: Path, settings: PackSection, *, force: bool = False, progress: Progress | None = None
-) -> BatchResult:
+) -> FilesResult:
     """Write all grids and captions of a dataset folder as shards, into a folder beside it.
 
     The folder is called `vidgrid-webdataset` or `vidgrid-parquet`. Shards that are there already
@@ -65,7 +64,7 @@ def export(
         for path in old:
             path.unlink()
         notes.append(f"{output} had {counted(len(old), 'file')} of an earlier export, now removed")
-    return BatchResult(
+    return FilesResult(
         written=tuple(s.path for k, s in enumerate(shards) if outcomes[k] is True),
         skipped=tuple(s.path for k, s in enumerate(shards) if outcomes[k] is False),
         failed=tuple(failed),

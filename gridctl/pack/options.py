@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gridctl.dataset.grid_image import MAX_PIXELS, MAX_SIDES
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.media.fit import Fit, parse_color
-from gridctl.media.grid_image import MAX_PIXELS, MAX_SIDES
 from gridctl.profile import PackSection, Profile
 from gridctl.profile.schema.engine import EngineSection
 
@@ -76,7 +76,7 @@ class PackOptions:
         background = parse_color(self.settings.background)
         return Fit(cell=self.grid.cell, mode=self.settings.fit, background=background)
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a finished grid's fingerprint covers. A change here makes every grid again."""
         leave_out = {*EngineSection.model_fields, *_ELSEWHERE, "start", "end"}
         settings = self.settings.model_dump(exclude=leave_out)

@@ -10,21 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gridctl.dataset.folder import METADATA, write_metadata
+from gridctl.dataset.grid_image import load_metadata
 from gridctl.engine.run import run_jobs
 from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import refuse_unwritable, sweep_temporaries
-from gridctl.machine.cores import num_cores
-from gridctl.media.batch import Failure
-from gridctl.media.dataset import write_metadata
-from gridctl.media.grid_image import load_facts
-from gridctl.media.provenance import METADATA
+from gridctl.machine.devices import num_cores
 from gridctl.pack.clip import Packed, first_name, pack_clip
 from gridctl.pack.export import check_export, export
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sources import Found, SourceClip, find_clips
 from gridctl.pack.summary import PackResult, Summary
 from gridctl.profile import Profile
-from gridctl.progress import Progress
+from gridctl.progress import Failure, Progress
 from gridctl.storage import Url
 
 
@@ -169,7 +167,7 @@ def _sum_up(found: Found, outcomes: Sequence[Packed | str], *, write: bool) -> P
 
 def _source(image: Path) -> str | None:
     try:
-        facts = load_facts(image)
+        metadata = load_metadata(image)
     except GridctlError:
         return None
-    return facts.source if facts else None
+    return metadata.source if metadata else None

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gridctl.dataset.folder import METADATA, read_lines, read_text
+from gridctl.dataset.grid_image import load_metadata
 from gridctl.errors import GridctlError, UsageError
 from gridctl.files import entries
-from gridctl.media.dataset import read_text
-from gridctl.media.grid_image import load_facts
-from gridctl.media.provenance import METADATA, read_lines
 from gridctl.pack.search import Search
 from gridctl.storage import Url
 
@@ -23,7 +22,7 @@ from gridctl.storage import Url
 class SourceClip:
     """A clip, the folder of its grids, and their name without number and suffix.
 
-    `origin` is the clip's path relative to the dataset folder, as facts have it. It does not
+    `origin` is the clip's path relative to the dataset folder, as metadata have it. It does not
     depend on the current folder.
     """
 
@@ -160,10 +159,10 @@ def _origin(clip: Path, start: Path) -> str:
 def _is_free(target: Path, origin: str) -> bool:
     """Whether no other clip has a grid of this name from an earlier run."""
     try:
-        facts = load_facts(target) if target.exists() else None
+        metadata = load_metadata(target) if target.exists() else None
     except (GridctlError, OSError):
         return True  # not a grid; writing it will say what is wrong
-    return facts is None or facts.source == origin
+    return metadata is None or metadata.source == origin
 
 
 def _as_unicode(name: str) -> str:

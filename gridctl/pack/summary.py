@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gridctl.errors import counted
-from gridctl.media.batch import BatchResult
+from gridctl.progress import FilesResult
 
 SLOW_FPS = 4.0  # below, motion from frame to frame looks like a slideshow
 SUGGESTED_FPS = 8.0
@@ -84,7 +84,7 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackResult(BatchResult):
+class PackResult(FilesResult):
     """The outcome for each clip, and a summary of the grids if there are any."""
 
     summary: Summary | None = None

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.flow import add_noise, draw_sigmas
-from gridctl.flux.latents import predict_velocity, split_cells
+from gridctl.diffusion.flow import add_noise, draw_sigmas
 from gridctl.geometry import Grid
+from gridctl.models.latents import Conditioning, predict_velocity, split_cells
 from gridctl.train.data import Sample
 from gridctl.train.keep import draw_kept, kept_map
 from gridctl.train.order import mix_seed

@@ -22,11 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gridctl.errors import InputError
-from gridctl.flux.base import BaseModel
-from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
 from gridctl.machine.caches import cache_file, cache_folder
+from gridctl.models.base import BaseModel
+from gridctl.models.latents import Conditioning, encode_frames, join_cells
 from gridctl.progress import Progress
 from gridctl.train.data import Sample, load_frames
 

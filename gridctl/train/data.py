@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gridctl.dataset.captions import Captioned, find_faults, refuse_useless_captions
+from gridctl.dataset.folder import caption_path, list_grids, read_caption
+from gridctl.dataset.grid_image import load_grid, load_metadata, scale_cells, split
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, counted
-from gridctl.flux.length import text_limits
 from gridctl.geometry import Grid
-from gridctl.media.captions import Captioned, find_faults, refuse_useless_captions
-from gridctl.media.dataset import caption_path, list_grids, read_caption
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import load_facts, load_grid, scale_cells, split
+from gridctl.models.length import text_limits
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
@@ -31,7 +31,7 @@ _READERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A grid image with its captions and facts; `digest` is the SHA-256 of the image file.
+    """A grid image with its captions and metadata; `digest` is the SHA-256 of the image file.
 
     Each line of the caption file is a caption. `contents` are the captions without the layout
     prompt: what they say about a single frame.
@@ -40,7 +40,7 @@ class Sample:
     image: Path
     captions: tuple[str, ...]
     contents: tuple[str, ...]
-    facts: Facts | None
+    metadata: GridMetadata | None
     digest: str
 
 
@@ -63,8 +63,8 @@ class Dataset:
 
     @property
     def fps(self) -> float | None:
-        """The median rate of the packed frames; None if no image has facts."""
-        rates = [sample.facts.fps for sample in self.train if sample.facts]
+        """The median rate of the packed frames; None if no image has metadata."""
+        rates = [sample.metadata.fps for sample in self.train if sample.metadata]
         return statistics.median(rates) if rates else None
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Dataset:
         if extra:
             parts.append(f"{extra + len(self.train)} captions")
         if self.fps:
-            frames = statistics.median(s.facts.num_frames for s in self.train if s.facts)
+            frames = statistics.median(s.metadata.num_frames for s in self.train if s.metadata)
             parts.append(f"{self.fps:.3g} frames a second, {frames / self.fps:.1f} seconds a grid")
         if same := len(self.train) - len({sample.digest for sample in self.train}):
             parts.append(f"{same} of them copies of others")
@@ -129,7 +129,7 @@ def check_captions(datasets: Sequence[Dataset], profile: Profile) -> list[str]:
     layout = profile.caption.layout
     samples = {s.image: s for d in datasets for s in (*d.train, *d.validation)}
     grids = [
-        Captioned(image=sample.image, text="\n".join(sample.captions), facts=sample.facts)
+        Captioned(image=sample.image, text="\n".join(sample.captions), metadata=sample.metadata)
         for sample in samples.values()
     ]
     refuse_useless_captions(grids, layout=layout)
@@ -139,14 +139,14 @@ def check_captions(datasets: Sequence[Dataset], profile: Profile) -> list[str]:
 
 def load_frames(image: Path, grid: Grid) -> npt.NDArray[np.uint8]:
     """The frames of a grid image (F, h, w, 3), each scaled down by itself to `grid`'s cell."""
-    pixels, facts = load_grid(image)
-    packed = facts.grid if facts else _guess(pixels.shape[1], pixels.shape[0], grid, image)
+    pixels, metadata = load_grid(image)
+    packed = metadata.grid if metadata else _guess(pixels.shape[1], pixels.shape[0], grid, image)
     return split(scale_cells(pixels, packed, grid.cell), grid)
 
 
 def _read_sample(image: Path, grid: Grid, layout: str, folder: Path) -> Sample | Exclusion:
     try:
-        caption, facts = read_caption(image), load_facts(image)
+        caption, metadata = read_caption(image), load_metadata(image)
         state = image.stat()
         digest = _digest(image, state.st_size, state.st_mtime_ns)
     except (InputError, OSError) as error:
@@ -155,15 +155,15 @@ def _read_sample(image: Path, grid: Grid, layout: str, folder: Path) -> Sample |
         return Exclusion(
             image=image, reason="without a caption", remedy=f"run `gridctl caption {folder}`"
         )
-    if facts and (unfit := _unfit(image, facts.grid, grid)):
+    if metadata and (unfit := _unfit(image, metadata.grid, grid)):
         return unfit
     captions = tuple(line.strip() for line in caption.splitlines() if line.strip())
-    opening = layout_prompt(grid, layout, fps=facts.fps if facts else 1.0)
+    opening = layout_prompt(grid, layout, fps=metadata.fps if metadata else 1.0)
     return Sample(
         image=image,
         captions=captions,
         contents=tuple(text.removeprefix(opening).strip() for text in captions),
-        facts=facts,
+        metadata=metadata,
         digest=digest,
     )
 
@@ -206,10 +206,10 @@ def _why(excluded: Iterable[Exclusion]) -> str:
 
 
 def _guess(width: int, height: int, grid: Grid, image: Path) -> Grid:
-    """A grid image without facts is taken to be laid out as the profile says."""
+    """A grid image without metadata is taken to be laid out as the profile says."""
     if width % grid.cols or height % grid.rows:
         raise InputError(
-            f"{image} has no gridctl facts, and its {width}x{height} pixels are no "
+            f"{image} has no gridctl metadata, and its {width}x{height} pixels are no "
             f"{grid.rows}x{grid.cols} grid; set [grid] to match."
         )
     cell = (width // grid.cols, height // grid.rows)

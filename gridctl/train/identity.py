@@ -11,8 +11,8 @@ from typing import Any
 
 from gridctl.errors import InputError
 from gridctl.files import write_text
-from gridctl.flux.base import BaseModel
-from gridctl.flux.hub import file_hash
+from gridctl.models.base import BaseModel
+from gridctl.models.hub import file_hash
 from gridctl.profile import Profile, StageSection, TrainSection
 from gridctl.train.cache import Cache
 from gridctl.train.data import Sample

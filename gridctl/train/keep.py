@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gridctl.flux.latents import join_cells
 from gridctl.geometry import Grid
+from gridctl.models.latents import join_cells
 from gridctl.profile import KeepPattern
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gridctl.flux.latents import split_cells
 from gridctl.geometry import Grid
+from gridctl.models.latents import split_cells
 
 
 def flow_losses(

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from gridctl.errors import UsageError, counted
-from gridctl.flux.fit import changes_that_fit, fits, least_share
-from gridctl.flux.memory import FLUX_DEV, TrainingMemory, training_memory
-from gridctl.machine.cards import Card, nvidia_cards
-from gridctl.machine.models import local_base
+from gridctl.machine.devices import Card, nvidia_cards
+from gridctl.machine.hub import local_base
+from gridctl.models.memory import (
+    FLUX_DEV,
+    TrainingMemory,
+    changes_that_fit,
+    fits,
+    least_share,
+    training_memory,
+)
 from gridctl.profile import Profile
 from gridctl.profile.text import toml_value
 from gridctl.progress import Progress, silent

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gridctl.diffusion.plan import Plan
+from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.files import atomic_file
-from gridctl.flux.adapter import lora_tensors
-from gridctl.flux.attention import attention_kernel
-from gridctl.flux.latents import decode_frames, split_cells, unwrap
-from gridctl.flux.plan import Plan
-from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.lora.adapters import lora_tensors
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
+from gridctl.models.attention import attention_kernel
+from gridctl.models.latents import decode_frames, split_cells, unwrap
 from gridctl.progress import Progress
 from gridctl.train.setup import Note, Run
 

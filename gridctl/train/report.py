@@ -14,7 +14,7 @@ from typing import Any
 from gridctl import __version__
 from gridctl.errors import InputError, counted
 from gridctl.files import write_text
-from gridctl.machine.cards import nvidia_cards
+from gridctl.machine.devices import nvidia_cards
 from gridctl.profile import Profile, profile_toml
 from gridctl.train.identity import RUN_FILE
 from gridctl.train.metrics import read_metrics

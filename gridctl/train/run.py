@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from gridctl.errors import counted
-from gridctl.flux.attention import attention_kernel
-from gridctl.flux.memory import GIB
 from gridctl.machine.devices import grow_segments
+from gridctl.models.attention import attention_kernel
+from gridctl.models.memory import GIB
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.guard import LossGuard, save_or_note, stop_on_signal

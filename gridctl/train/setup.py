@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gridctl.diffusion.flow import default_mu
 from gridctl.errors import InputError, UsageError
 from gridctl.files import refuse_overwrite
-from gridctl.flux.adapter import AdapterFacts, add_lora, check_start, lora_tensors, start_lora
-from gridctl.flux.base import BaseModel, compile_blocks, open_base
-from gridctl.flux.flow import default_mu
-from gridctl.flux.recompute import recompute_blocks
-from gridctl.flux.text import words_new_to_built_in
 from gridctl.geometry import Grid
+from gridctl.lora.adapters import AdapterMetadata, add_lora, check_start, lora_tensors, start_lora
 from gridctl.machine.devices import check_compiler, has_fast_bfloat16
-from gridctl.machine.models import local_adapter
+from gridctl.machine.hub import local_adapter
+from gridctl.models.attention import recompute_blocks
+from gridctl.models.base import BaseModel, compile_blocks, open_base
+from gridctl.models.text import words_new_to_built_in
 from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
 from gridctl.prompt import grid_prompt, layout_template
@@ -90,12 +90,12 @@ class Setup:
         samples = self.validation or list(self.datasets[-1].train)
         return [sample.captions[0] for sample in samples[:_PREVIEWS]]
 
-    def facts(self, steps: int) -> AdapterFacts:
+    def facts(self, steps: int) -> AdapterMetadata:
         """The header of the adapter after `steps`."""
         profile = self.profile
         samples = [sample for dataset in self.datasets for sample in dataset.train]
         has_layout = any(sample.contents != sample.captions for sample in samples)
-        return AdapterFacts(
+        return AdapterMetadata(
             grid=self.stages[-1].grid,
             # Captions from elsewhere have no layout prompt: prompts are then taken as they are.
             layout=layout_template(profile.caption.layout) if has_layout else "",

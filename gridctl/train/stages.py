@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gridctl.dataset.fetch import as_folder, local_folder
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.media.mirror import local_folder
-from gridctl.media.unshard import as_folder
 from gridctl.profile import StageSection, TrainSection
 from gridctl.progress import Progress, silent
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from gridctl.errors import GridctlError, InputError
-from gridctl.flux.adapter import (
+from gridctl.lora.adapters import (
     checkpoint_facts,
     load_adapter,
     lora_tensors,
-    read_adapter_facts,
+    read_adapter_metadata,
     save_adapter,
     write_adapter,
 )
-from gridctl.flux.latents import unwrap
 from gridctl.machine.devices import torch_dtype
+from gridctl.models.latents import unwrap
 from gridctl.profile import Profile
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -131,7 +131,7 @@ def export_checkpoint(profile: Profile, step: int | None, *, force: bool = False
     if step not in saved:
         steps = ", ".join(map(str, saved))
         raise InputError(f"{folder} has no checkpoint of step {step}; it has {steps}.")
-    facts = read_adapter_facts(saved[step])
+    facts = read_adapter_metadata(saved[step])
     if facts is None:
         raise InputError(
             f"{saved[step]} is of an older version, which cannot be exported; resume the run."

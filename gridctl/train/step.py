@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gridctl.flux.adapter import lora_tensors
-from gridctl.flux.flow import velocity
-from gridctl.flux.latents import unwrap
+from gridctl.diffusion.flow import velocity
+from gridctl.lora.adapters import lora_tensors
+from gridctl.models.latents import unwrap
 from gridctl.train.batch import Slots, draw_grids, draw_single_frames
 from gridctl.train.loss import flow_losses
 from gridctl.train.order import share, slot_samples

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gridctl.flux.flow import velocity
+from gridctl.diffusion.flow import velocity
 from gridctl.train.batch import draw_grids
 from gridctl.train.loss import flow_losses
 from gridctl.train.setup import Run

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from gridctl.bench.caption import GRID, CaptionSizes, bench_caption, make_grids
-from gridctl.media.dataset import list_grids
-from gridctl.media.grid_image import load_grid
+from gridctl.dataset.folder import list_grids
+from gridctl.dataset.grid_image import load_grid
 from tests.bench.sense import assert_makes_sense
 
 
@@ -23,7 +23,7 @@ def test_every_round_captions_all_grids(capfd: pytest.CaptureFixture[str]) -> No
 def test_the_grids_are_whole_however_many(tmp_path: Path) -> None:
     make_grids(tmp_path, 10)
     assert len(list_grids(tmp_path)) == 10
-    picture, facts = load_grid(tmp_path / "vid9.jpg")
-    assert facts is not None
-    assert facts.grid == GRID
+    picture, metadata = load_grid(tmp_path / "vid9.jpg")
+    assert metadata is not None
+    assert metadata.grid == GRID
     assert picture.shape == (1024, 1536, 3)

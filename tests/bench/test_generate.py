@@ -15,7 +15,7 @@ from gridctl.bench.rivals import (
     small,
     time_parts,
 )
-from gridctl.flux.flops import Flops
+from gridctl.models.flops import Flops
 from tests.bench.sense import assert_makes_sense
 
 

@@ -9,8 +9,8 @@ import torch
 from gridctl.bench.gpu import check_gpu, table_lines
 from gridctl.bench.gpu.meter import append_row, read_rows
 from gridctl.bench.gpu.random_base import make_base, make_models
-from gridctl.flux.base import open_base
-from gridctl.flux.hub import file_hash
+from gridctl.models.base import open_base
+from gridctl.models.hub import file_hash
 from gridctl.profile import load_profile
 
 

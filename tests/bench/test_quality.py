@@ -23,8 +23,8 @@ from gridctl.bench.quality import (
 from gridctl.bench.quality.measures import ratio_of_sums
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.toyworld.render import render_clip, render_frame
-from gridctl.toyworld.scene import Scene, is_held_out
+from gridctl.tiny.render import render_clip, render_frame
+from gridctl.tiny.scene import Scene, is_held_out
 from tests.bench.sense import assert_makes_sense
 
 Make = Callable[..., Any]

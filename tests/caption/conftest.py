@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import gridctl
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
 from gridctl.profile import Profile, load_profile
 from tests.caption.fake_server import Server
 
@@ -83,14 +83,14 @@ def coloured(tmp_path: Path) -> Path:
     for number in range(5):
         rng = np.random.default_rng(number)
         picture = np.clip(rng.normal(COLOURS[number % 2], 20, (64, 64, 3)), 0, 255)
-        facts = Facts(
+        metadata = GridMetadata(
             grid=GRID,
             source=f"c{number}",
             times_seconds=(0.0, 0.1, 0.2, 0.3),
             fps=10.0,
             num_frames=4,
         )
-        save_grid(picture.astype(np.uint8), folder / f"vid{number}.png", facts)
+        save_grid(picture.astype(np.uint8), folder / f"vid{number}.png", metadata)
     return folder
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from gridctl.caption.server import ServerDescriber
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
 from gridctl.profile import CaptionSection, Profile, load_profile
 
 GRID = Grid(rows=2, cols=2, cell=(32, 32))
@@ -113,7 +113,9 @@ def describer(server: Server, *, key: str | None = None, **settings: Any) -> Ser
 def make_grids(folder: Path, count: int, **settings: object) -> Profile:
     """Write `count` grids of noise; the profile's mapping names each one's number."""
     rng = np.random.default_rng(0)
-    facts = Facts(grid=GRID, source="c", times_seconds=(0.0, 0.1, 0.2, 0.3), fps=10.0, num_frames=4)
+    facts = GridMetadata(
+        grid=GRID, source="c", times_seconds=(0.0, 0.1, 0.2, 0.3), fps=10.0, num_frames=4
+    )
     for number in range(count):
         picture = rng.integers(0, 256, (64, 64, 3), np.uint8)
         save_grid(picture, folder / f"vid{number}.png", facts)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from gridctl.caption import caption, check
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
 from gridctl.profile import load_profile
 
 GRID = Grid(rows=1, cols=2, cell=(16, 16))
@@ -18,8 +18,10 @@ NAMES = ["cat", "dog", "bird", "fish"]
 def folder(tmp_path: Path) -> Path:
     """Four grids with good captions."""
     for name in NAMES:
-        facts = Facts(grid=GRID, source=name, times_seconds=(0.0, 0.5), fps=2.0, num_frames=2)
-        save_grid(np.zeros((16, 32, 3), np.uint8), tmp_path / f"{name}.png", facts)
+        metadata = GridMetadata(
+            grid=GRID, source=name, times_seconds=(0.0, 0.5), fps=2.0, num_frames=2
+        )
+        save_grid(np.zeros((16, 32, 3), np.uint8), tmp_path / f"{name}.png", metadata)
     caption([tmp_path])
     return tmp_path
 
@@ -78,7 +80,7 @@ def test_a_layout_that_contradicts_the_facts(folder: Path, wrong: str) -> None:
     (folder / "cat.txt").write_text(wrong)
     found = faults(folder, "{rows} by {cols}:")
     assert list(found) == ["cat.txt"]
-    assert "but the facts are" in found["cat.txt"]
+    assert "but the metadata are" in found["cat.txt"]
 
 
 def test_a_free_caption_contradicts_nothing(folder: Path) -> None:

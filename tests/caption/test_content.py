@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from gridctl.caption.content import ContentSource, read_mapping
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
 
 FILES = {
     "map.csv": 'file_name,views,text\nvid1,3,"a ball, red"\nclips/b.mp4,1,"two\nlines"\n',
@@ -17,9 +17,11 @@ FILES = {
 }
 
 
-def facts(source: str = "clips/red_ball 02.mp4", text: str | None = None) -> Facts:
+def metadata(source: str = "clips/red_ball 02.mp4", text: str | None = None) -> GridMetadata:
     grid = Grid(rows=1, cols=1, cell=(16, 16))
-    return Facts(grid=grid, source=source, times_seconds=(0.0,), fps=1, num_frames=1, text=text)
+    return GridMetadata(
+        grid=grid, source=source, times_seconds=(0.0,), fps=1, num_frames=1, text=text
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
@@ -99,35 +101,35 @@ def test_other_files_are_no_mapping(tmp_path: Path) -> None:
 def test_a_key_names_the_grid_or_its_clip(key: str) -> None:
     source = ContentSource(mapping={key: "mapped", "other": "no"}, subject="subject")
     image = Path("data/train/vid1.jpg")
-    assert source.content(image, facts(text="text")).words == "mapped"
-    assert source.keys_of(image, facts()) == {key}
+    assert source.content(image, metadata(text="text")).words == "mapped"
+    assert source.keys_of(image, metadata()) == {key}
 
 
 def test_the_most_exact_name_wins() -> None:
     source = ContentSource(
         mapping={"vid1": "any", "val/vid1": "the one in val", "red_ball 02": "z"}
     )
-    assert source.content(Path("data/val/vid1.jpg"), facts()).words == "the one in val"
-    assert source.content(Path("data/train/vid1.jpg"), facts()).words == "any"
+    assert source.content(Path("data/val/vid1.jpg"), metadata()).words == "the one in val"
+    assert source.content(Path("data/train/vid1.jpg"), metadata()).words == "any"
 
 
 def test_mapping_then_text_then_subject_then_name() -> None:
     image = Path("vid1.jpg")
     mapped = ContentSource(mapping={"vid1": "mapped"}, subject="subject")
     plain = ContentSource(subject="subject")
-    assert mapped.content(image, facts(text="text")).words == "mapped"
-    assert plain.content(image, facts(text="beside it")).words == "beside it"
-    assert plain.content(image, facts()).words == "subject"
-    assert ContentSource().content(image, facts()).words == "red ball"
+    assert mapped.content(image, metadata(text="text")).words == "mapped"
+    assert plain.content(image, metadata(text="beside it")).words == "beside it"
+    assert plain.content(image, metadata()).words == "subject"
+    assert ContentSource().content(image, metadata()).words == "red ball"
     with pytest.raises(InputError, match=r"use --subject or --mapping, .* or write vid1\.txt"):
-        ContentSource().content(image, facts(source="0001.mp4"))
+        ContentSource().content(image, metadata(source="0001.mp4"))
 
 
 def test_a_model_gets_the_mapping_or_the_subject_but_not_the_file_name() -> None:
     image = Path("vid1.jpg")
-    assert ContentSource(subject=" a cat ").known_subject(image, facts(text="text")) == "a cat"
-    assert ContentSource(mapping={"vid1": "b"}, subject="a").known_subject(image, facts()) == "b"
-    assert ContentSource().known_subject(image, facts(text="text")) is None
+    assert ContentSource(subject=" a cat ").known_subject(image, metadata(text="text")) == "a cat"
+    assert ContentSource(mapping={"vid1": "b"}, subject="a").known_subject(image, metadata()) == "b"
+    assert ContentSource().known_subject(image, metadata(text="text")) is None
 
 
 def test_the_metadata_of_a_dataset_is_a_mapping(tmp_path: Path) -> None:
@@ -149,32 +151,32 @@ def test_the_metadata_of_a_dataset_is_a_mapping(tmp_path: Path) -> None:
 )
 def test_a_key_may_be_spelled_in_other_ways(key: str) -> None:
     source = ContentSource(mapping={key: "a bear", "other": "no"})
-    clip = facts(source=unicodedata.normalize("NFD", "../videos/bär läuft.mov"))
+    clip = metadata(source=unicodedata.normalize("NFD", "../videos/bär läuft.mov"))
     assert source.content(Path("vid1.jpg"), clip).words == "a bear"
     assert source.keys_of(Path("vid1.jpg"), clip) == {key}
 
 
 def test_keys_that_differ_in_case_only_name_what_they_spell() -> None:
     source = ContentSource(mapping={"a.mp4": "small", "A.mp4": "large"})
-    assert source.mapped(Path("vid1.jpg"), facts(source="A.mp4")) == "large"
-    assert source.mapped(Path("vid1.jpg"), facts(source="a.mp4")) == "small"
+    assert source.mapped(Path("vid1.jpg"), metadata(source="A.mp4")) == "large"
+    assert source.mapped(Path("vid1.jpg"), metadata(source="a.mp4")) == "small"
 
 
 def test_a_key_of_another_folder_does_not_match() -> None:
     source = ContentSource(mapping={"val/a.mp4": "validation"})
-    assert source.mapped(Path("vid1.jpg"), facts(source="train/a.mp4")) is None
+    assert source.mapped(Path("vid1.jpg"), metadata(source="train/a.mp4")) is None
 
 
 def test_half_a_character_in_a_text_is_dropped() -> None:
     source = ContentSource(mapping={"vid1": "a ball \ud83d"})
-    assert source.content(Path("vid1.jpg"), facts()).words == "a ball"
-    assert source.known_subject(Path("vid1.jpg"), facts()) == "a ball"
+    assert source.content(Path("vid1.jpg"), metadata()).words == "a ball"
+    assert source.known_subject(Path("vid1.jpg"), metadata()) == "a ball"
 
 
 def test_words_that_say_nothing_are_passed_over() -> None:
     source = ContentSource(mapping={"vid1": "video 3"}, subject="a cat")
-    assert source.content(Path("vid1.jpg"), facts(text="Untitled")).words == "a cat"
+    assert source.content(Path("vid1.jpg"), metadata(text="Untitled")).words == "a cat"
     with pytest.raises(InputError, match='its mapping is "video 3", which does not say'):
         ContentSource(mapping={"vid1": "video 3"}).content(
-            Path("vid1.jpg"), facts(source="IMG_4712.MOV")
+            Path("vid1.jpg"), metadata(source="IMG_4712.MOV")
         )

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridctl.caption.question import Question, make_question, without_facts
+from gridctl.caption.question import Question, make_question, without_metadata
+from gridctl.dataset.grid_image import compose, load_grid, save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import compose, load_grid, save_grid
 from gridctl.profile import CaptionSection
 from gridctl.prompt import View
 
@@ -21,20 +21,22 @@ REAL = 5  # the sixth cell is padding
 def image(tmp_path: Path) -> Path:
     """A grid whose frame k is of one grey, 40 times k."""
     frames = np.stack([np.full((32, 64, 3), 40 * k, np.uint8) for k in range(6)])
-    facts = Facts(
+    metadata = GridMetadata(
         grid=GRID,
         source="secret name.mp4",
         times_seconds=tuple(0.5 * k for k in range(REAL)),
         fps=2.0,
         num_frames=REAL,
     )
-    save_grid(compose(frames, GRID), tmp_path / "vid1.png", facts)
+    save_grid(compose(frames, GRID), tmp_path / "vid1.png", metadata)
     return tmp_path / "vid1.png"
 
 
 def question(image: Path, **settings: object) -> Question:
-    facts = Facts(grid=GRID, source="", times_seconds=(0.0,) * REAL, fps=2.0, num_frames=REAL)
-    return make_question(image, facts, CaptionSection(**settings), subject=None)  # type: ignore[arg-type]
+    metadata = GridMetadata(
+        grid=GRID, source="", times_seconds=(0.0,) * REAL, fps=2.0, num_frames=REAL
+    )
+    return make_question(image, metadata, CaptionSection(**settings), subject=None)  # type: ignore[arg-type]
 
 
 def greys(question: Question) -> list[int]:
@@ -80,9 +82,9 @@ def test_a_server_gets_jpeg_without_the_facts(image: Path) -> None:
 
 @pytest.fixture
 def jpeg(image: Path) -> Path:
-    pixels, facts = load_grid(image)
-    assert facts is not None
-    save_grid(pixels, image.with_suffix(".jpg"), facts)
+    pixels, metadata = load_grid(image)
+    assert metadata is not None
+    save_grid(pixels, image.with_suffix(".jpg"), metadata)
     return image.with_suffix(".jpg")
 
 
@@ -100,9 +102,9 @@ def test_a_jpeg_of_the_right_size_is_sent_unchanged_without_the_facts(jpeg: Path
 
 def test_a_jpeg_that_is_cut_off_is_an_error_and_not_sent(jpeg: Path) -> None:
     whole = jpeg.read_bytes()
-    assert without_facts(whole) is not None
+    assert without_metadata(whole) is not None
     for length in range(0, len(whole) - 2, 7):
-        assert without_facts(whole[:length]) is None
+        assert without_metadata(whole[:length]) is None
     jpeg.write_bytes(whole[: len(whole) * 3 // 4])
     with pytest.raises(InputError):
         question(jpeg).encoded()

@@ -10,11 +10,11 @@ from PIL import Image
 
 from gridctl.caption import caption
 from gridctl.caption.question import Answers, Question, Reply
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError
-from gridctl.flux.length import text_limits
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
+from gridctl.models.length import text_limits
 from gridctl.profile import Profile, load_profile
 from gridctl.prompt import grid_prompt, layout_template
 
@@ -24,10 +24,10 @@ GRID = Grid(rows=1, cols=2, cell=(16, 16))
 
 
 def make_grid(path: Path, source: str = "red_ball-bounces 02.mp4", text: str | None = None) -> Path:
-    facts = Facts(
+    metadata = GridMetadata(
         grid=GRID, source=source, times_seconds=(0.0, 0.5), fps=2.0, num_frames=2, text=text
     )
-    save_grid(np.zeros((16, 32, 3), np.uint8), path, facts)
+    save_grid(np.zeros((16, 32, 3), np.uint8), path, metadata)
     return path
 
 
@@ -91,7 +91,7 @@ def test_no_content_fails_that_grid_alone(tmp_path: Path) -> None:
     assert [path.name for path in result.written] == ["0002.txt"]
     reasons = {failure.path.name: failure.reason for failure in result.failed}
     assert "--subject" in reasons["0001.jpg"]
-    assert "no gridctl facts" in reasons["photo.png"]
+    assert "no gridctl metadata" in reasons["photo.png"]
     assert not (tmp_path / "0001.txt").exists()
 
 
@@ -227,7 +227,7 @@ def test_a_stopped_run_keeps_its_captions_and_resumes(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_keeps_the_record_of_its_captions(tmp_path: Path) -> None:
-    from gridctl.media.provenance import note_provenance
+    from gridctl.dataset.folder import note_provenance
 
     image = make_grid(tmp_path / "vid1.jpg")
     note_provenance(image, "A dog.", {"caption_backend": "vlm"})  # as it is left by a kill

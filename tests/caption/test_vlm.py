@@ -14,10 +14,10 @@ from transformers import BatchFeature
 
 from gridctl.caption import caption, open_describer
 from gridctl.caption.vlm import VlmDescriber
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
 from gridctl.profile import CaptionSection, load_profile
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,8 +35,8 @@ def test_a_glm_describes_what_it_sees_in_batches(
 ) -> None:
     (coloured / "vid2.png").write_bytes((coloured / "vid2.png").read_bytes()[:3000])
     strip = Grid(rows=1, cols=300, cell=(16, 16))  # GLM takes nothing that is longer than 200:1
-    facts = Facts(grid=strip, source="c", times_seconds=(0.0,), fps=1.0, num_frames=1)
-    save_grid(np.zeros((16, 16 * 300, 3), np.uint8), coloured / "vid9.png", facts)
+    metadata = GridMetadata(grid=strip, source="c", times_seconds=(0.0,), fps=1.0, num_frames=1)
+    save_grid(np.zeros((16, 16 * 300, 3), np.uint8), coloured / "vid9.png", metadata)
     profile = coloured.parent / "mine.toml"
     profile.write_text(f'[caption]\nbackend = "vlm"\nmodel = "{glm}"\nbatch = 3\n')
     done = run_with_torchvision("gridctl", "caption", coloured, "--profile", profile)

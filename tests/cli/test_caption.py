@@ -10,9 +10,9 @@ import pytest
 
 import gridctl as package
 from gridctl.__main__ import main
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import save_grid
 
 GRID = Grid(rows=1, cols=1, cell=(16, 16))
 
@@ -23,8 +23,8 @@ def grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRIDCTL_PROFILE", raising=False)
     for name in ("red_ball", "0001"):
-        facts = Facts(grid=GRID, source=name, times_seconds=(0.0,), fps=1.0, num_frames=1)
-        save_grid(np.zeros((16, 16, 3), np.uint8), Path("vidgrid", f"{name}.png"), facts)
+        metadata = GridMetadata(grid=GRID, source=name, times_seconds=(0.0,), fps=1.0, num_frames=1)
+        save_grid(np.zeros((16, 16, 3), np.uint8), Path("vidgrid", f"{name}.png"), metadata)
     return tmp_path
 
 
@@ -122,10 +122,10 @@ def test_names_that_say_nothing_or_the_same_are_refused(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(4000, 4012):
-        facts = Facts(
+        metadata = GridMetadata(
             grid=GRID, source=name.format(number), times_seconds=(0.0,), fps=1.0, num_frames=1
         )
-        save_grid(np.zeros((16, 16, 3), np.uint8), Path(f"others/vid{number}.png"), facts)
+        save_grid(np.zeros((16, 16, 3), np.uint8), Path(f"others/vid{number}.png"), metadata)
     assert gridctl("caption", "others", "--quiet") == 1
     output = capsys.readouterr()
     assert len(output.err.splitlines()) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridctl.media.making import read_making
+from gridctl.media.record import read_record
 
 Cli = Callable[..., int]
 
@@ -143,7 +143,7 @@ def test_prompts_from_stdin(
         strict=True,
     ):
         assert error.startswith(f"gridctl: {words}")
-    making = read_making(Path("clips") / names[1])
+    making = read_record(Path("clips") / names[1])
     assert making is not None
     assert (making["seed"], making["profile"]["generate"]["steps"]) == (4, 2)
     assert t2v("a blue star", "--seed", 4, "--steps", 2, "-o", "alone.mp4") == 0
@@ -203,7 +203,7 @@ def test_lines_with_settings_of_their_own(
     assert t2v("--prompts", "prompts.jsonl", "-o", "clips", "--quiet") == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert [path.name[:5] for path in paths] == ["001-a", "002-a", "003-a"]
-    makings = [read_making(path) or {} for path in paths]
+    makings = [read_record(path) or {} for path in paths]
     assert [making["seed"] for making in makings] == [0, 1, 2]
     assert [making["profile"]["generate"]["steps"] for making in makings] == [1, 2, 1]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gridctl.__main__ import main
-from gridctl.media.grid_image import load_facts
+from gridctl.dataset.grid_image import load_metadata
 from gridctl.media.write import write_clip
 
 
@@ -45,9 +45,9 @@ def test_written_paths_are_the_output(capsys: pytest.CaptureFixture[str]) -> Non
     output = capsys.readouterr()
     assert output.out.splitlines() == ["vidgrid/vid1.jpg", "vidgrid/vid2.jpg"]
     assert "No profile" in output.err
-    facts = load_facts(Path("vidgrid/vid1.jpg"))
-    assert facts is not None
-    assert str(facts.grid) == "2x3 cells of 32x16, row-major"
+    metadata = load_metadata(Path("vidgrid/vid1.jpg"))
+    assert metadata is not None
+    assert str(metadata.grid) == "2x3 cells of 32x16, row-major"
     assert gridctl("pack", "videos", *SMALL, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
 
@@ -56,9 +56,9 @@ def test_flags_reach_the_grid() -> None:
     make_clip("vid1.mp4", count=3)
     flags = ["--order", "serpentine", "--tail", "pad", "--format", "png", "-o", "out"]
     assert gridctl("pack", "videos/vid1.mp4", *SMALL, *flags) == 0
-    facts = load_facts(Path("out/vid1.png"))
-    assert facts is not None
-    assert (facts.grid.order, facts.num_frames) == ("serpentine", 3)
+    metadata = load_metadata(Path("out/vid1.png"))
+    assert metadata is not None
+    assert (metadata.grid.order, metadata.num_frames) == ("serpentine", 3)
 
 
 def test_flags_override_the_profile() -> None:
@@ -67,9 +67,9 @@ def test_flags_override_the_profile() -> None:
         '[grid]\nrows = 2\ncols = 4\ncell = "16x16"\n[pack]\nformat = "webp"\n'
     )
     assert gridctl("pack", "videos", "--profile", "mine.toml", "--cols", "2") == 0
-    facts = load_facts(Path("vidgrid/vid1.webp"))
-    assert facts is not None
-    assert str(facts.grid) == "2x2 cells of 16x16, row-major"
+    metadata = load_metadata(Path("vidgrid/vid1.webp"))
+    assert metadata is not None
+    assert str(metadata.grid) == "2x2 cells of 16x16, row-major"
 
 
 def test_some_failures_end_with_3_and_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,9 +256,9 @@ def test_window_flags_reach_the_grids() -> None:
     flags = ["--sample", "fps=4", "--overlap", "2", "--start", "0:01", "--end", "4.5"]
     flags += ["--max-grids", "2", "--fit", "pad", "--background", "#ff0000", "--workers", "1"]
     assert gridctl("pack", "videos", *SMALL, *flags) == 0
-    facts = [load_facts(Path(f"vidgrid/vid1_000{k}.jpg")) for k in (1, 2)]
-    assert [f.times_seconds[0] for f in facts if f] == [1.0, 2.0]
-    assert [f.fps for f in facts if f] == [4.0, 4.0]
+    metadata = [load_metadata(Path(f"vidgrid/vid1_000{k}.jpg")) for k in (1, 2)]
+    assert [f.times_seconds[0] for f in metadata if f] == [1.0, 2.0]
+    assert [f.fps for f in metadata if f] == [4.0, 4.0]
     assert not Path("vidgrid/vid1_0003.jpg").exists()
 
 

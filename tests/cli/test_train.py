@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gridctl.flux.adapter import read_adapter_facts
+from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.profile import load_profile
 
 Cli = Callable[..., int]
@@ -54,8 +54,8 @@ def test_flags_come_before_the_profile(gridctl: Cli, dataset: Path, here: Path) 
     }
     words = [str(word) for pair in flags.items() for word in pair]
     assert gridctl("train", "mine.toml", "--data", dataset, *words) == 0
-    facts = read_adapter_facts(here / "new" / "b.safetensors")
-    assert facts is not None
+    metadata = read_adapter_metadata(here / "new" / "b.safetensors")
+    assert metadata is not None
     for line in (
         'train.start = "adapter.safetensors"',
         "train.steps = 1",
@@ -65,7 +65,7 @@ def test_flags_come_before_the_profile(gridctl: Cli, dataset: Path, here: Path) 
         "train.temporal_weight = 0.25",
         "train.seed = 7",
     ):
-        assert line in facts.profile.splitlines()
+        assert line in metadata.profile.splitlines()
 
 
 def test_other_settings_need_force(

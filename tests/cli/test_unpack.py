@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from gridctl.__main__ import main
+from gridctl.dataset.grid_image import compose, save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import compose, save_grid
 
 GRID = Grid(rows=2, cols=2, cell=(16, 16))
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
@@ -16,14 +16,14 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint
 
 @pytest.fixture(autouse=True)
 def grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with two grids with facts and an image without."""
+    """A current folder with two grids with metadata and an image without."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRIDCTL_PROFILE", raising=False)
-    facts = Facts(
+    metadata = GridMetadata(
         grid=GRID, source="a.mp4", times_seconds=(0.0, 0.1, 0.2, 0.3), fps=10.0, num_frames=4
     )
     for name in ("vid1", "vid2"):
-        save_grid(compose(FRAMES, GRID), Path("vidgrid", f"{name}.png"), facts)
+        save_grid(compose(FRAMES, GRID), Path("vidgrid", f"{name}.png"), metadata)
     Image.fromarray(compose(FRAMES, GRID)).save("foreign.png")
     return tmp_path
 

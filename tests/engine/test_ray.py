@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from gridctl.dataset.grid_image import load_grid
 from gridctl.engine.cluster import import_ray
 from gridctl.engine.ray import Tasks, run_jobs
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
 from tests.media.clips import textured, write
 from tests.settings import pack_profile

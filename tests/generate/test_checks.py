@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gridctl.dataset.grid_image import compose, split
+from gridctl.diffusion.plan import Plan
 from gridctl.errors import UsageError
-from gridctl.flux.plan import Plan
 from gridctl.generate import Request, draw
 from gridctl.generate.checks import LIMITS, DrawnGrid, check_clip
 from gridctl.generate.making import remake
 from gridctl.generate.tasks import image, t2v
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import compose, split
 from gridctl.media.images import Frames
-from gridctl.media.making import read_making
-from gridctl.toyworld.render import render_clip
-from gridctl.toyworld.scene import Scene, sample_scene
+from gridctl.media.record import read_record
+from gridctl.tiny.render import render_clip
+from gridctl.tiny.scene import Scene, sample_scene
 
 GRID = Grid(rows=4, cols=6, cell=(64, 64))
 SCENE = Scene(
@@ -148,7 +148,7 @@ def test_best_of_keeps_the_seed_with_the_best_checks(
     best = min(each, key=lambda path: each[path].badness)
     request = Request(prompts=(PROMPT,), output=tmp_path / "a.webp", profile=profile, best_of=3)
     result = draw(t2v.prepare(request))
-    seed = (read_making(tmp_path / "a.webp") or {})["seed"]
+    seed = (read_record(tmp_path / "a.webp") or {})["seed"]
     assert seed == 5 + list(each).index(best)
     assert result.checks[tmp_path / "a.webp"] == each[best]
     assert draw(t2v.prepare(request)).skipped == (tmp_path / "a.webp",)

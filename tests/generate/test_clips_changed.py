@@ -13,8 +13,8 @@ from gridctl.generate import Request, draw
 from gridctl.generate.preview import preview
 from gridctl.generate.tasks import edit, extend, restore, t2v
 from gridctl.media.write import write_clip
-from gridctl.toyworld.render import render_clip
-from gridctl.toyworld.scene import Scene
+from gridctl.tiny.render import render_clip
+from gridctl.tiny.scene import Scene
 
 Make = Callable[..., Any]
 SCENE = Scene(
@@ -94,7 +94,7 @@ def test_as_many_frames_of_a_clip_as_asked_for(
 def test_an_edit_to_the_same_prompt_is_the_round_trip_of_the_vae(
     profile: Any, clip: Path, base: Any, tmp_path: Path
 ) -> None:
-    from gridctl.flux.latents import decode_frames, encode_frames
+    from gridctl.models.latents import decode_frames, encode_frames
 
     same = profile.generate.model_copy(update={"edit_guidance": 1.0, "edit_source_guidance": 1.0})
     profile = profile.model_copy(

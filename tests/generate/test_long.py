@@ -13,8 +13,8 @@ from gridctl.generate import Request, draw
 from gridctl.generate.long import key_frames
 from gridctl.generate.tasks import extend, i2v, t2v
 from gridctl.media.write import write_clip
-from gridctl.toyworld.render import render_clip
-from gridctl.toyworld.scene import Scene
+from gridctl.tiny.render import render_clip
+from gridctl.tiny.scene import Scene
 
 Make = Callable[..., Any]
 PROMPT = "a red circle moving right on a black background"

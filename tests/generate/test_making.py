@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gridctl.dataset.grid_image import load_grid, split
 from gridctl.errors import InputError
-from gridctl.flux.hub import file_hash
 from gridctl.generate import Request, draw
 from gridctl.generate.making import remake
 from gridctl.generate.tasks import edit, i2v, image, t2v
-from gridctl.media.grid_image import load_grid, split
-from gridctl.media.making import read_making
+from gridctl.media.record import read_record
 from gridctl.media.write import write_clip
+from gridctl.models.hub import file_hash
 
 Make = Callable[..., Any]
 PROMPT = "a red circle moving right on a black background"
@@ -38,7 +38,7 @@ def test_every_format_says_how_it_was_made(
     profile: Any, adapter: Path, tmp_path: Path, name: str
 ) -> None:
     draw(t2v.prepare(request(profile, tmp_path / name)))
-    found = read_making(tmp_path / name)
+    found = read_record(tmp_path / name)
     assert found is not None
     assert (found["task"], found["prompt"], found["seed"]) == ("t2v", PROMPT, 5)
     assert found["adapter"] == file_hash(adapter)
@@ -49,11 +49,11 @@ def test_every_format_says_how_it_was_made(
 def test_a_png_is_a_grid_image_with_facts(profile: Any, tmp_path: Path) -> None:
     draw(t2v.prepare(request(profile, tmp_path / "grid.png")))
     draw(t2v.prepare(request(profile, tmp_path / "frames")))
-    picture, facts = load_grid(tmp_path / "grid.png")
-    assert facts is not None
-    assert (facts.text, facts.fps, facts.num_frames) == (PROMPT, 12.0, 6)
+    picture, metadata = load_grid(tmp_path / "grid.png")
+    assert metadata is not None
+    assert (metadata.text, metadata.fps, metadata.num_frames) == (PROMPT, 12.0, 6)
     files = sorted((tmp_path / "frames").glob("*.png"))
-    assert np.array_equal(split(picture, facts.grid), [np.asarray(Image.open(f)) for f in files])
+    assert np.array_equal(split(picture, metadata.grid), [np.asarray(Image.open(f)) for f in files])
 
 
 def test_clips_pictures_and_edits_come_out_the_same_again(profile: Any, tmp_path: Path) -> None:

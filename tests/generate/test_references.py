@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import read_adapter_facts
 from gridctl.generate import Request, draw
 from gridctl.generate.tasks import i2v, interpolate, multiview
-from gridctl.toyworld.render import render_clip
-from gridctl.toyworld.scene import Scene
+from gridctl.lora.adapters import read_adapter_metadata
+from gridctl.tiny.render import render_clip
+from gridctl.tiny.scene import Scene
 from gridctl.train import train
 
 Make = Callable[..., Any]
@@ -29,9 +29,9 @@ def clean_adapter(make_profile: Make, tmp_path_factory: pytest.TempPathFactory) 
     """An adapter that was trained with clean cells, for two steps."""
     path = tmp_path_factory.mktemp("clean") / "clean.safetensors"
     train(make_profile(train__output=path, train__steps=2, train__keep=0.5))
-    facts = read_adapter_facts(path)
-    assert facts is not None
-    assert facts.keep
+    metadata = read_adapter_metadata(path)
+    assert metadata is not None
+    assert metadata.keep
     return path
 
 

@@ -13,17 +13,17 @@ from diffusers import FluxPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from gridctl.diffusion.flow import default_mu, schedule
+from gridctl.diffusion.plan import Plan
+from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import apply_adapter, read_adapter_facts
-from gridctl.flux.base import BaseModel
-from gridctl.flux.flow import default_mu, schedule
-from gridctl.flux.latents import decode_frames, patchify, split_cells
-from gridctl.flux.plan import Plan
-from gridctl.flux.sampler import Denoiser, Sampling, draw_noise, sample
 from gridctl.generate import Drawing, Request, draw
 from gridctl.generate.canvas import find_adapter
 from gridctl.generate.tasks import image, t2v
 from gridctl.geometry import Grid
+from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
+from gridctl.models.base import BaseModel
+from gridctl.models.latents import decode_frames, patchify, split_cells
 from gridctl.prompt import grid_prompt
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
@@ -328,10 +328,10 @@ def test_words_that_the_adapter_learned_are_not_remarked_on(
 ) -> None:
     known = find_adapter(profile)
     assert known is not None
-    facts = read_adapter_facts(known)
-    assert facts is not None
+    metadata = read_adapter_metadata(known)
+    assert metadata is not None
     path = tmp_path / "zebra.safetensors"
-    save_file(load_file(known), path, replace(facts, words=("zebra",)).to_header())
+    save_file(load_file(known), path, replace(metadata, words=("zebra",)).to_header())
     taught = make_profile(model__adapter=str(path), generate__steps=1)
     drawing = prepare(t2v, ["a red Zebra"], tmp_path / "a.gif", profile=taught)
     assert draw(drawing).notes == ()
@@ -420,13 +420,13 @@ def test_the_shipped_adapter_draws_its_grid(make_profile: Make, tmp_path: Path) 
     path = find_adapter(profile)
     assert path is not None
     assert path.name == "tiny-grid.safetensors"
-    facts = read_adapter_facts(path)
-    assert facts is not None
-    assert facts.base == "tiny"
+    metadata = read_adapter_metadata(path)
+    assert metadata is not None
+    assert metadata.base == "tiny"
     drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile)
-    assert drawing.plan.grid == facts.grid
+    assert drawing.plan.grid == metadata.grid
     assert draw(drawing).notes == ()
-    assert len(frames_of(tmp_path / "clip")) == facts.grid.num_frames
+    assert len(frames_of(tmp_path / "clip")) == metadata.grid.num_frames
 
 
 @pytest.mark.parametrize("prompts", [[], [""], ["a star", " \n"]])

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from huggingface_hub import constants
 
-from gridctl.machine.cards import Card, nvidia_cards
+from gridctl.machine.devices import Card, nvidia_cards
 from gridctl.machine.needs import GIB, Machine, missing_for, this_machine
 from gridctl.profile import MemorySection, Profile, load_profile
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gridctl.machine.tokens import hub_token
+from gridctl.machine.hub import hub_token
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from gridctl.errors import InputError
-from gridctl.media.hdr import tone_map
+from gridctl.media.convert import tone_map
 from gridctl.media.images import read_image
 from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, write

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gridctl.media.hdr import KNEE, PEAK, WHITE, shoulder, tone_map
+from gridctl.media.convert import KNEE, PEAK, WHITE, shoulder, tone_map
 
 
 def pq(nits: float) -> int:

@@ -8,8 +8,7 @@ import pytest
 
 from gridctl.media.clip import no_tick
 from gridctl.media.fit import Fit
-from gridctl.media.skim import Skimmed
-from gridctl.media.video import Video
+from gridctl.media.video import Skimmed, Video
 from gridctl.storage import as_path
 from tests.media import clips
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridctl.media.timeline import make_timeline
+from gridctl.media.clip import make_timeline
 
 STEP = 0.04
 STAMPS = st.integers(-(10**8), 10**8).map(lambda milliseconds: milliseconds / 1000)

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from gridctl.caption import caption
+from gridctl.dataset.fetch import as_folder
+from gridctl.dataset.shards import ShardFormat
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.shards import ShardFormat
-from gridctl.media.unshard import as_folder
 from gridctl.pack import pack
 from gridctl.profile import Profile, load_profile
 from gridctl.train.data import read_dataset
@@ -86,8 +86,8 @@ def test_train_and_unpack_read_shards_like_the_folder(vidgrid: Path, to: ShardFo
     of_folder, of_shards = (read_dataset(as_folder(f), GRID) for f in (vidgrid, output))
     for split in ("train", "validation"):
         expected, found = getattr(of_folder, split), getattr(of_shards, split)
-        assert [(s.captions, s.facts, s.digest) for s in found] == [
-            (s.captions, s.facts, s.digest) for s in expected
+        assert [(s.captions, s.metadata, s.digest) for s in found] == [
+            (s.captions, s.metadata, s.digest) for s in expected
         ]
         assert found
     for source, clips in ((vidgrid, "a"), (output, "b")):
@@ -153,10 +153,10 @@ def test_hugging_face_loads_them(
     assert {name: len(split) for name, split in loaded.items()} == {"train": 5, "validation": 1}
     row = loaded["train"][0]
     image, text = (row["png"], row["txt"]) if to == "webdataset" else (row["image"], row["text"])
-    facts = row["json"] if to == "webdataset" else row
+    metadata = row["json"] if to == "webdataset" else row
     assert image.size == GRID.image_size
     assert text.strip() == (vidgrid / "take.1_0001.txt").read_text().strip()
-    assert (facts["rows"], facts["cols"], list(facts["part"])) == (2, 2, [1, 2])
+    assert (metadata["rows"], metadata["cols"], list(metadata["part"])) == (2, 2, [1, 2])
 
 
 def test_what_cannot_be_exported_is_said_before_any_work(

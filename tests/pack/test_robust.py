@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gridctl.dataset.grid_image import load_grid
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
 from tests.media.clips import counted, make_clip, textured, write
 from tests.settings import pack_profile

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gridctl.dataset.grid_image import load_grid, load_metadata, split
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import load_facts, load_grid, split
 from gridctl.media.write import write_clip
 from gridctl.pack import pack
 from tests.settings import pack_profile
@@ -28,9 +28,9 @@ def make_clip(path: Path, count: int = 11, fps: float = 12) -> Path:
 
 
 def numbers(path: Path) -> list[int]:
-    image, facts = load_grid(path)
-    assert facts is not None
-    return [round((float(frame.mean()) - 20) / 10) for frame in split(image, facts.grid)]
+    image, metadata = load_grid(path)
+    assert metadata is not None
+    return [round((float(frame.mean()) - 20) / 10) for frame in split(image, metadata.grid)]
 
 
 def files(folder: Path) -> list[str]:
@@ -54,11 +54,11 @@ def test_a_folder_of_videos_becomes_a_dataset_folder(tmp_path: Path) -> None:
     assert (result.skipped, result.failed) == ((), ())
     assert files(output) == ["metadata.jsonl", "vid1.jpg", "vid2.jpg"]
     assert numbers(output / "vid1.jpg") == [0, 2, 4, 6, 8, 10]
-    facts = load_facts(output / "vid1.jpg")
-    assert facts is not None
-    assert (facts.grid, facts.num_frames, facts.text) == (GRID, 6, "ein Bär läuft")
-    assert facts.source == "../videos/vid1.mp4"
-    assert facts.num_frames / facts.fps == pytest.approx(11 / 12)
+    metadata = load_metadata(output / "vid1.jpg")
+    assert metadata is not None
+    assert (metadata.grid, metadata.num_frames, metadata.text) == (GRID, 6, "ein Bär läuft")
+    assert metadata.source == "../videos/vid1.mp4"
+    assert metadata.num_frames / metadata.fps == pytest.approx(11 / 12)
     lines = (output / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["file_name"] for line in lines] == ["vid1.jpg", "vid2.jpg"]
 
@@ -91,9 +91,9 @@ def test_a_folder_of_frames_is_one_clip(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(folder)
     result = pack([Path()], tmp_path / "out", pack_profile(GRID))
     assert result.written == (tmp_path / "out" / "sequence1.jpg",)
-    facts = load_facts(result.written[0])
-    assert facts is not None
-    assert facts.text == "a ramp"
+    metadata = load_metadata(result.written[0])
+    assert metadata is not None
+    assert metadata.text == "a ramp"
 
 
 def test_clips_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_tail_pad_repeats_the_last_frame_and_counts_the_real_ones(tmp_path: Path
     clip = make_clip(tmp_path / "vid1.mp4", count=4)
     result = pack([clip], tmp_path / "out", pack_profile(GRID, tail="pad"))
     assert numbers(result.written[0]) == [0, 1, 2, 3, 3, 3]
-    facts = load_facts(result.written[0])
-    assert facts is not None
-    assert (facts.num_frames, len(facts.times_seconds)) == (4, 4)
+    metadata = load_metadata(result.written[0])
+    assert metadata is not None
+    assert (metadata.num_frames, len(metadata.times_seconds)) == (4, 4)
 
 
 def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import fsspec
 import numpy as np
 import pytest
 
+from gridctl.dataset.grid_image import load_grid
 from gridctl.errors import UsageError
 from gridctl.files import entries
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import load_grid
 from gridctl.pack import pack
 from gridctl.storage import StorageError, as_path
 from tests.media import clips

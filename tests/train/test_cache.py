@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gridctl.flux.latents import encode_frames, join_cells
 from gridctl.geometry import Grid
+from gridctl.models.latents import encode_frames, join_cells
 from gridctl.train.cache import Cache
 from gridctl.train.data import load_frames, read_dataset
 from gridctl.train.setup import fill_cache, set_up

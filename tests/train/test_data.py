@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gridctl.dataset.grid_image import load_grid, split
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.media.grid_image import load_grid, split
 from gridctl.profile import Profile
 from gridctl.progress import silent
 from gridctl.train.data import check_captions, load_frames, read_dataset
@@ -34,8 +34,8 @@ def test_samples_are_the_grids_with_their_captions(folder: Path) -> None:
         assert sample.captions == (sample.image.with_suffix(".txt").read_text().strip(),)
         assert sample.captions[0].startswith("2x3 grid of 6 video frames")
         assert sample.contents[0] == sample.captions[0].partition(" order. ")[2]
-        assert sample.facts is not None
-        assert sample.facts.grid == GRID
+        assert sample.metadata is not None
+        assert sample.metadata.grid == GRID
     assert len({sample.digest for sample in train}) == 4
 
 
@@ -145,7 +145,7 @@ def test_a_grid_from_elsewhere_is_taken_as_the_profile_says(tmp_path: Path) -> N
     (tmp_path / "a.txt").write_text("a cat")
     samples = read_dataset(tmp_path, GRID).train
     assert np.array_equal(load_frames(samples[0].image, GRID), split(pixels, GRID))
-    with pytest.raises(InputError, match="no gridctl facts"):
+    with pytest.raises(InputError, match="no gridctl metadata"):
         load_frames(samples[0].image, Grid(rows=2, cols=5, cell=(16, 16)))
     with pytest.raises(UsageError, match="not enlarged"):
         load_frames(samples[0].image, Grid(rows=1, cols=3, cell=(32, 80)))

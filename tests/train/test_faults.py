@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gridctl.errors import InputError
-from gridctl.flux.adapter import load_adapter, read_adapter_facts
-from gridctl.flux.base import open_base
+from gridctl.lora.adapters import load_adapter, read_adapter_metadata
+from gridctl.models.base import open_base
 from gridctl.train import NotFiniteError, export_checkpoint, prepare, train
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
@@ -192,7 +192,7 @@ def test_a_checkpoint_is_an_adapter(
         stored, expected = load_file(exported), load_file(wanted)
         assert stored.keys() == expected.keys()
         assert all(torch.equal(stored[name], expected[name]) for name in stored)
-        facts = read_adapter_facts(exported)
+        facts = read_adapter_metadata(exported)
         assert facts is not None
         assert facts.steps == step
         straight = load_adapter(path.with_suffix(".run") / f"step-00000{step}.safetensors")

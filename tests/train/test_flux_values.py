@@ -18,10 +18,9 @@ from diffusers import (
     FluxTransformer2DModel,
 )
 
-from gridctl.flux.conditioning import Conditioning
-from gridctl.flux.flow import default_mu, shift_sigma
-from gridctl.flux.latents import decode_frames, encode_frames, split_cells
+from gridctl.diffusion.flow import default_mu, shift_sigma
 from gridctl.geometry import Grid
+from gridctl.models.latents import Conditioning, decode_frames, encode_frames, split_cells
 from gridctl.train.batch import Batch
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))

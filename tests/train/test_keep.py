@@ -7,10 +7,10 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from gridctl.flux.adapter import read_adapter_facts
-from gridctl.flux.flow import default_mu, draw_sigmas
-from gridctl.flux.latents import predict_velocity, split_cells
+from gridctl.diffusion.flow import default_mu, draw_sigmas
 from gridctl.geometry import Grid
+from gridctl.lora.adapters import read_adapter_metadata
+from gridctl.models.latents import predict_velocity, split_cells
 from gridctl.profile import KeepPattern
 from gridctl.train import train
 from gridctl.train.cache import Cache
@@ -104,7 +104,7 @@ def test_a_run_with_kept_frames_by_hand(
         train__keep_patterns=["first"],
     )
     train(profile)
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     assert facts is not None
     assert facts.keep == ("first",)
     grid = profile.grid.to_grid()
@@ -131,6 +131,6 @@ def test_a_run_with_kept_frames_by_hand(
 
 
 def test_an_adapter_without_kept_frames_says_so(adapter: Path) -> None:
-    facts = read_adapter_facts(adapter)
+    facts = read_adapter_metadata(adapter)
     assert facts is not None
     assert facts.keep == ()

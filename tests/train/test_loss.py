@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridctl.flux.latents import split_cells
 from gridctl.geometry import Grid
+from gridctl.models.latents import split_cells
 from gridctl.train.loss import flow_losses
 
 grids = st.builds(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gridctl.errors import UsageError
-from gridctl.flux.memory import FLUX_DEV
 from gridctl.geometry import Grid
+from gridctl.models.memory import FLUX_DEV
 from gridctl.profile import load_profile
 from gridctl.train import plan_run
 from gridctl.train.plan import check_memory

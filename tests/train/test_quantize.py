@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gridctl.flux.adapter import add_lora
-from gridctl.flux.base import open_base
+from gridctl.lora.adapters import add_lora
+from gridctl.models.base import open_base
 from gridctl.train import Stopped, train
 
 Make = Callable[..., Any]

@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gridctl.adapter import convert_adapter
+from gridctl.diffusion.flow import default_mu, draw_sigmas
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import apply_adapter, read_adapter_facts, read_lora
-from gridctl.flux.flow import default_mu, draw_sigmas
-from gridctl.flux.latents import predict_velocity, split_cells
+from gridctl.lora.adapters import apply_adapter, read_adapter_metadata, read_lora
 from gridctl.machine.devices import has_fast_bfloat16
+from gridctl.models.latents import predict_velocity, split_cells
 from gridctl.profile import MemorySection, StageSection, profile_toml
 from gridctl.prompt import DEFAULT_LAYOUT
-from gridctl.toyworld.weights import ADAPTER_FILE, BASE_FOLDER
+from gridctl.tiny.weights import ADAPTER_FILE, BASE_FOLDER
 from gridctl.train import train
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
@@ -61,7 +61,7 @@ def test_an_adapter_with_its_facts_a_log_and_checkpoints(
     profile = make_profile(train__output=path, train__steps=3, train__checkpoint_every=2)
     result = train(profile, progress=lambda *values: told.append(values))
     assert (result.adapter, result.steps, result.resumed_at) == (path, 3, 0)
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     assert facts is not None
     assert facts.grid == profile.grid.to_grid()
     assert (facts.base, facts.steps, facts.layout) == ("tiny", 3, DEFAULT_LAYOUT)
@@ -331,7 +331,7 @@ def test_a_run_begins_with_another_runs_weights(make_profile: Make, tmp_path: Pa
         assert torch.allclose(tensor, ended[name], atol=1e-8)
     train(make_profile(**options), force=True)
     assert not same_weights(first, second)
-    facts = read_adapter_facts(second)
+    facts = read_adapter_metadata(second)
     assert facts is not None
     assert 'train.start = "first.safetensors"' in facts.profile
     assert train(make_profile(**options)).resumed_at == 2  # the same adapter to begin with
@@ -345,7 +345,7 @@ def test_a_base_in_a_folder_is_named_without_what_lies_above(
 ) -> None:
     path, folder = tmp_path / "a.safetensors", BASE_FOLDER
     train(make_profile(train__output=path, train__steps=1, model__base=str(folder)))
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     assert facts is not None
     assert facts.base == "./tiny"  # not "tiny", which is the built-in base
     assert 'model.base = "./tiny"' in facts.profile
@@ -580,7 +580,7 @@ def test_captions_without_the_layout_prompt_leave_no_layout(
         text.write_text("a cat on a mat")
     path = tmp_path / "a.safetensors"
     train(make_profile(train__output=path, train__data=data, train__steps=1))
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     assert facts is not None
     assert facts.layout == ""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gridctl.errors import InputError, UsageError
-from gridctl.flux.adapter import read_adapter_facts
+from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.train import train
 from gridctl.train.setup import refuse_schnell
 
@@ -103,7 +103,7 @@ def test_an_adapter_of_unknown_origin_is_not_overwritten(
         train(make_profile(train__output=path, train__steps=1))
     assert path.read_bytes() == b"precious"
     train(make_profile(train__output=path, train__steps=1), force=True)
-    assert read_adapter_facts(path) is not None
+    assert read_adapter_metadata(path) is not None
 
 
 def test_the_encoders_are_gone_before_the_transformer_comes(
@@ -146,6 +146,6 @@ def test_schnell_is_refused_by_its_config_and_trained_if_the_profile_says_so(
     assert not path.exists()
     refuse_schnell(make_profile(train__allow_distilled=True, **options))
     train(make_profile(train__allow_distilled=True, **options))
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     assert facts is not None
     assert facts.base == "./model"

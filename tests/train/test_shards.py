@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gridctl.media.shards import ShardFormat, plan_shards, write_shard
+from gridctl.dataset.shards import ShardFormat, plan_shards, write_shard
 from gridctl.train import train
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from gridctl.errors import UsageError
-from gridctl.flux.adapter import read_adapter_facts
-from gridctl.flux.memory import FLUX_DEV
 from gridctl.geometry import Grid
+from gridctl.lora.adapters import read_adapter_metadata
+from gridctl.models.memory import FLUX_DEV
 from gridctl.profile import StageSection, TrainSection, load_profile
 from gridctl.train import train
 from gridctl.train.metrics import read_metrics
@@ -114,7 +114,7 @@ def test_the_curriculum_that_ships_trains_coarse_to_fine(
     log = read_metrics(result.run_folder)
     assert [entry["temporal_weight"] for entry in log] == [0.0, 0.1, 0.1, 0.3]
     assert [entry["learning_rate"] for entry in log] == [2e-3, 2e-3, 2e-3, 0.0]
-    facts = read_adapter_facts(path)
+    facts = read_adapter_metadata(path)
     assert facts is not None
     assert facts.grid.cell == (32, 32)
 

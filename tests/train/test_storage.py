@@ -8,9 +8,8 @@ from typing import Any
 import fsspec
 import pytest
 
+from gridctl.dataset.fetch import as_folder, local_folder
 from gridctl.geometry import Grid
-from gridctl.media.mirror import local_folder
-from gridctl.media.unshard import as_folder
 from gridctl.profile import TrainSection, load_profile
 from gridctl.profile.text import profile_toml
 from gridctl.storage import as_path
@@ -77,7 +76,7 @@ def test_a_copy_is_found_again_on_a_disk_with_coarse_times(
 
 
 def test_shards_in_storage_are_read_where_they_are(dataset: Path, tmp_path: Path) -> None:
-    from gridctl.media.shards import plan_shards, write_shard
+    from gridctl.dataset.shards import plan_shards, write_shard
 
     for shard in plan_shards(dataset, tmp_path / "shards", "webdataset", 10**6):
         write_shard(shard)

@@ -18,7 +18,7 @@ from typing import Any
 from gridctl.bench.gpu.jobs import PROMPT, Job, planned_gib, run_job, where_it_was
 from gridctl.bench.gpu.meter import append_row, read_rows
 from gridctl.bench.gpu.random_base import Size, make_base, make_grids
-from gridctl.machine.cards import nvidia_cards
+from gridctl.machine.devices import nvidia_cards
 from gridctl.profile import load_profile
 
 PRESETS = ("12gb", "80gb", "48gb", "24gb", "16gb")  # in this order, as time is limited

@@ -25,8 +25,8 @@ from gridctl.bench.gpu.meter import (
     reset_peak,
 )
 from gridctl.bench.gpu.speed import speed
-from gridctl.flux.quiet import quiet_libraries
 from gridctl.machine.devices import grow_segments
+from gridctl.machine.quiet import quiet_libraries
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import silent
 
@@ -63,8 +63,8 @@ class Job:
 
 def planned_gib(job: Job) -> float:
     """GiB that the planner expects a training job to allocate at most."""
-    from gridctl.flux.base import open_base
-    from gridctl.flux.memory import training_memory
+    from gridctl.models.base import open_base
+    from gridctl.models.memory import training_memory
 
     profile = job.load()
     return round(training_memory(profile, open_base(profile).transformer_config).training, 2)

@@ -16,16 +16,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gridctl.flux.memory import FLUX_DEV
-from gridctl.flux.quiet import quiet_libraries
+from gridctl.dataset.grid_image import compose, save_grid
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
-from gridctl.media.facts import Facts
-from gridctl.media.grid_image import compose, save_grid
+from gridctl.machine.quiet import quiet_libraries
+from gridctl.models.memory import FLUX_DEV
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
-from gridctl.toyworld.captions import clip_caption
-from gridctl.toyworld.render import render_clip
-from gridctl.toyworld.scene import sample_scene
-from gridctl.toyworld.weights import BASE_FOLDER
+from gridctl.tiny.captions import clip_caption
+from gridctl.tiny.render import render_clip
+from gridctl.tiny.scene import sample_scene
+from gridctl.tiny.weights import BASE_FOLDER
 
 Size = Literal["full", "small"]
 SHARD_BYTES = 2 * 2**30
@@ -123,7 +123,7 @@ def make_grids(folder: Path, grid: Grid, *, count: int) -> Path:
     for number in range(count):
         rng = np.random.default_rng(number)
         scene = sample_scene(rng)
-        facts = Facts(
+        facts = GridMetadata(
             grid=grid,
             source=f"clip_{number}.mp4",
             times_seconds=tuple(k / 8 for k in range(grid.num_frames)),

@@ -12,7 +12,7 @@ from typing import Any
 from gridctl.bench.bare import bare_step, make_optimizer, random_inputs, wait
 from gridctl.bench.gpu.meter import alone, append_row, peak_memory, reset_peak
 from gridctl.errors import GridctlError
-from gridctl.flux.flops import Flops
+from gridctl.models.flops import Flops
 
 TIMED_STEPS = 3
 
@@ -56,8 +56,8 @@ _KERNELS = {
 def speed(job: Any) -> dict[str, Any]:
     """A row for each variant, appended as it is measured: seconds, memory, utilisation."""
 
-    from gridctl.flux.adapter import add_lora
-    from gridctl.flux.base import compile_blocks, open_base
+    from gridctl.lora.adapters import add_lora
+    from gridctl.models.base import compile_blocks, open_base
 
     profile = job.load()
     base = open_base(profile)
@@ -122,8 +122,7 @@ def matrix_flops(device: Any, *, size: int) -> float:
 def _measure(
     job: Any, transformer: Any, step: Callable[[], None], variant: Variant
 ) -> dict[str, Any]:
-    from gridctl.flux.attention import attention_kernel
-    from gridctl.flux.recompute import recompute_blocks
+    from gridctl.models.attention import attention_kernel, recompute_blocks
 
     recompute_blocks(transformer, variant.share)
     reset_peak()

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gridctl.media.images import Frames
-from gridctl.toyworld.captions import clip_caption, still_caption
-from gridctl.toyworld.render import render_clip
-from gridctl.toyworld.scene import Kind, Scene, sample_scene
-from gridctl.toyworld.words import BACKGROUNDS, COLORS, SHAPES, STYLES
+from gridctl.tiny.captions import clip_caption, still_caption
+from gridctl.tiny.render import render_clip
+from gridctl.tiny.scene import Kind, Scene, sample_scene
+from gridctl.tiny.words import BACKGROUNDS, COLORS, SHAPES, STYLES
 
 Part = Literal[
     "t2v", "turn", "base", "image", "image+adapter", "vae",

@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from gridctl.bench.quality.cases import LONG_FRAMES, Case
-from gridctl.flux.base import open_base
-from gridctl.flux.latents import decode_frames, encode_frames
 from gridctl.generate import Drawing, Request, combine, render
 from gridctl.generate.canvas import find_adapter, find_canvas
 from gridctl.generate.tasks import edit, i2v, image, interpolate, multiview, restore, t2v
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
+from gridctl.models.base import open_base
+from gridctl.models.latents import decode_frames, encode_frames
 from gridctl.profile import Profile
 
 

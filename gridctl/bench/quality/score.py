@@ -14,7 +14,7 @@ from gridctl.bench.quality.cases import LONG, Case, Part
 from gridctl.bench.quality.measures import GRID_FRAMES, measure_jumps
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
-from gridctl.toyworld.judge import Verdict, judge_clip, judge_picture
+from gridctl.tiny.judge import Verdict, judge_clip, judge_picture
 
 READ = ("shape", "color", "background")  # what every picture shows
 _SHEET_FRAMES = 8  # of each clip

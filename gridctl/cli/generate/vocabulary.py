@@ -13,7 +13,7 @@ def vocabulary(shell: Shell) -> None:
 
     Example: gridctl generate vocabulary
     """
-    from gridctl.toyworld.words import EXAMPLES, VOCABULARY
+    from gridctl.tiny.words import EXAMPLES, VOCABULARY
 
     lines = [f"{kind:<12} {', '.join(words)}" for kind, words in VOCABULARY.items()]
     lines += [f"{'example' if not i else '':<12} {text}" for i, text in enumerate(EXAMPLES)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridctl.flux.plan import Plan
+from gridctl.diffusion.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot, check_text

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridctl.diffusion.plan import Plan
 from gridctl.errors import UsageError
-from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import NOT_CLEAN, clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot

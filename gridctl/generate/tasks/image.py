@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gridctl.diffusion.plan import Plan
 from gridctl.errors import UsageError
-from gridctl.flux.plan import Plan
 from gridctl.generate.drawing import Drawing, Request, Shot
 from gridctl.generate.outputs import check_picture_name, make_shots, write_picture
 from gridctl.geometry import Grid

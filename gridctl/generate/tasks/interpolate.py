@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gridctl.diffusion.plan import Plan
 from gridctl.errors import UsageError
-from gridctl.flux.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request

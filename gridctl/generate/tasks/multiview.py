@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gridctl.flux.plan import Plan
+from gridctl.diffusion.plan import Plan
 from gridctl.generate.canvas import Canvas, find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridctl.flux.plan import KEEP, Plan
+from gridctl.diffusion.plan import KEEP, Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot

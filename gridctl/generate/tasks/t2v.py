@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gridctl.flux.plan import Plan
+from gridctl.diffusion.plan import Plan
 from gridctl.generate.canvas import find_canvas
 from gridctl.generate.clips import NOT_CLEAN, clip_drawing
 from gridctl.generate.drawing import Drawing, Request, Shot

@@ -1,0 +1,187 @@
+"""The dataset folder: grid images, a caption .txt beside each, and metadata.jsonl."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gridctl.dataset.grid_image import GRID_SUFFIXES, load_metadata
+from gridctl.dataset.metadata import GridMetadata
+from gridctl.errors import InputError
+from gridctl.files import atomic_file, cannot_write, entries
+from gridctl.machine.caches import cache_folder
+from gridctl.media.images import image_files, natural_key
+from gridctl.media.kinds import is_hidden
+from gridctl.storage import is_remote, map_paths
+from gridctl.text import decode, encodable, is_encodable
+
+METADATA = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
+JOURNAL = ".captions.jsonl"
+FIELDS = ("caption_backend", "caption_model", "caption_prompt", "caption_content")
+
+
+def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) -> None:
+    """Note in the folder's journal that `fields` made the caption `text` of `image`.
+
+    Call it before writing the caption: a line without its caption does no harm.
+    Raises InputError for a folder that cannot be written.
+    """
+    line = json.dumps({"file_name": image.name, "text": text, **fields}, ensure_ascii=False)
+    path = _journal(image.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as journal:
+            journal.write(f"\n{line}")  # newline first: a crash may have cut off the last line
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:
+    """(file name, text) → FIELDS, from metadata.jsonl and the journal. The latest entry wins.
+
+    Raises InputError for a file that cannot be read.
+    """
+    known: dict[tuple[str, str], dict[str, str | None]] = {}
+    for path in (folder / METADATA, _journal(folder)):
+        for entry in read_lines(path):
+            fields = {field: entry[field] for field in FIELDS if field in entry}
+            if fields:
+                known[str(entry.get("file_name")), str(entry.get("text"))] = fields
+    return known
+
+
+def drop_journal(folder: Path) -> None:
+    """Remove the journal. Call it when metadata.jsonl has all of it."""
+    _journal(folder).unlink(missing_ok=True)
+
+
+def _journal(folder: Path) -> Path:
+    """The journal of a folder. That of a folder in storage, where files cannot grow, is local."""
+    if not is_remote(folder):
+        return folder / JOURNAL
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return cache_folder() / "journals" / f"{digest}.jsonl"
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a JSONL file, without broken lines. InputError if it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # cut off when the run was killed
+        if isinstance(entry, dict):
+            yield entry
+
+
+def list_grids(folder: Path) -> list[Path]:
+    """All grid images in `folder` and its sub-folders, such as train/ and val/.
+
+    In natural order, the images of a folder before its sub-folders. Hidden names, such as
+    temporary files, are skipped. Raises InputError if there is no folder or no image.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; check the name, or make it with gridctl pack.")
+    grids: list[Path] = []
+    for files in _folders(folder):
+        here = (path for path in files if not is_hidden(path.name))
+        images = (path for path in here if path.suffix.lower() in GRID_SUFFIXES)
+        grids.extend(sorted(images, key=natural_key))
+    if not grids:
+        raise InputError(f"{folder} holds no grid images; make some with gridctl pack.")
+    return grids
+
+
+def _folders(folder: Path) -> Iterator[list[Path]]:
+    """The files of `folder`, then those of each folder below it that is not hidden."""
+    if is_remote(folder):
+        folders, files = entries(folder)
+        yield files
+        for inner in sorted((f for f in folders if not is_hidden(f.name)), key=natural_key):
+            yield from _folders(inner)
+        return
+    for parent, names, found in os.walk(folder):
+        visible = (name for name in names if not is_hidden(name))
+        names[:] = sorted(visible, key=lambda name: natural_key(Path(name)))
+        yield [Path(parent, name) for name in found]
+
+
+def caption_path(image: Path) -> Path:
+    """The caption file of `image`: beside it, with the suffix .txt."""
+    return image.with_suffix(".txt")
+
+
+def read_caption(image: Path) -> str | None:
+    """The caption beside `image`, or None if the file is absent or empty."""
+    return read_text(caption_path(image))
+
+
+def read_text(path: Path) -> str | None:
+    """The stripped text of a `.txt` (or `.TXT`) file, or None if it is absent or blank.
+
+    Raises InputError for a file that is not UTF-8 or UTF-16 text.
+    """
+    try:
+        text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        return encodable(text).strip() or None
+    except FileNotFoundError:
+        upper = path.with_suffix(path.suffix.upper())  # as some Windows programs write it
+        return None if upper == path else read_text(upper)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+
+
+def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = None) -> list[Path]:
+    """Rewrite metadata.jsonl for the grid images directly in `folder`. Returns these images.
+
+    `known` has entries that need not be read from their images again. An image without metadata
+    is listed with its name and caption only. An unreadable image is skipped: the command that
+    needs it reports it. The provenance of a caption is kept while its text is unchanged.
+    """
+    images = [path for path in image_files(folder) if path.suffix.lower() in GRID_SUFFIXES]
+    images = [path for path in images if is_encodable(path.name)]  # JSON holds no other name
+    made = read_provenance(folder)
+    path = folder / METADATA  # written line by line: a large folder has hundreds of megabytes
+    with atomic_file(path, force=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        known = known or {}
+        for image, entry in zip(images, map_paths(lambda i: _entry(i, known), images), strict=True):
+            if entry is None:
+                continue
+            entry |= made.get((image.name, entry["text"]), {})
+            file.write(f"{json.dumps(entry, ensure_ascii=False)}\n")
+    drop_journal(folder)
+    return images
+
+
+def _entry(image: Path, known: Mapping[Path, dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return known.get(image) or metadata_entry(image, load_metadata(image))
+    except InputError:
+        return None
+
+
+def metadata_entry(image: Path, metadata: GridMetadata | None) -> dict[str, Any]:
+    """The entry in metadata.jsonl of a grid image with these metadata."""
+    entry: dict[str, Any] = {"file_name": image.name, "text": read_caption(image)}
+    if metadata:
+        known = metadata.to_json()
+        # `text` would hide the caption, and made_from serves later runs of pack only.
+        del known["gridctl"], known["text"], known["made_from"]
+        entry.update(known)
+    return entry

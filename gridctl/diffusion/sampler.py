@@ -1,0 +1,250 @@
+"""FlowEdit (arXiv 2412.08629): change what a prompt says of an image, and keep the rest.
+
+The image is carried along the difference of two velocities, that of the target prompt and that
+of the source prompt, so nothing has to be inverted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gridctl.diffusion.flow import add_noise, default_mu, euler_step, guide, renoise, schedule
+from gridctl.diffusion.plan import GENERATE, Plan
+from gridctl.errors import UsageError
+from gridctl.models.attention import attention_kernel
+from gridctl.models.latents import Conditioning, join_cells, predict_velocity
+from gridctl.profile import GenerateSection
+
+FAST_STEPS = 0.6  # share of the steps that fast sampling takes where steps draw fresh noise
+CACHE_THRESHOLD = 0.1  # share by which the first block's output may change
+
+OnStep = Callable[[int, int], None]
+
+
+def num_steps(settings: GenerateSection) -> int:
+    """How many steps a grid takes.
+
+    With generate.fast, a sampler that draws fresh noise takes fewer; one that does not skips
+    blocks instead (`cache_first_block`).
+    """
+    if settings.fast and settings.stochastic_min_sigma < 1:
+        return max(1, round(FAST_STEPS * settings.steps))
+    return settings.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to sample; the profile's [generate] says what each value is good for.
+
+    `sigmas` fall from 1 to 0. Steps at or below `true_cfg_max_sigma` use classifier-free
+    guidance (arXiv 2404.07724). Steps above `stochastic_min_sigma` add fresh noise to the
+    predicted image, as diffusers' FlowMatchEulerDiscreteScheduler does with
+    `stochastic_sampling`, so that what an earlier step got wrong need not stay. At or below
+    `average_max_sigma` they add it to the mean, half and half, of that image and the last such
+    mean, in which errors that come with one step's noise shrink.
+
+    `keep_clean` gives the transformer known frames without noise until the plan releases them,
+    for adapters that were trained so; else they are re-noised to each step's sigma. `resample`
+    repeats each step that often: it goes back up by fresh noise and down again, so that what is
+    drawn meets the kept frames (time travel, RePaint, arXiv 2201.09865).
+    """
+
+    sigmas: tuple[float, ...]
+    guidance: float = 1.0
+    true_cfg_scale: float = 1.0
+    true_cfg_max_sigma: float = 1.0
+    stochastic_min_sigma: float = 1.0
+    average_max_sigma: float = 0.0
+    keep_clean: bool = False
+    resample: int = 1
+    attention: str = "auto"
+
+    @classmethod
+    def from_profile(
+        cls, settings: GenerateSection, scheduler: Mapping[str, Any], num_tokens: int
+    ) -> Sampling:
+        """A profile's settings for an image of `num_tokens` and a base's scheduler config."""
+        mu = default_mu(scheduler, num_tokens, max_mu=settings.max_mu)
+        return cls(
+            sigmas=tuple(schedule(num_steps(settings), mu)),
+            guidance=settings.guidance,
+            true_cfg_scale=settings.true_cfg_scale,
+            true_cfg_max_sigma=settings.true_cfg_max_sigma,
+            stochastic_min_sigma=settings.stochastic_min_sigma,
+            average_max_sigma=settings.average_max_sigma,
+            resample=settings.resample,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """The transformer with one prompt and its guidance: noisy latents → their velocity.
+
+    `empty` is the empty prompt, which classifier-free guidance leads away from. `start` comes
+    before the first step of each image.
+    """
+
+    transformer: Any
+    prompt: Conditioning
+    empty: Conditioning
+    sampling: Sampling
+
+    def start(self) -> None:
+        """Forget what was kept of the steps of another image."""
+        if getattr(self.transformer, "is_cache_enabled", False):
+            self.transformer._reset_stateful_cache()
+
+    def __call__(self, latents: Tensor, sigma: float) -> Tensor:
+        """The velocity (1, C, H, W) of latents at noise level `sigma`."""
+        predicted = self._predict(latents, sigma, self.prompt, "prompt")
+        scale = self.sampling.true_cfg_scale
+        if scale == 1 or sigma > self.sampling.true_cfg_max_sigma:
+            return predicted
+        return guide(predicted, self._predict(latents, sigma, self.empty, "empty"), scale)
+
+    def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning, name: str) -> Tensor:
+        cached = getattr(self.transformer, "is_cache_enabled", False)
+        context = self.transformer.cache_context(name) if cached else nullcontext()
+        with context, attention_kernel(self.sampling.attention, training=False):
+            return predict_velocity(
+                self.transformer,
+                latents,
+                sigma=torch.full((1,), sigma, device=latents.device),
+                prompt=prompt,
+                guidance=self.sampling.guidance,
+            )
+
+
+def cache_first_block(transformer: Any, *, on: bool) -> None:
+    """Switch diffusers' FirstBlockCache on or off.
+
+    The blocks after the first are skipped, and what they added last time is added again, while
+    the first block's output changes by less than a threshold from step to step. Fresh noise
+    changes it far more, so the cache is for deterministic steps.
+    """
+    from diffusers.hooks import FirstBlockCacheConfig
+
+    if on != transformer.is_cache_enabled:
+        if on:
+            transformer.enable_cache(FirstBlockCacheConfig(threshold=CACHE_THRESHOLD))
+        else:
+            transformer.disable_cache()
+
+
+def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
+    """(1, C, H, W) from a CPU generator, so that a seed means the same on every machine."""
+    width, height = plan.grid.size("latent")
+    return torch.randn(1, channels, height, width, generator=generator)
+
+
+@torch.inference_mode()
+def sample(
+    denoise: Denoiser,
+    plan: Plan,
+    *,
+    noise: Tensor,
+    generator: torch.Generator | None = None,
+    reference: Tensor | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
+
+    `reference` (1, C, H, W) holds the latents of known frames, which follow it until the plan
+    releases them. A plan that releases none above some sigma starts there. `generator`, on the
+    CPU, draws the noise of stochastic and repeated steps.
+
+    Raises UsageError if the plan needs a reference and has none.
+    """
+    if plan.needs_reference and reference is None:
+        raise UsageError("the plan keeps or changes frames; give the reference they come from.")
+    sampling = denoise.sampling
+    known = noise if reference is None else reference
+    release = _release_map(plan, noise)
+    average: Tensor | None = None
+    start = max(plan.release)
+    sigmas = _sigmas_from(start, sampling.sigmas)
+    latents = noise if start >= GENERATE else add_noise(known, noise, start)
+    steps = (len(sigmas) - 1) * sampling.resample
+    last_sigma = GENERATE
+    denoise.start()
+    for step in range(steps):
+        sigma, next_sigma = sigmas[step // sampling.resample : step // sampling.resample + 2]
+        follows, noisy = release < sigma, add_noise(known, noise, sigma)
+        if sampling.keep_clean:  # a frame that is released now has been clean until now
+            latents = torch.where(release < last_sigma, noisy, latents)
+        latents = torch.where(follows, known if sampling.keep_clean else noisy, latents)
+        last_sigma = sigma
+        predicted = denoise(latents, sigma)
+        if sigma > sampling.stochastic_min_sigma:
+            image = euler_step(latents, predicted, sigma, 0.0)
+            if sampling.keep_clean:
+                image = torch.where(follows, known, image)
+            if sigma <= sampling.average_max_sigma:
+                if average is not None:  # a frame that follows its reference is never averaged
+                    image = torch.where(follows, image, (average + image) / 2)
+                average = image
+            noise = torch.randn(noise.shape, generator=generator).to(noise)
+            latents = add_noise(image, noise, next_sigma)
+        else:
+            latents = euler_step(latents, predicted, sigma, next_sigma)
+        if (step + 1) % sampling.resample:
+            fresh = torch.randn(noise.shape, generator=generator).to(noise)
+            latents = renoise(latents, fresh, next_sigma, sigma)
+        if on_step:
+            on_step(step + 1, steps)
+    return torch.where(release < last_sigma, known, latents)  # what was never released
+
+
+def _sigmas_from(start: float, sigmas: Sequence[float]) -> list[float]:
+    """`start` and the sigmas below it; all of them if some frame is drawn from noise."""
+    if start >= GENERATE:
+        return list(sigmas)
+    return [start, *(sigma for sigma in sigmas if sigma < start)]
+
+
+def _release_map(plan: Plan, like: Tensor) -> Tensor:
+    """The plan's release sigmas over the latent image, (1, 1, H, W)."""
+    width, height = plan.grid.cell_size("latent")
+    release = torch.tensor(plan.release, device=like.device).reshape(1, -1, 1, 1, 1)
+    return join_cells(release.expand(-1, -1, 1, height, width), plan.grid)
+
+
+@torch.inference_mode()
+def flow_edit(
+    latents: Tensor,
+    *,
+    source: Denoiser,
+    target: Denoiser,
+    strength: float,
+    generator: torch.Generator,
+    fixed: Tensor | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Latents (1, C, H, W) of what `source`'s prompt describes → of what `target`'s describes.
+
+    `strength` in 0...1 is the share of the sampling steps that are run, the last ones. Each
+    draws fresh noise from `generator`, on the CPU. `fixed` (1, C, H, W) holds parts that are
+    edited already, and NaN elsewhere.
+    """
+    sigmas = list(target.sampling.sigmas)
+    steps = round(strength * (len(sigmas) - 1))
+    sigmas = sigmas[len(sigmas) - 1 - steps :]
+    edited = latents if fixed is None else torch.where(fixed.isnan(), latents, fixed)
+    for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noisy_source = add_noise(latents, noise, sigma)
+        noisy_target = edited + noisy_source - latents
+        difference = target(noisy_target, sigma) - source(noisy_source, sigma)
+        edited = edited + (next_sigma - sigma) * difference
+        if fixed is not None:
+            edited = torch.where(fixed.isnan(), edited, fixed)
+        if on_step:
+            on_step(step + 1, steps)
+    return edited

@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gridctl.dataset.folder import (
+    caption_path,
+    list_grids,
+    read_caption,
+    read_text,
+    write_metadata,
+)
+from gridctl.dataset.grid_image import save_grid
+from gridctl.dataset.metadata import GridMetadata
+from gridctl.errors import InputError
+from gridctl.geometry import Grid
+
+GRID = Grid(rows=1, cols=2, cell=(16, 16))
+
+
+def make_grid(path: Path) -> Path:
+    metadata = GridMetadata(
+        grid=GRID, source=f"{path.stem}.mp4", times_seconds=(0.0,), fps=4.0, num_frames=1, text="x"
+    )
+    save_grid(np.zeros((16, 32, 3), np.uint8), path, metadata)
+    return path
+
+
+def test_grids_are_listed_in_natural_order_with_sub_folders(tmp_path: Path) -> None:
+    names = ["vid10.jpg", "vid2.png", "train/vid1.webp", "val/vid1.jpg", "train/b/vid3.jpg"]
+    for name in names:
+        make_grid(tmp_path / name)
+    for name in [".vid3.1.tmp.jpg", "vid2.txt", "metadata.jsonl", ".cache/vid4.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = [path.relative_to(tmp_path).as_posix() for path in list_grids(tmp_path)]
+    assert found == ["vid2.png", "vid10.jpg", "train/vid1.webp", "train/b/vid3.jpg", "val/vid1.jpg"]
+
+
+def test_no_grids_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no grid image"):
+        list_grids(tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        list_grids(tmp_path / "nothing")
+
+
+def test_captions_are_beside_their_image(tmp_path: Path) -> None:
+    image = tmp_path / "take.1.jpg"
+    assert caption_path(image) == tmp_path / "take.1.txt"
+    assert read_caption(image) is None
+    caption_path(image).write_text(" \n")
+    assert read_caption(image) is None
+    caption_path(image).write_text("ein Bär\n", encoding="utf-8-sig")
+    assert read_caption(image) == "ein Bär"
+    caption_path(image).write_bytes("ein Bär\r\nläuft".encode("utf-16"))
+    assert read_caption(image) == "ein Bär\nläuft"
+
+
+def test_an_upper_case_suffix_is_a_caption_too(tmp_path: Path) -> None:
+    (tmp_path / "vid1.TXT").write_text("a cat")
+    assert read_caption(tmp_path / "vid1.jpg") == "a cat"
+    (tmp_path / "vid1.txt").write_text("a dog")
+    assert read_caption(tmp_path / "vid1.jpg") == "a dog"
+
+
+def test_a_binary_caption_is_one_error_line(tmp_path: Path) -> None:
+    (tmp_path / "vid1.txt").write_bytes(b"\x89PNG\xff\xd8")
+    with pytest.raises(InputError, match=r"vid1\.txt is not UTF-8"):
+        read_text(tmp_path / "vid1.txt")
+
+
+def test_metadata_lists_the_images_of_one_folder(tmp_path: Path) -> None:
+    make_grid(tmp_path / "vid1.jpg")
+    make_grid(tmp_path / "vid2.png")
+    make_grid(tmp_path / "val" / "vid1.jpg")
+    (tmp_path / "vid2.txt").write_text("ein Bär\n", encoding="utf-8")
+    assert write_metadata(tmp_path) == [tmp_path / "vid1.jpg", tmp_path / "vid2.png"]
+    written = (tmp_path / "metadata.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [line["text"] for line in lines] == [None, "ein Bär"]
+    assert lines[1] == {
+        "file_name": "vid2.png",
+        "text": "ein Bär",
+        "rows": 1,
+        "cols": 2,
+        "cell": [16, 16],
+        "order": "row-major",
+        "source": "vid2.mp4",
+        "times_seconds": [0.0],
+        "fps": 4.0,
+        "num_frames": 1,
+        "part": None,
+        "shared": 0,
+    }
+    assert not (tmp_path / "val" / "metadata.jsonl").exists()
+
+
+def test_captions_come_from_the_text_files(tmp_path: Path) -> None:
+    make_grid(tmp_path / "vid1.jpg")
+    for caption in ("first", "second"):
+        (tmp_path / "vid1.txt").write_text(caption)
+        write_metadata(tmp_path)
+        assert json.loads((tmp_path / "metadata.jsonl").read_text())["text"] == caption

@@ -1,0 +1,69 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gridctl.dataset.metadata import GridMetadata, metadata_from_text
+from gridctl.errors import InputError
+from gridctl.geometry import Grid
+
+FACTS = GridMetadata(
+    grid=Grid(rows=2, cols=3, cell=(32, 16), order="serpentine"),
+    source="videos/Bär läuft \U0001f43b.mp4",
+    times_seconds=(0.0, 0.041667, 1.5),
+    fps=7.5,
+    num_frames=3,
+    text="a bear „runs“\nin 2 lines",
+)
+
+
+def test_json_round_trip() -> None:
+    text = json.dumps(FACTS.to_json())
+    assert metadata_from_text(text, Path("vid1.jpg")) == FACTS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_frames": 7},
+        {"num_frames": 0},
+        {"times_seconds": (0.0,)},
+        {"fps": 0.0},
+        {"fps": float("nan")},
+        {"shared": 3},
+    ],
+)
+def test_contradictions_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        replace(FACTS, **change)
+
+
+@pytest.mark.parametrize("text", ["", "a holiday photo", "[1, 2]", '{"camera": 1}', "7"])
+def test_other_descriptions_are_not_facts(text: str) -> None:
+    assert metadata_from_text(text, Path("photo.jpg")) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell": [30, 16]},
+        {"cell": 32},
+        {"rows": "two"},
+        {"fps": None},
+        {"order": "spiral"},
+        {"gridctl": 99},
+    ],
+)
+def test_damaged_facts_name_the_file(change: dict[str, object]) -> None:
+    text = json.dumps({**FACTS.to_json(), **change})
+    with pytest.raises(InputError, match=r"vid1\.jpg") as caught:
+        metadata_from_text(text, Path("vid1.jpg"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_fact_is_named() -> None:
+    data = FACTS.to_json()
+    del data["cols"]
+    with pytest.raises(InputError, match=r"vid1\.jpg.*cols is missing"):
+        GridMetadata.from_json(data, Path("vid1.jpg"))

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations, pairwise, product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gridctl.tiny.render import frame_times, render_clip, render_frame, shape_distance
+from gridctl.tiny.scene import TURN, Scene, sample_scene
+from gridctl.tiny.words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SOLIDS, STYLES
+
+CIRCLE = Scene(
+    kind="shape", shape="circle", color="red", background="black", motion="standing still"
+)
+CUBE = Scene(kind="solid", shape="cube", color="blue", background="beige", motion=TURN, size=0.36)
+SIZE = (64, 64)
+
+
+def ink(frame: npt.NDArray[np.uint8], scene: Scene) -> npt.NDArray[np.float64]:
+    """How far each pixel is from the background, (H, W)."""
+    background = np.array(BACKGROUNDS[scene.background], np.float64)
+    return np.asarray(np.abs(frame - background).sum(-1))
+
+
+def center(frame: npt.NDArray[np.uint8], scene: Scene) -> npt.NDArray[np.float64]:
+    """(x, y) of the ink's centre of mass, in pixels."""
+    weight = ink(frame, scene)
+    rows, columns = np.mgrid[: frame.shape[0], : frame.shape[1]]
+    return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+
+
+def clip_of(motion: str, **changes: Any) -> tuple[npt.NDArray[np.uint8], Scene]:
+    rng = np.random.default_rng(3)
+    scene = sample_scene(rng, kind="shape", motion=motion, held_out=None)
+    scene = replace(scene, **changes)
+    return render_clip(scene, 12, SIZE), scene
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(64, 64), (52, 80), (97, 55)]))
+@settings(max_examples=60, deadline=None)
+def test_any_scene_renders_with_a_clean_border(seed: int, size: tuple[int, int]) -> None:
+    scene = sample_scene(np.random.default_rng(seed), held_out=None)
+    clip = render_clip(scene, 5, size)
+    assert clip.shape == (5, size[1], size[0], 3)
+    assert clip.dtype == np.uint8
+    border = np.ones(clip.shape[1:3], bool)
+    border[1:-1, 1:-1] = False
+    assert (clip[:, border] == BACKGROUNDS[scene.background]).all()
+    assert all(ink(frame, scene).max() > 60 for frame in clip)
+
+
+def test_a_clip_is_its_frames_and_the_same_each_time() -> None:
+    scene = replace(CIRCLE, style="sketch", motion="growing", speed=2.0, phase=0.3)
+    clip = render_clip(scene, 4, SIZE)
+    for frame, t in zip(clip, (0, 1 / 3, 2 / 3, 1), strict=True):
+        assert (frame == render_frame(scene, t, SIZE)).all()
+
+
+def test_a_shape_ends_its_way_and_a_turn_leaves_out_its_start() -> None:
+    assert frame_times(CIRCLE, 5) == [0, 0.25, 0.5, 0.75, 1]
+    assert frame_times(CUBE, 4) == [0, 0.25, 0.5, 0.75]
+    assert frame_times(CIRCLE, 1) == frame_times(CUBE, 1) == [0]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_distances_are_those_to_the_nearest_point_of_the_edge(shape: str) -> None:
+    # The naive twin: find the edge as sign changes on a fine lattice, and measure to it.
+    axis = np.linspace(-1.2, 1.2, 601, dtype=np.float32)
+    lattice = shape_distance(shape, axis[None, :], axis[:, None])
+    inside = lattice < 0
+    rows, columns = np.nonzero(
+        (inside[1:, 1:] != inside[:-1, 1:]) | (inside[1:, 1:] != inside[1:, :-1])
+    )
+    edge = np.stack([axis[columns], axis[rows]], -1)
+    points = np.random.default_rng(0).uniform(-1.2, 1.2, (200, 2)).astype(np.float32)
+    naive = np.linalg.norm(points[:, None] - edge[None], axis=-1).min(1)
+    exact = shape_distance(shape, points[:, 0], points[:, 1])
+    assert np.abs(np.abs(exact) - naive).max() < 0.01
+    reach = np.hypot(axis[columns], axis[rows]).max()
+    assert 0.85 < reach <= 1.01  # fits the unit circle, and fills it
+
+
+@pytest.mark.parametrize(("shape", "style"), list(product(SHAPES, STYLES)))
+def test_the_drawing_does_not_depend_on_the_resolution(shape: str, style: str) -> None:
+    scene = replace(CIRCLE, shape=shape, style=style, x=0.47, y=0.52, size=0.3)
+    small = render_frame(scene, 0, SIZE).astype(float)
+    large = render_frame(scene, 0, (512, 512)).astype(float)
+    shrunk = large.reshape(64, 8, 64, 8, 3).mean((1, 3))
+    assert np.abs(small - shrunk).mean() < 0.5
+    assert np.abs(small - shrunk).max() < 90  # at sharp tips, out of 215
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_a_flat_shape_has_exactly_its_color(color: str) -> None:
+    frame = render_frame(replace(CIRCLE, color=color), 0, SIZE)
+    assert tuple(frame[32, 32]) == COLORS[color]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_styles_look_different(shape: str) -> None:
+    frames = [
+        render_frame(replace(CIRCLE, shape=shape, style=style, size=0.16), 0, SIZE).astype(int)
+        for style in STYLES
+    ]
+    box = (slice(20, 44), slice(20, 44))
+    for one, other in combinations(frames, 2):
+        assert np.abs(one[box] - other[box]).mean() > 4
+
+
+@pytest.mark.parametrize("style", ["outline", "striped", "sketch"])
+def test_a_style_is_attached_to_its_object(style: str) -> None:
+    scene = replace(CIRCLE, style=style, motion="moving right", x=0.25, speed=0.5, phase=0.4)
+    first, last = render_clip(scene, 2, SIZE)
+    assert (np.roll(first, 32, axis=1) == last).all()
+
+
+@pytest.mark.parametrize(
+    ("motion", "direction"),
+    [
+        ("moving right", (1, 0)),
+        ("moving left", (-1, 0)),
+        ("moving up", (0, -1)),
+        ("moving down", (0, 1)),
+    ],
+)
+def test_straight_motion_is_steady(motion: str, direction: tuple[int, int]) -> None:
+    clip, scene = clip_of(motion)
+    path = np.array([center(frame, scene) for frame in clip])
+    step = scene.speed * 64 / 11
+    assert np.diff(path, axis=0) == pytest.approx(np.tile(direction, (11, 1)) * step, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("motion", "sign"), [("moving clockwise", 1), ("moving counter-clockwise", -1)]
+)
+def test_orbits_go_round_the_center_of_the_frame(motion: str, sign: int) -> None:
+    clip, scene = clip_of(motion, shape="circle", style="flat")
+    path = np.array([center(frame, scene) for frame in clip]) - 31.5
+    angles = np.unwrap(np.arctan2(path[:, 1], path[:, 0]))  # y runs down: grows clockwise
+    assert np.diff(angles) == pytest.approx(sign * 2 * np.pi * scene.speed / 11, abs=0.03)
+
+
+def test_growing_and_shrinking_change_the_area() -> None:
+    for motion, order in (("growing", 1), ("shrinking", -1)):
+        clip, scene = clip_of(motion)
+        areas = [ink(frame, scene).sum() for frame in clip][::order]
+        assert all(later > earlier for earlier, later in pairwise(areas))
+        assert areas[-1] > 3 * areas[0]
+
+
+def test_bouncing_goes_up_and_down_several_times() -> None:
+    _, scene = clip_of("bouncing")
+    path = np.array([center(frame, scene) for frame in render_clip(scene, 48, SIZE)])
+    assert np.ptp(path[:, 0]) < 0.5
+    assert np.ptp(path[:, 1]) > 25
+    turns = np.diff(np.sign(np.diff(path[:, 1])))
+    assert 3 <= np.count_nonzero(turns) <= 5
+
+
+def test_every_motion_was_looked_at() -> None:
+    straight = {"moving right", "moving left", "moving up", "moving down"}
+    others = {"growing", "shrinking", "bouncing", "standing still"}
+    assert straight | others | {"moving clockwise", "moving counter-clockwise"} == set(MOTIONS)
+
+
+def test_standing_still_stands_still() -> None:
+    clip, _ = clip_of("standing still")
+    assert (clip == clip[0]).all()
+
+
+@pytest.mark.parametrize("solid", SOLIDS)
+def test_a_full_turn_closes_and_repeats_no_view(solid: str) -> None:
+    scene = replace(CUBE, shape=solid)
+    clip = render_clip(scene, 12, SIZE).astype(int)
+    closed = render_frame(scene, 1.0, SIZE).astype(int)
+    assert np.abs(clip[0] - closed).mean() < 0.05
+    # The views from behind a pyramid differ least: the mark only peeks over an edge.
+    for one, other in combinations(clip, 2):
+        assert np.abs(one - other).mean() > 0.3
+
+
+@pytest.mark.parametrize("solid", SOLIDS)
+def test_the_mark_faces_the_camera_first_and_then_goes_right(solid: str) -> None:
+    scene = replace(CUBE, shape=solid, color="red", background="navy")  # so the mark is white
+
+    def mark(t: float) -> npt.NDArray[np.float64]:
+        frame = render_frame(scene, t, (128, 128)).astype(int)
+        rows, columns = np.nonzero(frame.min(-1) > 90)
+        assert len(columns) > 60
+        return np.array([columns.mean(), rows.mean()])
+
+    front, right, left = mark(0), mark(0.1), mark(0.9)
+    assert front[0] == pytest.approx(63.5, abs=0.6)
+    assert right[0] - front[0] > 4
+    assert right[0] + left[0] == pytest.approx(2 * front[0], abs=2)
+
+
+@pytest.mark.parametrize("solid", SOLIDS)
+def test_solids_are_the_same_at_every_resolution(solid: str) -> None:
+    scene = replace(CUBE, shape=solid)
+    small = render_frame(scene, 0.07, SIZE).astype(float)
+    large = render_frame(scene, 0.07, (512, 512)).astype(float)
+    assert np.abs(small - large.reshape(64, 8, 64, 8, 3).mean((1, 3))).mean() < 1
+
+
+def test_a_cube_from_the_front_is_as_large_as_geometry_says() -> None:
+    # Half side 0.56 of the radius; seen from 30 degrees above, its height is
+    # the front face's cos(30) plus the top face's sin(30).
+    frame = render_frame(CUBE, 0, (200, 200))
+    rows, columns = np.nonzero(ink(frame, CUBE) > 30)
+    side = 2 * 0.56 * CUBE.size * 200
+    assert np.ptp(columns) + 1 == pytest.approx(side, abs=2)
+    assert np.ptp(rows) + 1 == pytest.approx(side * (0.866 + 0.5), abs=2)
