@@ -33,6 +33,7 @@ ARROWS = {
     "profile": {"errors", "geometry", "storage", "files", "text", "prompt"},
     "tiny.weights": set(),  # data, not the world
     "tiny.words": set(),  # the same
+    "tiny.vocabulary": {"tiny.weights", "tiny.words"},
     "machine": {"errors", "files", "profile", "text", "tiny.weights"},
     "media": FOUNDATION,
     "dataset": FOUNDATION | {"media"},
@@ -41,7 +42,8 @@ ARROWS = {
     "lora": FOUNDATION,
     "models": FOUNDATION | {"diffusion", "lora", "tiny.weights"},
     **dict.fromkeys(VERBS, FOUNDATION | LIBRARY),
-    "generate": FOUNDATION | LIBRARY | {"tiny.words"},
+    "generate": FOUNDATION | LIBRARY | {"tiny.vocabulary"},
+    "train": FOUNDATION | LIBRARY | {"tiny.vocabulary"},
     "tiny": FOUNDATION | {"media", "dataset", "tiny.weights", "tiny.words"},
     "tiny.pretrain": FOUNDATION | LIBRARY | {"tiny", "train.checkpoint", "tiny.words"},
     "bench": FOUNDATION | LIBRARY | {"tiny", "tiny.weights", "tiny.words"} | VERBS,

@@ -17,18 +17,13 @@ from gridctl.prompt import grid_prompt, layout_template
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """What clips are drawn on.
-
-    `keep` names the patterns of clean cells that the adapter knows, `words` the words that its
-    captions added to the base's.
-    """
+    """What clips are drawn on; `keep` names the patterns of clean cells that the adapter knows."""
 
     adapter: Path | None
     grid: Grid
     layout: str
     fps: float
     keep: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
 
     def prompt(self, content: str) -> str:
         """The whole prompt, worded as the adapter's captions were."""
@@ -68,7 +63,6 @@ def find_canvas(profile: Profile, insist: Mapping[str, Any]) -> Canvas:
         layout=metadata.layout,
         fps=metadata.fps,
         keep=metadata.keep,
-        words=metadata.words,
     )
 
 

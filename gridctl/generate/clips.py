@@ -58,6 +58,5 @@ def clip_drawing(
         many=request.many,
         reference=reference,
         keep_clean=bool(canvas.keep),
-        learned=canvas.words,
         notes=(NOT_CLEAN,) if plan.kept and not canvas.keep else (),
     )

@@ -105,7 +105,6 @@ class Drawing:
     num_grids: int = 1
     frames: Sequence[int] = ()  # empty: the first ones
     notes: tuple[str, ...] = ()
-    learned: tuple[str, ...] = ()  # words that the adapter's captions taught the base
 
     @property
     def cell_frames(self) -> Sequence[int]:

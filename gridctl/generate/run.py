@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 from gridctl.errors import GridctlError, InputError
 from gridctl.files import refuse_unwritable
 from gridctl.generate.drawing import Drawing, Shot
+from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.media.images import Frames
 from gridctl.media.record import record_text
 from gridctl.media.write import refuse_to_lose
+from gridctl.profile import BUILT_IN, Profile
 from gridctl.progress import Progress, silent
+from gridctl.tiny.vocabulary import prompt_warnings, settings_warnings
 
 if TYPE_CHECKING:
     from gridctl.generate.checks import Checks, DrawnGrid
@@ -214,14 +217,15 @@ class _Artist:
         if not drawing.shots:
             return
         assert self._studio is not None
+        texts = _prompts(drawing)
         studio = self._studio.set_up(
             drawing.profile,
-            _prompts(drawing),
+            texts,
             num_tokens=drawing.plan.grid.num_tokens,
             keep_clean=drawing.keep_clean,
-            learned=drawing.learned,
         )
-        self.add_notes((*drawing.notes, *studio.notes))
+        warnings = built_in_warnings(drawing.profile, drawing.adapter, texts)
+        self.add_notes((*drawing.notes, *studio.notes, *warnings))
         for shot in drawing.shots:
             yield self._best(drawing, shot, studio)
 
@@ -254,6 +258,18 @@ class _Artist:
     def _on_step(self) -> None:
         self._done += 1
         self._progress(self._done, self._total, "sampling")
+
+
+def built_in_warnings(profile: Profile, adapter: Path | None, prompts: Iterable[str]) -> list[str]:
+    """Unknown words and unsuitable settings if the base is the built-in one, else nothing."""
+    if profile.model.base != BUILT_IN:
+        return []
+    metadata = read_adapter_metadata(adapter) if adapter else None
+    scales = profile.generate.guidance, profile.generate.true_cfg_scale
+    return [
+        *prompt_warnings(prompts, metadata.words if metadata else ()),
+        *settings_warnings(guidance=scales[0], true_cfg_scale=scales[1]),
+    ]
 
 
 def _prompts(drawing: Drawing) -> list[str]:

@@ -7,7 +7,7 @@ later the transformer makes room if it has to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from gridctl.diffusion.sampler import (
     sample,
 )
 from gridctl.generate.checks import DrawnGrid
-from gridctl.generate.remarks import remarks_on_prompt, remarks_on_settings
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
 from gridctl.media.images import Frames, Picture
@@ -85,19 +84,19 @@ class Studio:
         *,
         num_tokens: int,
         keep_clean: bool,
-        learned: Collection[str],
     ) -> Studio:
-        """The same model with a profile's [generate], for grids of `num_tokens` and `prompts`.
-
-        `learned` are words that the adapter's captions taught the base.
-        """
-        texts = dict.fromkeys(prompts)
+        """The same model with a profile's [generate], for grids of `num_tokens` and `prompts`."""
         notes = [
-            note
-            for text in texts
-            for note in remarks_on_prompt(self.tokenizers, text, self.base.name, learned=learned)
+            f"the prompt is cut after {self.tokenizers.text_tokens} tokens; not read: {lost}"
+            for text in dict.fromkeys(prompts)
+            if (lost := self.tokenizers.lost_words(text))
         ]
-        notes += remarks_on_settings(profile, has_guidance=not self.base.is_distilled)
+        guidance = profile.generate.guidance
+        if self.base.is_distilled and guidance:
+            notes.append(
+                f"{self.base.name} reads no guidance scale, so guidance {guidance:g} changes "
+                "nothing."
+            )
         sampling = Sampling.from_profile(profile.generate, self.base.scheduler_config, num_tokens)
         steady = profile.generate.stochastic_min_sigma == 1
         cache_first_block(self.transformer, on=profile.generate.fast and steady)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import string
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gridctl.errors import GridctlError
 from gridctl.machine.hub import local_base
 from gridctl.profile import Profile
-from gridctl.tiny.weights import BASE_FOLDER
 
 T5_TOKENS, CLIP_TOKENS = 512, 77  # FLUX.1's
 
@@ -86,21 +84,3 @@ def _counter(path: Path) -> Callable[[str], int]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda text: len(tokenizer.encode(text).ids)
-
-
-def built_in_vocabulary() -> frozenset[str]:
-    """The tokens of the built-in base's T5."""
-    from tokenizers import Tokenizer
-
-    path = BASE_FOLDER / "tokenizer_2" / "tokenizer.json"
-    return frozenset(Tokenizer.from_file(str(path)).get_vocab())
-
-
-def unknown_words(vocabulary: Container[str], text: str) -> list[str]:
-    """Words of `text` that are no token in T5's `vocabulary`, each once; numbers are left out."""
-    words = (word.strip(string.punctuation) for word in text.split())
-    return [
-        word
-        for word in dict.fromkeys(words)
-        if word and not word[0].isdigit() and f"▁{word.lower()}" not in vocabulary
-    ]

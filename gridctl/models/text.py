@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gridctl.models.latents import Conditioning
-from gridctl.models.length import built_in_vocabulary, unknown_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +29,6 @@ class Tokenizers:
         kept = self.t5_tokenizer(prompt, max_length=self.text_tokens, truncation=True).input_ids
         whole = self.t5_tokenizer(prompt).input_ids
         return str(self.t5_tokenizer.decode(whole[len(kept) - 1 :], skip_special_tokens=True))
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words that are no token of T5's: a model with a small vocabulary never learned them."""
-        return unknown_words(self.t5_tokenizer.get_vocab(), prompt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +57,3 @@ class TextEncoders(Tokenizers):
                 list(prompts), padding="max_length", max_length=length, truncation=True
             ).input_ids
         )
-
-
-def words_new_to_built_in(captions: Iterable[str]) -> tuple[str, ...]:
-    """Words of `captions` that the built-in base never learned, lower case; at most 100."""
-    vocabulary = built_in_vocabulary()
-    found = (word.lower() for text in captions for word in unknown_words(vocabulary, text))
-    return tuple(islice(dict.fromkeys(found), 100))

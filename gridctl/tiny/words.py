@@ -6,9 +6,6 @@ only.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
-
 RGB = tuple[int, int, int]
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
@@ -65,40 +62,4 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 EXAMPLES = (
     "a striped red circle moving right on a black background",
     "a full turn of a pink cube on a beige background",
-)
-
-# Not learned either, but the word beside them is: `moves right` is drawn as `moving right`. That is
-# not so for grows, rises and others (docs/lab/2026-11-26-new-motion.md).
-_HARMLESS = frozenset({"moves", "goes", "slides", "stands", "stays"})
-_WORLD = "the built-in model's world"
-_MORE = "`gridctl generate vocabulary` lists all words"
-
-
-def prompt_remarks(prompt: str, unknown: Collection[str]) -> Iterator[str]:
-    """What a user should know about a prompt for the built-in model.
-
-    `unknown` are the words of `prompt` that neither the model nor its adapter has learned.
-    """
-    left = [word for word in unknown if word.lower() not in _HARMLESS]
-    if left:
-        yield (
-            f"the built-in model never learned {', '.join(left)}. It draws "
-            f"{', '.join(SHAPES + SOLIDS)}; {_MORE}. For anything else use FLUX.1: --profile "
-            "flux-dev-24gb."
-        )
-    text = prompt.lower()
-    grounds = (found for pattern in _GROUNDS for found in pattern.findall(text))
-    for color in dict.fromkeys(ground for ground in grounds if ground in COLORS):
-        yield f"{color} is no background of {_WORLD}; choose {', '.join(BACKGROUNDS)}. {_MORE}."
-    for color in dict.fromkeys(_PAINT.findall(text)):
-        yield f"{color} is no colour of a shape in {_WORLD}; choose {', '.join(COLORS)}. {_MORE}."
-
-
-_GROUNDS = (
-    re.compile(r"\b(?:on(?: an?)?|background is) (\w+)\b"),
-    re.compile(r"\b(\w+) background\b"),
-)
-_STYLE = "|".join(STYLE_WORDS)
-_PAINT = re.compile(
-    rf"\b({'|'.join(BACKGROUNDS)}) (?:(?:{_STYLE}) )?(?:{'|'.join(SHAPES + SOLIDS)})\b"
 )

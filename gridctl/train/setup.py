@@ -20,10 +20,10 @@ from gridctl.machine.devices import check_compiler, has_fast_bfloat16
 from gridctl.machine.hub import local_adapter
 from gridctl.models.attention import recompute_blocks
 from gridctl.models.base import BaseModel, compile_blocks, open_base
-from gridctl.models.text import words_new_to_built_in
 from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
 from gridctl.prompt import grid_prompt, layout_template
+from gridctl.tiny.vocabulary import new_words
 from gridctl.train.cache import Cache, encode_grids, encode_prompts, missing
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint_facts
 from gridctl.train.data import Dataset, Sample, all_captions, check_captions, read_dataset
@@ -104,16 +104,11 @@ class Setup:
             steps=steps,
             profile=profile_toml(profile, keep_folders=False),
             keep=profile.train.keep_patterns if profile.train.keep else (),
-            words=self._new_words(),
+            words=new_words(text for sample in samples for text in sample.captions)
+            if self.base.name == BUILT_IN
+            else (),
             clips=len({sample.digest for sample in samples}),
         )
-
-    def _new_words(self) -> tuple[str, ...]:
-        """Words that the captions teach the built-in base; other bases know all words."""
-        if self.base.name != BUILT_IN:
-            return ()
-        samples = [sample for dataset in self.datasets for sample in dataset.train]
-        return words_new_to_built_in(caption for sample in samples for caption in sample.captions)
 
 
 @dataclass(kw_only=True)

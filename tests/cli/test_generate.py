@@ -385,7 +385,7 @@ def test_a_dry_run_says_what_goes_beyond_the_built_in_model(
     (drawing,) = json.loads(out)["drawings"]
     assert (drawing["task"], drawing["rows"], drawing["cell"]) == ("t2v", 2, [32, 32])
     assert [output["output"] for output in drawing["outputs"]] == ["a.mp4"]
-    for words in ("never learned corgi", "yellow is no background", "guidance 7 is outside"):
+    for words in ("never learned corgi", "yellow is not a background", "guidance 7 is outside"):
         assert words in err
 
 

@@ -79,9 +79,3 @@ def test_words_that_are_not_read_are_named(base: Any, encode: TextEncoders) -> N
     assert encode.lost_words(RED) == ""
     assert encode.lost_words(" ".join(["red"] * 39)) == ""  # 40 with the end token
     assert encode.lost_words(" ".join(["red"] * 39 + ["green", "star"])) == "green star"
-
-
-def test_words_that_the_base_never_learned_are_named(encode: TextEncoders) -> None:
-    prompt = "4x6 grid of 24 video frames in reading order. A Red circle, moving right!"
-    assert encode.unknown_words(prompt) == []
-    assert encode.unknown_words("a red zebra, (zebra) on a unicycle.") == ["zebra", "unicycle"]

@@ -143,13 +143,13 @@ class Call:
             write_preview(drawings[0], self.preview, force=self.force)
             self.shell.results([self.preview], {"preview": self.preview})
         elif self.dry_run:
-            from gridctl.generate.remarks import remarks_before_loading
+            from gridctl.generate.run import built_in_warnings
 
             plans = [drawing.to_json() for drawing in drawings]
             self.shell.results(drawings, {"drawings": plans})
             prompts_of_all = [s.content or s.prompt for d in drawings for s in d.shots]
-            known = {word for drawing in drawings for word in drawing.learned}
-            for note in remarks_before_loading(loaded.profile, prompts_of_all, learned=known):
+            adapter = drawings[0].adapter
+            for note in built_in_warnings(loaded.profile, adapter, prompts_of_all):
                 self.shell.note(note)
         else:
             with note_when_stopped(self.shell), self.shell.progress("draw") as progress:
