@@ -45,14 +45,13 @@ ARROWS = {
     "generate": FOUNDATION | LIBRARY | {"tiny.vocabulary"},
     "train": FOUNDATION | LIBRARY | {"tiny.vocabulary"},
     "tiny": FOUNDATION | {"media", "dataset", "tiny.weights", "tiny.words"},
-    "tiny.pretrain": FOUNDATION | LIBRARY | {"tiny", "train.checkpoint", "tiny.words"},
     "bench": FOUNDATION | LIBRARY | {"tiny", "tiny.weights", "tiny.words"} | VERBS,
     "cli": FOUNDATION | {"media", "dataset", "bench", "tiny.words"} | VERBS,
     "__main__": {"cli", "errors"},
     "__init__": set(),
 }
 # Entry points of their own: they have a command line, and print.
-SCRIPTS = {"tiny.dataset", "tiny.pretrain.__main__"}
+SCRIPTS = {"tiny.dataset"}
 HEAVY = {
     "torch", "diffusers", "transformers", "peft", "accelerate", "av", "PIL", "numpy", "ray",
     "fsspec", "s3fs", "aiohttp",
@@ -71,7 +70,7 @@ MODULES = modules()
 
 
 def room(module: str) -> str:
-    """The room of a dotted name: `train.run` is in train, `tiny.pretrain.vae` in its own."""
+    """The room of a dotted name: `train.run` is in train, `tiny.words` in its own."""
     return max((r for r in ARROWS if f"{module}.".startswith(f"{r}.")), key=len)
 
 
@@ -114,7 +113,6 @@ def test_imports_point_one_way(module: str) -> None:
         ("train.run", "import gridctl.generate"),
         ("train.run", "from gridctl.tiny.render import render_clip"),
         ("tiny.dataset", "from gridctl.train.checkpoint import read_checkpoint"),
-        ("tiny.pretrain.vae", "from gridctl.train.run import train"),
         ("profile.load", "from gridctl.dataset.metadata import GridMetadata"),
         ("geometry", "from gridctl.prompt import LAYOUTS"),
         ("errors", "from gridctl.geometry import Grid"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tiny_model.meaning import NAMES, draw_prompts
 
 from gridctl.bench.quality import QualityBench, bench_quality
 from gridctl.generate import Request, render
@@ -17,7 +18,6 @@ from gridctl.models.base import open_base
 from gridctl.profile import Profile, load_profile
 from gridctl.prompt import grid_prompt
 from gridctl.tiny.captions import clip_caption
-from gridctl.tiny.pretrain.meaning import NAMES, draw_prompts
 from gridctl.tiny.scene import sample_scene
 from gridctl.tiny.weights import BASE_FOLDER, WEIGHTS
 

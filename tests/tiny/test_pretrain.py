@@ -7,10 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pretrain as recipe
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file
+from tiny_model import base, batches, hints, vae
+from tiny_model import model as parts
+from tiny_model.batches import picture_pool, to_pixels
+from tiny_model.codec import prepare_vae, read_code
+from tiny_model.meaning import MeaningHead, calm_vector, draw_prompts, teach_words
+from tiny_model.model import (
+    TEXT_TOKENS,
+    build_clip_tokenizer,
+    build_t5_tokenizer,
+    build_text,
+    build_transformer,
+    build_vae,
+    world_words,
+)
+from tiny_model.muon import Muon
 from torch import nn
 from typer import BadParameter
 
@@ -19,19 +35,6 @@ from gridctl.generate.tasks import t2v
 from gridctl.geometry import Grid
 from gridctl.models.base import open_base
 from gridctl.models.latents import Conditioning, predict_velocity
-from gridctl.tiny.pretrain import __main__ as recipe
-from gridctl.tiny.pretrain import base, batches, hints, vae, words
-from gridctl.tiny.pretrain.codec import prepare_vae, read_code
-from gridctl.tiny.pretrain.meaning import (
-    MeaningHead,
-    calm_vector,
-    draw_prompts,
-    teach_words,
-)
-from gridctl.tiny.pretrain.model import TEXT_TOKENS, build_transformer, build_vae
-from gridctl.tiny.pretrain.muon import Muon
-from gridctl.tiny.pretrain.pictures import picture_pool, to_pixels
-from gridctl.tiny.pretrain.words import build_clip_tokenizer, build_t5_tokenizer, world_words
 from gridctl.tiny.scene import Scene, is_held_out
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -48,7 +51,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recipe, name, 12)
     monkeypatch.setattr(batches, "PICTURES", {64: 6, 96: 2, 128: 2})
     monkeypatch.setattr(base, "TOKENS_PER_STEP", 384 + TEXT_TOKENS)
-    monkeypatch.setattr(words, "SCENES", 300)
+    monkeypatch.setattr(parts, "SCENES", 300)
 
 
 def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
@@ -132,8 +135,8 @@ def test_prompts_of_the_lesson_are_the_same_for_the_same_step_and_of_nothing_hel
 @pytest.mark.slow
 def test_the_lesson_teaches_both_encoders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(words, "SCENES", 300)
-    text, head = recipe._build_text(tmp_path), MeaningHead()
+    monkeypatch.setattr(parts, "SCENES", 300)
+    text, head = build_text(tmp_path), MeaningHead()
     before = [copy.deepcopy(model.state_dict()) for model in (text.clip, text.t5)]
     first = head.loss(text, seed=1, step=0, texts=200).item()
     teach_words(text, head, steps=60, seed=1, log=lambda _: None)
@@ -248,8 +251,8 @@ def test_a_layout_no_longer_moves_clips_vector(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(words, "SCENES", 300)
-    text = recipe._build_text(tmp_path)
+    monkeypatch.setattr(parts, "SCENES", 300)
+    text = build_text(tmp_path)
     teach_words(text, MeaningHead(), steps=30, seed=1, log=lambda _: None)
     untouched = copy.deepcopy(text.clip.state_dict())
     before = calm_vector(text, steps=0, seed=1, log=lambda _: None)

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone reads
 from diffusers import AutoencoderKL
 
-from gridctl.tiny.pretrain.pictures import to_pixels
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -20,6 +19,7 @@ from gridctl.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from tiny_model.batches import to_pixels
 
 LEARNING_RATE = 2e-3
 WARMUP = 50

@@ -1,4 +1,4 @@
-"""Make the built-in base from nothing: `python -m gridctl.tiny.pretrain FOLDER`.
+"""Make the built-in base from nothing: `python examples/pretrain.py FOLDER`.
 
 The VAE first, then the transformer and the text encoders. A stopped run resumes. The result is a
 diffusers folder, FOLDER/tiny, with `provenance.json`: how it was made and how good it is.
@@ -7,7 +7,6 @@ diffusers folder, FOLDER/tiny, with `provenance.json`: how it was made and how g
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,17 +53,21 @@ def pretrain(
     quiet_libraries()
     from diffusers import AutoencoderKL
     from safetensors.torch import load_model
-
-    from gridctl.tiny.pretrain.base import train_base
-    from gridctl.tiny.pretrain.codec import prepare_vae, read_code
-    from gridctl.tiny.pretrain.export import export_base
-    from gridctl.tiny.pretrain.meaning import CALM_STEPS, calm_vector
-    from gridctl.tiny.pretrain.model import build_transformer, build_vae
-    from gridctl.tiny.pretrain.pictures import draw_picture, picture_pool, to_pixels
-    from gridctl.tiny.pretrain.vae import psnr, train_decoder
+    from tiny_model.base import train_base
+    from tiny_model.batches import draw_picture, picture_pool, to_pixels
+    from tiny_model.codec import prepare_vae, read_code
+    from tiny_model.meaning import CALM_STEPS, calm_vector
+    from tiny_model.model import (
+        build_text,
+        build_transformer,
+        build_vae,
+        export_base,
+        load_start,
+    )
+    from tiny_model.vae import psnr, train_decoder
 
     if only not in ("", "vae", "base"):
-        raise typer.BadParameter(f"{only!r} is no part; choose vae or base.")
+        raise typer.BadParameter(f"{only!r} is not a part; choose vae or base.")
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(
         folder,
@@ -94,10 +97,10 @@ def pretrain(
     if only != "vae":
         torch.manual_seed(seed)
         if start:
-            transformer, text = _load(start, folder)
+            transformer, text = load_start(start, folder)
             log["start"] = json.loads((start / "provenance.json").read_text())
         else:
-            transformer, text = build_transformer(), _build_text(folder)
+            transformer, text = build_transformer(), build_text(folder)
         log["base_loss"] = train_base(
             folder,
             code,
@@ -145,69 +148,6 @@ def _check_settings(folder: Path, fixed: dict[str, Any], steps: dict[str, int]) 
                 "settings (steps may be more), or choose another folder."
             )
     write_text(path, json.dumps(fixed | steps, indent=2) + "\n")
-
-
-def _build_text(folder: Path) -> Any:
-    """Both text encoders, untrained, with their tokenizers.
-
-    CLIP's is built once and stored in `folder`: tied byte pairs come in a different order in each
-    process, and a resumed run must number its words as before.
-    """
-    from transformers import CLIPTokenizer
-
-    from gridctl.files import atomic_folder
-    from gridctl.models.text import TextEncoders
-    from gridctl.tiny.pretrain.model import TEXT_TOKENS, build_clip, build_t5
-    from gridctl.tiny.pretrain.words import (
-        build_clip_tokenizer,
-        build_t5_tokenizer,
-        world_words,
-    )
-
-    words = world_words()
-    kept = folder / "clip_tokenizer"
-    if not kept.exists():
-        with atomic_folder(kept, force=False) as temporary:
-            build_clip_tokenizer(words).save_pretrained(temporary)
-    clip_tokenizer, t5_tokenizer = CLIPTokenizer.from_pretrained(kept), build_t5_tokenizer(words)
-    return TextEncoders(
-        clip_tokenizer=clip_tokenizer,
-        clip=build_clip(
-            vocab_size=len(clip_tokenizer),
-            bos=clip_tokenizer.bos_token_id,
-            eos=clip_tokenizer.eos_token_id,
-            pad=clip_tokenizer.pad_token_id,
-        ),
-        t5_tokenizer=t5_tokenizer,
-        t5=build_t5(
-            vocab_size=len(t5_tokenizer),
-            eos=t5_tokenizer.eos_token_id,
-            pad=t5_tokenizer.pad_token_id,
-        ),
-        text_tokens=TEXT_TOKENS,
-    )
-
-
-def _load(start: Path, folder: Path) -> tuple[Any, Any]:
-    """The transformer and the text encoders of an earlier result."""
-    from safetensors.torch import load_model
-
-    from gridctl.files import atomic_folder
-    from gridctl.tiny.pretrain.model import build_transformer
-
-    kept = folder / "clip_tokenizer"
-    if not kept.exists():
-        with atomic_folder(kept, force=False) as temporary:
-            shutil.copytree(start / "tokenizer", temporary, dirs_exist_ok=True)
-    transformer, text = build_transformer(), _build_text(folder)
-    parts = {
-        "transformer/diffusion_pytorch_model": transformer,
-        "text_encoder/model": text.clip,
-        "text_encoder_2/model": text.t5,
-    }
-    for name, model in parts.items():
-        load_model(model, start / f"{name}.safetensors")
-    return transformer, text
 
 
 def _commit() -> str | None:

@@ -23,12 +23,6 @@ from gridctl.diffusion.flow import add_noise, default_mu, draw_sigmas, velocity
 from gridctl.machine.devices import has_fast_bfloat16
 from gridctl.models.latents import predict_velocity
 from gridctl.models.text import TextEncoders
-from gridctl.tiny.pretrain.batches import Batch, draw_batch, draw_pictures
-from gridctl.tiny.pretrain.codec import Code
-from gridctl.tiny.pretrain.hints import picture_head, place_head, token_places
-from gridctl.tiny.pretrain.meaning import LESSON_STEPS, MeaningHead, teach_words
-from gridctl.tiny.pretrain.model import TEXT_TOKENS, build_scheduler
-from gridctl.tiny.pretrain.muon import Muon
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -36,6 +30,12 @@ from gridctl.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from tiny_model.batches import Batch, draw_batch, draw_pictures
+from tiny_model.codec import Code
+from tiny_model.hints import picture_head, place_head, token_places
+from tiny_model.meaning import LESSON_STEPS, MeaningHead, teach_words
+from tiny_model.model import TEXT_TOKENS, build_scheduler
+from tiny_model.muon import Muon
 
 MUON_RATE = 0.02  # for the matrices of the transformer's blocks
 ADAM_RATE = 2e-3  # for all other parameters

@@ -17,11 +17,11 @@ from torch import Tensor
 from gridctl.geometry import Grid
 from gridctl.models.latents import join_cells
 from gridctl.tiny.captions import clip_caption, collage_caption, sheet_caption, still_caption
-from gridctl.tiny.pretrain.codec import Code
-from gridctl.tiny.pretrain.hints import picture_hints, token_hints
-from gridctl.tiny.pretrain.model import TEXT_TOKENS
-from gridctl.tiny.pretrain.pictures import draw_picture, to_pixels
-from gridctl.tiny.scene import Scene
+from gridctl.tiny.render import render_frame
+from gridctl.tiny.scene import Scene, sample_scene
+from tiny_model.codec import Code
+from tiny_model.hints import picture_hints, token_hints
+from tiny_model.model import TEXT_TOKENS
 
 PICTURES = {64: 80_000, 96: 8_000, 128: 8_000}  # side in pixels → how many are drawn
 CELL = 64  # side of a cell in collages and sheets
@@ -36,6 +36,30 @@ PADDED_SHARE = 0.25  # of the batches of the smallest, whose prompts are as long
 # (docs/lab/2026-11-24-words.md).
 MOVING_SHARE = 0.5
 EMPTY_SHARE = 0.1  # share of empty prompts, for classifier-free guidance
+
+
+def draw_picture(rng: np.random.Generator, side: int) -> tuple[Scene, float, npt.NDArray[np.uint8]]:
+    """A scene, a random time in 0..1, and the frame then, (side, side, 3); nothing held out."""
+    scene, t = sample_scene(rng), float(rng.random())
+    return scene, t, render_frame(scene, t, (side, side))
+
+
+def picture_pool(count: int, *, seed: int, side: int = 64) -> Tensor:
+    """(count, side, side, 3) uint8: half drawn so, half cut from pictures up to twice as big."""
+    rng = np.random.default_rng(seed)
+    pool = np.empty((count, side, side, 3), np.uint8)
+    for index in range(count):
+        whole = side if rng.random() < 0.5 else int(rng.integers(side, 2 * side + 1))
+        _, _, picture = draw_picture(rng, whole)
+        top, left = rng.integers(0, whole - side + 1, 2)
+        pool[index] = picture[top : top + side, left : left + side]
+    return torch.from_numpy(pool)
+
+
+def to_pixels(pictures: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 → (B, 3, H, W) in -1..1."""
+    pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,10 @@ from gridctl.geometry import Grid
 from gridctl.models.text import TextEncoders
 from gridctl.prompt import LAYOUTS, grid_prompt
 from gridctl.tiny.captions import clip_caption, still_caption
-from gridctl.tiny.pretrain.hints import LOOKS
-from gridctl.tiny.pretrain.model import POOLED_WIDTH, TEXT_WIDTH
 from gridctl.tiny.scene import TURN, Scene, sample_scene
 from gridctl.tiny.words import MOTIONS
+from tiny_model.hints import LOOKS
+from tiny_model.model import POOLED_WIDTH, TEXT_WIDTH
 
 TEXTS = 32  # prompts per step of the lesson
 REPEATED = 12  # prompts per step of the base, so that it is not forgotten
