@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := pytest -n logical --maxprocesses 8 --dist worksteal
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help demo test test-all check coverage bench gpu-check clean
+.PHONY: help demo test test-all check coverage mutants bench gpu-check clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ coverage: .venv/.installed ## the share of lines that the quick tests run, by fi
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m $(PYTEST)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=92
+
+mutants: .venv/.installed ## faults planted in ROOM (such as diffusion or train/loss), and which its tests notice
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(ROOM)
 
 bench: .venv/.installed ## the benchmarks that need no GPU
 	$(BIN)/gridctl bench pack

@@ -12,7 +12,7 @@ def samples(count: int) -> list[Sample]:
             image=Path(f"{k}.png"),
             captions=(str(k),),
             contents=(str(k),),
-            facts=None,
+            metadata=None,
             digest=str(k),
         )
         for k in range(count)
