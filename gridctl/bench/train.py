@@ -123,7 +123,7 @@ def _load_run(profile: Profile) -> Run:
     from gridctl.train.setup import fill_cache, load_run, make_accelerator, set_up
 
     accelerator = make_accelerator(profile)
-    setup = set_up(profile, force=True, progress=silent)
+    setup = set_up(profile, progress=silent)
     fill_cache(setup, progress=silent)
     return load_run(setup, accelerator, progress=silent)
 
@@ -167,7 +167,7 @@ def _cache_contest(profile: Profile, folder: Path, *, repeats: int, progress: Pr
 
     settings = profile.train.model_copy(update={"data": folder / "many"})
     many = profile.model_copy(update={"train": settings})
-    setup = set_up(many, force=True, progress=silent)
+    setup = set_up(many, progress=silent)
     batch, grid = setup.profile.memory.encode_batch, setup.stages[-1].grid
     samples = [sample for dataset in setup.datasets for sample in dataset.train]
     rounds = count()

@@ -1,10 +1,9 @@
 """`train`: captioned grids → a LoRA adapter."""
 
-from gridctl.train.plan import RunPlan, plan_run
-from gridctl.train.prepare import prepare
+from gridctl.train.checkpoint import NotFiniteError, export_checkpoint
+from gridctl.train.plan import RunPlan, plan_run, prepare
 from gridctl.train.report import report
 from gridctl.train.run import Stopped, TrainResult, train
-from gridctl.train.state import NotFiniteError, export_checkpoint
 
 __all__ = [
     "NotFiniteError",

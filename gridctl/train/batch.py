@@ -6,18 +6,21 @@ number of processes changes a run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gridctl.diffusion.flow import add_noise, draw_sigmas
 from gridctl.geometry import Grid
-from gridctl.models.latents import Conditioning, predict_velocity, split_cells
+from gridctl.models.latents import Conditioning, join_cells, predict_velocity, split_cells
+from gridctl.profile import KeepPattern
 from gridctl.train.data import Sample
-from gridctl.train.keep import draw_kept, kept_map
-from gridctl.train.order import mix_seed
 from gridctl.train.setup import Run
 
 GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
@@ -25,7 +28,37 @@ GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
 _FRAME_STREAM, _KEEP_STREAM, _CAPTION_STREAM = 1, 2, 3
 
 Slots = list[tuple[int, Sample]]
+_T = TypeVar("_T")
 _Row = tuple[Tensor, Tensor, Tensor, Conditioning]  # of one slot; the sigma is (1,)
+
+
+def slot_samples(samples: Sequence[Sample], *, seed: int, first: int, count: int) -> list[Sample]:
+    """The samples of slots `first` to `first + count`, in a new random order each epoch.
+
+    A pure function of its arguments, so a resumed run sees what it would have seen.
+    """
+    chosen = []
+    for slot in range(first, first + count):
+        epoch, place = divmod(slot, len(samples))
+        chosen.append(samples[_epoch_order(len(samples), seed, epoch)[place]])
+    return chosen
+
+
+@lru_cache(maxsize=4)  # a step lies in one epoch, seldom two: it never shuffles by itself
+def _epoch_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
+    order: npt.NDArray[np.int64] = torch.randperm(count, generator=generator).numpy()
+    return order
+
+
+def share(items: Sequence[_T], *, process: int, processes: int) -> list[tuple[int, _T]]:
+    """(slot, item) of the items of a step that one of several processes works on."""
+    return list(enumerate(items))[process::processes]
+
+
+def mix_seed(*parts: int) -> int:
+    """One 64-bit seed from several numbers; neighbours give unrelated seeds."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,3 +175,54 @@ def _caption_index(run: Run, step: int, slot: int, sample: Sample) -> int:
 def _generator(run: Run, step: int, slot: int, *stream: int) -> torch.Generator:
     seed = run.profile.train.seed
     return torch.Generator().manual_seed(mix_seed(seed, step, slot, *stream))
+
+
+def draw_kept(
+    probability: float, patterns: Sequence[KeepPattern], grid: Grid, generator: torch.Generator
+) -> Tensor:
+    """(F,) bool: the frames of one sample that stay clean.
+
+    With `probability` one of `patterns` is chosen, each as likely as the others; otherwise
+    no frame is kept. At least one frame is always left to draw.
+    """
+    kept = torch.zeros(grid.num_frames, dtype=torch.bool)
+    if grid.num_frames == 1 or float(torch.rand((), generator=generator)) >= probability:
+        return kept
+    pattern = patterns[_draw_int(0, len(patterns) - 1, generator)]
+    kept[_frames(pattern, grid, generator)] = True
+    if kept.all():
+        kept[-1] = False
+    return kept
+
+
+def _frames(pattern: KeepPattern, grid: Grid, generator: torch.Generator) -> list[int]:
+    count = grid.num_frames
+    match pattern:
+        case "first":
+            return [0]
+        case "last":
+            return [count - 1]
+        case "ends":
+            return [0, count - 1]
+        case "head":  # what continuing a clip needs
+            return list(range(_draw_int(2, max(2, count // 2), generator)))
+        case "every":  # key frames, as interpolation has them
+            return list(range(0, count, _draw_int(2, max(2, count // 2), generator)))
+        case "column":
+            col = _draw_int(0, grid.cols - 1, generator)
+            return [grid.frame_at(row, col) for row in range(grid.rows)]
+        case "few":
+            size = _draw_int(1, max(1, count // 4), generator)
+            return torch.randperm(count, generator=generator)[:size].tolist()
+
+
+def _draw_int(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number from `low` to `high`, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def kept_map(kept: Tensor, grid: Grid) -> Tensor:
+    """Kept frames (B, F) → the latent positions they cover, (B, 1, H, W), both bool."""
+    width, height = grid.cell_size("latent")
+    frames = kept[:, :, None, None, None].expand(-1, -1, 1, height, width)
+    return join_cells(frames, grid)

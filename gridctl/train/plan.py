@@ -1,4 +1,4 @@
-"""`train --plan`: what a run will do and need, before anything is loaded."""
+"""`train --plan` and `--prepare-only`: what a run needs, and the cache filled before it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gridctl.profile import Profile
 from gridctl.profile.text import toml_value
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_template
-from gridctl.train.data import read_dataset
-from gridctl.train.stages import Stage, resolve_stages
+from gridctl.train.data import Stage, read_dataset, resolve_stages
+from gridctl.train.setup import Note, fill_cache, refuse_schnell, set_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +146,34 @@ def _config(profile: Profile) -> Mapping[str, Any]:
         return FLUX_DEV
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareResult:
+    """What is ready: `encoded` entries are new in the cache, of this shard alone."""
+
+    encoded: int
+    datasets: tuple[str, ...]
+
+
+def prepare(
+    profile: Profile,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> PrepareResult:
+    """Check the profile and its data, and encode all grids and captions into the cache.
+
+    `shard` (index, count) encodes a share only: machines that share a cache can work at once.
+    Raises what `train` raises before its first step.
+    """
+    refuse_schnell(profile)
+    progress = progress or silent
+    setup = set_up(profile, progress=progress)
+    datasets = tuple(dict.fromkeys(map(str, setup.datasets)))
+    for dataset in datasets:
+        (note or (lambda _: None))(dataset)
+    return PrepareResult(
+        encoded=fill_cache(setup, progress=progress, shard=shard), datasets=datasets
+    )

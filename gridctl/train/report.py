@@ -16,9 +16,9 @@ from gridctl.errors import InputError, counted
 from gridctl.files import write_text
 from gridctl.machine.devices import nvidia_cards
 from gridctl.profile import Profile, profile_toml
-from gridctl.train.identity import RUN_FILE
 from gridctl.train.metrics import read_metrics
 from gridctl.train.preview import contact_sheets
+from gridctl.train.resume import RUN_FILE
 from gridctl.train.setup import Setup, run_folder
 
 REPORT_FILE = "report.html"

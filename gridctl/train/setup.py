@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from gridctl.diffusion.flow import default_mu
-from gridctl.errors import InputError, UsageError
-from gridctl.files import refuse_overwrite
+from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import AdapterMetadata, add_lora, check_start, lora_tensors, start_lora
 from gridctl.machine.devices import check_compiler, has_fast_bfloat16
@@ -25,10 +24,16 @@ from gridctl.progress import Progress
 from gridctl.prompt import grid_prompt, layout_template
 from gridctl.tiny.vocabulary import new_words
 from gridctl.train.cache import Cache, encode_grids, encode_prompts, missing
-from gridctl.train.checkpoint import list_checkpoints, read_checkpoint_facts
-from gridctl.train.data import Dataset, Sample, all_captions, check_captions, read_dataset
-from gridctl.train.identity import Identity, identify
-from gridctl.train.stages import Stage, resolve_stages
+from gridctl.train.data import (
+    Dataset,
+    Sample,
+    Stage,
+    all_captions,
+    check_captions,
+    read_dataset,
+    resolve_stages,
+)
+from gridctl.train.resume import Identity, identify
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
 _VALIDATION_SAMPLES = 32
@@ -156,7 +161,7 @@ class Run:
         return default_mu(self.setup.base.scheduler_config, grid.num_tokens, max_mu=cap)
 
 
-def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
+def set_up(profile: Profile, *, progress: Progress) -> Setup:
     """Check everything that can be checked before anything is encoded or loaded."""
     settings = profile.train
     stages = resolve_stages(settings, profile.grid.to_grid(), progress=progress)
@@ -172,7 +177,7 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
     if settings.compile:
         check_compiler(base.device, _COMPILE)
     samples = [dataset.train for dataset in datasets]
-    setup = Setup(
+    return Setup(
         profile=profile,
         base=base,
         stages=stages,
@@ -183,8 +188,6 @@ def set_up(profile: Profile, *, force: bool, progress: Progress) -> Setup:
         folder=run_folder(profile),
         identity=identify(profile, base, cache, stages, samples, start),
     )
-    check_folder(setup, force=force)
-    return setup
 
 
 def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] = (0, 1)) -> int:
@@ -300,27 +303,6 @@ def run_folder(profile: Profile) -> Path:
     if adapter.suffix != ".safetensors" or adapter.is_dir():
         raise UsageError(f"{adapter} cannot be an adapter's name; end it with .safetensors.")
     return adapter.with_suffix(".run")
-
-
-def check_folder(setup: Setup, *, force: bool) -> None:
-    """InputError if the run folder holds another run, or the adapter is from elsewhere.
-
-    `force` allows both.
-    """
-    if force:
-        return
-    saved = list_checkpoints(setup.folder)
-    if not saved:
-        refuse_overwrite(setup.adapter, force=False)
-        return
-    then = Identity.read(setup.folder)
-    fingerprint = read_checkpoint_facts(saved[-1]).get("fingerprint")
-    if then and setup.identity.fingerprint != fingerprint:
-        raise InputError(
-            f"{setup.folder} holds a run with other data or settings "
-            f"({setup.identity.differences(then)}); use another output (-o), or --force to start "
-            "over."
-        )
 
 
 def _optimizer(profile: Profile, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

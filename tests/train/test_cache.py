@@ -32,9 +32,7 @@ def fill(folder: Path, make_profile: Callable[..., Any]) -> Fill:
 
     def run(shard: tuple[int, int] = (0, 1), **values: Any) -> list[str]:
         told: list[tuple[int, int, str]] = []
-        setup = set_up(
-            make_profile(train__data=folder, **values), force=True, progress=lambda *_: None
-        )
+        setup = set_up(make_profile(train__data=folder, **values), progress=lambda *_: None)
         fill_cache(setup, progress=lambda *update: told.append(update), shard=shard)
         entries = {text: done for done, _, text in told}
         return [f"{entries.pop(text)} {text}" for text in list(entries)]

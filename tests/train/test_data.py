@@ -158,7 +158,7 @@ def test_captions_that_say_nothing_stop_a_run_before_anything_is_loaded(
         (folder / f"clip_000{number}.txt").write_text(f"IMG_471{number}")
     profile = make_profile(train__data=folder, model__base="nobody/nothing")
     with pytest.raises(InputError, match="4 captions of 4 grids do not say what the clip shows"):
-        set_up(profile, force=False, progress=silent)
+        set_up(profile, progress=silent)
 
 
 def test_faults_of_captions_are_listed(folder: Path, make_profile: Callable[..., Profile]) -> None:

@@ -16,11 +16,11 @@ from gridctl.errors import InputError
 from gridctl.lora.adapters import load_adapter, read_adapter_metadata
 from gridctl.models.base import open_base
 from gridctl.train import NotFiniteError, export_checkpoint, prepare, train
+from gridctl.train.batch import slot_samples
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
 from gridctl.train.data import read_dataset
 from gridctl.train.metrics import keep_metrics, read_metrics
-from gridctl.train.order import slot_samples
 
 Make = Callable[..., Any]
 

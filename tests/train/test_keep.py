@@ -13,11 +13,10 @@ from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.models.latents import predict_velocity, split_cells
 from gridctl.profile import KeepPattern
 from gridctl.train import train
+from gridctl.train.batch import draw_kept, kept_map, mix_seed, slot_samples
 from gridctl.train.cache import Cache
 from gridctl.train.data import read_dataset
-from gridctl.train.keep import draw_kept, kept_map
-from gridctl.train.loss import flow_losses
-from gridctl.train.order import mix_seed, slot_samples
+from gridctl.train.step import flow_losses
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))
 

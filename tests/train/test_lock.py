@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from gridctl.errors import InputError
-from gridctl.train.lock import run_lock
+from gridctl.train.run import run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gridctl.train.lock import run_lock
+from gridctl.train.run import run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

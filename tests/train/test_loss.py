@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gridctl.geometry import Grid
 from gridctl.models.latents import split_cells
-from gridctl.train.loss import flow_losses
+from gridctl.train.step import flow_losses
 
 grids = st.builds(
     Grid,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from gridctl.train.batch import mix_seed, share, slot_samples
 from gridctl.train.data import Sample
-from gridctl.train.order import mix_seed, share, slot_samples
 
 
 def samples(count: int) -> list[Sample]:

@@ -12,8 +12,8 @@ from gridctl.geometry import Grid
 from gridctl.models.memory import FLUX_DEV
 from gridctl.profile import load_profile
 from gridctl.train import plan_run
+from gridctl.train.data import resolve_stages
 from gridctl.train.plan import check_memory
-from gridctl.train.stages import resolve_stages
 
 
 def test_a_plan_has_data_steps_and_parameters(make_profile: Callable[..., Any]) -> None:

@@ -25,10 +25,10 @@ from gridctl.profile import MemorySection, StageSection, profile_toml
 from gridctl.prompt import DEFAULT_LAYOUT
 from gridctl.tiny.weights import ADAPTER_FILE, BASE_FOLDER
 from gridctl.train import train
+from gridctl.train.batch import mix_seed, slot_samples
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
 from gridctl.train.data import read_dataset
-from gridctl.train.order import mix_seed, slot_samples
 
 Make = Callable[..., Any]
 

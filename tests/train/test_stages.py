@@ -10,9 +10,9 @@ from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.models.memory import FLUX_DEV
 from gridctl.profile import StageSection, TrainSection, load_profile
 from gridctl.train import train
+from gridctl.train.data import resolve_stages, stage_at
 from gridctl.train.metrics import read_metrics
 from gridctl.train.plan import check_memory
-from gridctl.train.stages import resolve_stages, stage_at
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
 

@@ -14,7 +14,7 @@ from gridctl.profile import TrainSection, load_profile
 from gridctl.profile.text import profile_toml
 from gridctl.storage import as_path
 from gridctl.train import train
-from gridctl.train.stages import resolve_stages
+from gridctl.train.data import resolve_stages
 from tests.s3_server import S3Server
 
 

@@ -111,7 +111,7 @@ def encode(job: Job) -> dict[str, Any]:
     from gridctl.train.setup import set_up
 
     profile = job.load()
-    setup = set_up(profile, force=True, progress=silent)
+    setup = set_up(profile, progress=silent)
     samples = [sample for dataset in setup.datasets for sample in dataset.train]
     grids = setup.cache.grids({profile.grid.to_grid(): samples})
     prompts = setup.cache.prompts(setup.captions)

@@ -15,8 +15,7 @@ from gridctl.models.base import BaseModel
 from gridctl.models.hub import file_hash
 from gridctl.profile import Profile, StageSection, TrainSection
 from gridctl.train.cache import Cache
-from gridctl.train.data import Sample
-from gridctl.train.stages import Stage
+from gridctl.train.data import Sample, Stage
 
 RUN_FILE = "run.json"
 _SHOWN = 3  # names of changed grids in a message
