@@ -125,7 +125,7 @@ class Grid(Sheet):
         super().__post_init__()
 
     def to_json(self) -> dict[str, Any]:
-        """The grid as JSON values, the form that facts, adapters and metadata.jsonl share."""
+        """The grid as JSON values, the form that grid images, adapters and metadata.jsonl share."""
         return {
             "rows": self.rows,
             "cols": self.cols,

@@ -42,7 +42,7 @@ _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")  # what pathlib make
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridMetadata:
+class FileInfo:
     """What storage says about a file or folder.
 
     `stamp_ns` is another number when the content is another, like the time of a local file. It
@@ -66,7 +66,7 @@ class GridMetadata:
 class StorageError(InputError):
     """Storage that cannot be read or written.
 
-    It is no OSError, because a fault of the network says nothing about the file.
+    Not an OSError, because a fault of the network says nothing about the file.
     """
 
     def __init__(self, url: Url, fact: str) -> None:
@@ -145,7 +145,7 @@ class Url:
     path: PurePosixPath
     query: str = field(default="", compare=False, repr=False)
     """Of a web address, with its ?. It may be a signature, so it is never printed."""
-    known: GridMetadata | None = field(default=None, compare=False, repr=False)
+    known: FileInfo | None = field(default=None, compare=False, repr=False)
     """What a listing said. Saves asking for it."""
 
     def __str__(self) -> str:
@@ -216,11 +216,11 @@ class Url:
 
     # Reading
 
-    def stat(self) -> GridMetadata:
+    def stat(self) -> FileInfo:
         if self.known:
             return self.known
         with self._faults():
-            return _facts(self._system().info(self._address))
+            return _info(self._system().info(self._address))
 
     def exists(self) -> bool:
         try:
@@ -242,17 +242,17 @@ class Url:
             return False
 
     def iterdir(self) -> Iterator[Url]:
-        """What is in a folder, each with its facts, so that asking for them costs nothing."""
+        """What is in a folder, with sizes and stamps, so that asking for them costs nothing."""
         if self.is_web:
             raise StorageError(self, "a folder on the web cannot be listed")
         with self._faults():
             system = self._system()
             found = system.ls(self._address, detail=True)
             own = PurePosixPath(system._strip_protocol(self._address))
-        for info in found:
-            path = PurePosixPath(info["name"])
+        for entry in found:
+            path = PurePosixPath(entry["name"])
             if path != own:  # consoles mark a folder by an empty file of its name
-                yield replace(self / path.name, known=_facts(info))
+                yield replace(self / path.name, known=_info(entry))
 
     def open(
         self, mode: str = "r", *, encoding: str | None = None, errors: str | None = None
@@ -260,9 +260,9 @@ class Url:
         """A file to read, by ranges."""
         if mode not in ("r", "rb"):
             raise io.UnsupportedOperation(f"{self}: storage is written with upload()")
-        facts = self.stat()
-        key = (self.root, self.path, facts)
-        file = open_ranges(self.read_range, name=str(self), size=facts.size, key=key)
+        info = self.stat()
+        key = (self.root, self.path, info)
+        file = open_ranges(self.read_range, name=str(self), size=info.size, key=key)
         return file if mode == "rb" else io.TextIOWrapper(file, encoding=encoding, errors=errors)
 
     def read_bytes(self) -> bytes:
@@ -374,16 +374,16 @@ def _is_fault_of_storage(error: Exception) -> bool:
     return not _LIBRARIES.isdisjoint(kinds)
 
 
-def _facts(info: dict[str, Any]) -> GridMetadata:
-    if info["type"] == "directory":
-        return GridMetadata(is_dir=True)
-    size = info.get("size")
+def _info(found: dict[str, Any]) -> FileInfo:
+    if found["type"] == "directory":
+        return FileInfo(is_dir=True)
+    size = found.get("size")
     if size is None:
         raise OSError(errno.EIO, "the server does not say how long it is")
     names = ("ETag", "etag", "md5Hash", "blob_id", "Last-Modified", "LastModified", "created")
-    known = next((str(info[name]) for name in names if info.get(name)), "")
+    known = next((str(found[name]) for name in names if found.get(name)), "")
     import hashlib
 
     digest = int.from_bytes(hashlib.sha256(known.encode()).digest()[:8], "big")
     seconds = _YEAR_1980 + digest % ((_YEAR_2001 - _YEAR_1980) // 2) * 2
-    return GridMetadata(is_dir=False, size=int(size), stamp_ns=seconds * 10**9)
+    return FileInfo(is_dir=False, size=int(size), stamp_ns=seconds * 10**9)

@@ -243,10 +243,11 @@ def test_a_data_set_of_the_hub_is_packed(web: tuple[str, HTTPServer], tmp_path: 
     done = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/vidgrid/clip.jpg\n"), done.stderr
     (theirs,) = pack([clip], tmp_path / "local", PROFILE).written
-    (picture, facts), (expected, _) = load_grid(tmp_path / "vidgrid/clip.jpg"), load_grid(theirs)
+    (picture, metadata), (expected, _) = load_grid(tmp_path / "vidgrid/clip.jpg"), load_grid(theirs)
     assert np.array_equal(picture, expected)
-    assert facts is not None
-    assert (facts.source, facts.text) == ("hf://datasets/me/clips/videos/clip.mp4", "blocks drift")
+    assert metadata is not None
+    assert metadata.source == "hf://datasets/me/clips/videos/clip.mp4"
+    assert metadata.text == "blocks drift"
 
 
 def test_an_upload_is_the_last_act() -> None:

@@ -263,7 +263,7 @@ def _faults(
         if metadata is not None:
             right = layout_prompt(metadata.grid, template, fps=metadata.fps)
             if found[0] != right:
-                faults.append(f'says "{found[0]}", but the metadata are "{right}"')
+                faults.append(f'says "{found[0]}", but the metadata says "{right}"')
         break
     if content and says_nothing(content):
         faults.append(f'"{_shortened(content)}" does not say what the clip shows; describe it.')

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gridctl.dataset.folder import METADATA
+from gridctl.dataset.folder import METADATA_FILE
 from gridctl.dataset.grid_image import GRID_SUFFIXES
 from gridctl.dataset.shards import import_parquet
 from gridctl.errors import InputError
@@ -137,7 +137,7 @@ def local_folder(source: Path, *, progress: Progress = silent) -> Path:
 def _files(folder: Path) -> Iterator[Path]:
     folders, files = entries(folder)
     for path in files:
-        ours = path.suffix.lower() in _SUFFIXES or path.name == METADATA
+        ours = path.suffix.lower() in _SUFFIXES or path.name == METADATA_FILE
         if ours and not is_hidden(path.name):
             yield path
     for inner in folders:

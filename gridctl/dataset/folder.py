@@ -19,8 +19,8 @@ from gridctl.media.kinds import is_hidden
 from gridctl.storage import is_remote, map_paths
 from gridctl.text import decode, encodable, is_encodable
 
-METADATA = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
-JOURNAL = ".captions.jsonl"
+METADATA_FILE = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
+JOURNAL_FILE = ".captions.jsonl"
 FIELDS = ("caption_backend", "caption_model", "caption_prompt", "caption_content")
 
 
@@ -46,7 +46,7 @@ def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]
     Raises InputError for a file that cannot be read.
     """
     known: dict[tuple[str, str], dict[str, str | None]] = {}
-    for path in (folder / METADATA, _journal(folder)):
+    for path in (folder / METADATA_FILE, _journal(folder)):
         for entry in read_lines(path):
             fields = {field: entry[field] for field in FIELDS if field in entry}
             if fields:
@@ -62,7 +62,7 @@ def drop_journal(folder: Path) -> None:
 def _journal(folder: Path) -> Path:
     """The journal of a folder. That of a folder in storage, where files cannot grow, is local."""
     if not is_remote(folder):
-        return folder / JOURNAL
+        return folder / JOURNAL_FILE
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     return cache_folder() / "journals" / f"{digest}.jsonl"
 
@@ -157,7 +157,7 @@ def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = N
     images = [path for path in image_files(folder) if path.suffix.lower() in GRID_SUFFIXES]
     images = [path for path in images if is_encodable(path.name)]  # JSON holds no other name
     made = read_provenance(folder)
-    path = folder / METADATA  # written line by line: a large folder has hundreds of megabytes
+    path = folder / METADATA_FILE  # written line by line: a large folder has hundreds of megabytes
     with atomic_file(path, force=True) as temporary, temporary.open("w", encoding="utf-8") as file:
         known = known or {}
         for image, entry in zip(images, map_paths(lambda i: _entry(i, known), images), strict=True):

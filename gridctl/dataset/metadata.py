@@ -1,4 +1,4 @@
-"""Metadata of a grid image, by which later commands need no flags."""
+"""The metadata of a grid image, so that later commands need no flags."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from gridctl.errors import GridctlError, InputError
 from gridctl.geometry import Grid
 
-FACTS_VERSION = 1
+METADATA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridMetadata:
-    """The metadata that are embedded in a grid image and listed in `metadata.jsonl`.
+    """The metadata that is embedded in a grid image and listed in `metadata.jsonl`.
 
     `num_frames` counts the real frames. The cells after them are padding. `times_seconds` are
     the times of the real frames, from the start of the clip. `fps` is the rate at which they
@@ -25,7 +25,7 @@ class GridMetadata:
     first `shared` frames are also the last ones of the grid before. `made_from` is a digest of
     the source and the options, by which a later run knows what it can skip.
 
-    Raises InputError for metadata that contradict each other.
+    Raises InputError for metadata that contradicts itself.
     """
 
     grid: Grid
@@ -60,7 +60,7 @@ class GridMetadata:
     def to_json(self) -> dict[str, Any]:
         """The metadata as JSON values, with the keys of `metadata.jsonl`."""
         return {
-            "gridctl": FACTS_VERSION,
+            "gridctl": METADATA_VERSION,
             **self.grid.to_json(),
             "source": self.source,
             "times_seconds": list(self.times_seconds),
@@ -76,8 +76,8 @@ class GridMetadata:
     def from_json(cls, data: Any, path: Path) -> GridMetadata:
         """Read what `to_json` wrote into the image at `path`. Raises InputError if damaged."""
         try:
-            if data["gridctl"] != FACTS_VERSION:
-                raise InputError(f"their version is {data['gridctl']}, not {FACTS_VERSION}.")
+            if data["gridctl"] != METADATA_VERSION:
+                raise InputError(f"its version is {data['gridctl']}, not {METADATA_VERSION}.")
             text, part, made_from = (data.get(key) for key in ("text", "part", "made_from"))
             return cls(
                 grid=Grid.from_json(data),
@@ -102,7 +102,7 @@ class GridMetadata:
 
 
 def metadata_from_text(text: str, path: Path) -> GridMetadata | None:
-    """GridMetadata in an image description, or None if another program wrote it."""
+    """The metadata in an image description, or None if another program wrote it."""
     try:
         data = json.loads(text)
     except ValueError:

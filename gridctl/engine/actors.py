@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from gridctl.engine.cluster import cannot_run, connected, go_to, here
+from gridctl.engine.ray import cannot_run, connected, go_to, here
 from gridctl.errors import GridctlError
 
 Job = TypeVar("Job")

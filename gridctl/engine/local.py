@@ -21,11 +21,12 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from gridctl.engine.outcome import STALL_SECONDS, outcome_of
+from gridctl.errors import GridctlError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+STALL_SECONDS = 300.0  # without a packet, frame or image: the decoder hangs
 _POLL_SECONDS = 1.0
 
 
@@ -170,6 +171,20 @@ def _serve(
     with suppress(EOFError, OSError):  # the parent has ended
         while (job := next_job()) is not None:
             jobs.send(outcome_of(job, work, name(job), tick))
+
+
+def outcome_of(job: Any, work: Callable[..., Any], name: str, tick: Callable[[], None]) -> Any:
+    """`work(job, tick=tick)`, or the line that says why it failed."""
+    try:
+        return work(job, tick=tick)
+    except GridctlError as error:
+        return str(error)
+    except MemoryError:
+        return f"{name} needs more memory than there is; use --workers 1."
+    except Exception as error:
+        # A bug that one clip of ten thousand meets must not cost the others.
+        fault = f"{type(error).__name__}: {error}"
+        return f"{name} met a bug in gridctl ({fault}); please report it."
 
 
 @contextmanager

@@ -1,24 +1,29 @@
 """The engine `ray`: a task per job on a Ray cluster, or on a Ray of this machine only.
 
-A worker writes its files itself and returns facts, so the object store carries no pictures.
+A worker writes its files itself and returns metadata, so the object store carries no pictures.
 Failures are counted here rather than by Ray's own retries, because Ray repeats a job that runs
 out of memory forever and does not tell a job that kills its worker from a node that was lost.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from gridctl.engine.cluster import address_of, cannot_run, connected, go_to, here
-from gridctl.engine.outcome import outcome_of
+from gridctl import __version__
+from gridctl.engine.local import outcome_of
+from gridctl.errors import GridctlError, UsageError
+from gridctl.machine.devices import num_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -27,6 +32,8 @@ WORKER_TRIES = 2  # a job that ends its worker twice is taken to be the reason
 NODE_TRIES = 5  # a node that is lost is not the job's fault, but no job may run forever
 _QUEUE = 2  # jobs in flight per core: one that runs, and one that waits
 _POLL_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
+_STORE_BYTES = 80 * 2**20  # Ray's minimum is 75 MiB; results are smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,3 +202,91 @@ def _watched(stall_seconds: float | None) -> Iterator[Callable[[], None]]:
         yield tick
     finally:
         ended.set()
+
+
+@contextmanager
+def connected(workers: int | None, address: str | None) -> Iterator[Any]:
+    """Ray, connected to the cluster at `address` or in $RAY_ADDRESS. A connection that is
+    there already is used and kept.
+
+    Without an address a Ray with `workers` cores is started on this machine and ended afterwards.
+    None is all cores. Raises UsageError if Ray is not installed, GridctlError if the cluster
+    cannot be used.
+    """
+    ray = import_ray()
+    address = address_of(address)
+    if ray.is_initialized() and address is None:
+        yield ray
+        return
+    where: dict[str, Any] = {"address": address}
+    if address is None:
+        where = {
+            "address": "local",
+            "num_cpus": workers or num_cores(),
+            "object_store_memory": _STORE_BYTES,
+            "include_dashboard": False,
+        }
+    try:
+        _refuse_dead(address)
+        ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise GridctlError(
+            f"no Ray at {address or 'this machine'} ({reason}); check --ray-address, or start one "
+            "with `ray start --head`."
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _refuse_dead(address: str | None) -> None:
+    """Raise OSError if nothing listens at `host:port`, where Ray would wait for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+
+
+def import_ray() -> Any:
+    # Ray prints on stdout which workers died. It reads this variable when it is imported.
+    silence = "RAY_DEDUP_LOGS_SKIP_REGEX"
+    before = os.environ.get(silence)
+    os.environ[silence] = ".*"
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--engine ray needs Ray; run: pip install 'gridctl[ray]'") from None
+    finally:
+        if before is None:
+            del os.environ[silence]
+        else:
+            os.environ[silence] = before
+    return ray
+
+
+def address_of(address: str | None) -> str | None:
+    """`address`, else the one in the environment, as Ray's own tools do."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def here() -> tuple[str, str]:
+    """Where this process is, for `go_to` in a worker."""
+    return str(Path.cwd()), __version__
+
+
+def go_to(caller: tuple[str, str]) -> None:
+    """In a worker: change to the caller's folder. RuntimeError if gridctl differs from its."""
+    folder, version = caller
+    if version != __version__:
+        raise RuntimeError(f"it has gridctl {__version__}, and the command is {version}")
+    with suppress(OSError):  # a node without this folder can still read absolute paths
+        os.chdir(folder)
+
+
+def cannot_run(error: Exception) -> GridctlError:
+    """What to say when a node cannot even start a job."""
+    fault = str(error).strip().splitlines()[-1]
+    return GridctlError(
+        f"a Ray node cannot run gridctl ({fault}); install the same gridctl on each node."
+    )

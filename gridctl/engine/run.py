@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 from gridctl.engine import local
-from gridctl.engine.outcome import STALL_SECONDS
 from gridctl.machine.devices import num_cores
 
 Job = TypeVar("Job")
@@ -44,7 +43,7 @@ def run_jobs(
             jobs,
             work,
             name=name,
-            tasks=ray.Tasks(stall_seconds=STALL_SECONDS),
+            tasks=ray.Tasks(stall_seconds=local.STALL_SECONDS),
             workers=settings.workers,
             address=settings.ray_address,
         )

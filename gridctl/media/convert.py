@@ -19,58 +19,6 @@ from gridctl.media.images import Picture
 Transfer = Literal["PQ", "HLG"]
 Light = npt.NDArray[np.float32]
 
-WHITE = 203.0  # cd/m2
-PEAK = 1000.0 / WHITE
-KNEE = 0.5
-
-BT2020_TO_BT709 = np.array(
-    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579,
-     1.118730]], np.float32,
-)  # fmt: skip
-LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)  # BT.2020
-
-
-def tone_map(picture: npt.NDArray[np.uint16], transfer: Transfer) -> Picture:
-    """An HDR picture (H, W, 3) of 16-bit R'G'B' values → (H, W, 3) uint8, sRGB."""
-    light = _light_table(transfer)[picture]
-    if transfer == "HLG":
-        scene_luma = (light @ LUMA)[..., None]
-        light = light * np.power(scene_luma, 0.2, dtype=np.float32) * np.float32(PEAK)
-    light = np.clip(light @ BT2020_TO_BT709.T, 0, None)
-    brightest = np.maximum(light.max(axis=-1, keepdims=True), np.float32(1e-6))
-    light *= shoulder(brightest) / brightest
-    mapped: Picture = _srgb_table()[np.minimum(light * 65535 + 0.5, 65535).astype(np.uint16)]
-    return mapped
-
-
-def shoulder(light: Light) -> Light:
-    """Light in multiples of white → 0...1: linear up to KNEE, then a roll-off up to PEAK."""
-    over = np.maximum(light - KNEE, 0) / (1 - KNEE)
-    limit = (PEAK - KNEE) / (1 - KNEE)
-    rolled = KNEE + (1 - KNEE) * over * (1 + over / limit**2) / (1 + over)
-    return np.where(light <= KNEE, light, np.minimum(rolled, 1)).astype(np.float32)
-
-
-@cache
-def _light_table(transfer: Transfer) -> Light:
-    """Light of each 16-bit signal: in multiples of white for PQ, relative to the scene for HLG."""
-    signal = np.arange(65536) / 65535
-    if transfer == "PQ":
-        root = signal ** (32 / 2523)
-        nits = np.maximum(root - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * root)
-        return (10_000 * nits ** (8192 / 1305) / WHITE).astype(np.float32)
-    low, high = signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12
-    return np.where(signal <= 0.5, low, high).astype(np.float32)
-
-
-@cache
-def _srgb_table() -> npt.NDArray[np.uint8]:
-    """8-bit sRGB value of each of 65,536 steps of light."""
-    light = np.arange(65536) / 65535
-    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(curve * 255).astype(np.uint8)
-
-
 # Code points of ITU-T H.273, as frames carry them.
 _MATRICES = {
     1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020",
@@ -78,14 +26,35 @@ _MATRICES = {
 }  # fmt: skip
 _TRANSFERS: dict[int, Transfer] = {16: "PQ", 18: "HLG"}
 _FULL_RANGE = 2
+WHITE = 203.0  # cd/m2
+PEAK = 1000.0 / WHITE
+KNEE = 0.5
+HLG_GAMMA = 1.2  # of a screen of 1,000 cd/m2 (ITU-R BT.2100, table 5)
+BT2020_TO_BT709 = np.array(
+    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579,
+     1.118730]], np.float32,
+)  # fmt: skip
+LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)  # BT.2020
 
 
-class Turn(NamedTuple):
+class Orientation(NamedTuple):
     """One of the eight ways to rotate or mirror a picture: transpose first, then flip."""
 
     transpose: bool = False
     flip_x: bool = False
     flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Orientation:
+        """The orientation in the frame's display matrix (ISO 14496-12, 8.3.2), as phones use it."""
+        side_data: Any = frame.side_data
+        matrix = side_data.get(SideData.DISPLAYMATRIX)
+        if matrix is None:
+            return cls()
+        a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix)[:36])  # x' = ax + cy, y' = bx + dy
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(transpose=True, flip_x=c < 0, flip_y=b < 0)
+        return cls(flip_x=a < 0, flip_y=d < 0)
 
     def apply(self, picture: Picture) -> Picture:
         if self.transpose:
@@ -103,12 +72,13 @@ class Converter:
         self._pixel_aspect = pixel_aspect
         self._shape: tuple[object, ...] | None = None
         self._graph: av.filter.Graph
-        self._turn = Turn()
+        self._orientation = Orientation()
 
     def cell(self, frame: av.VideoFrame) -> Picture:
         """`frame` as its cell (H, W, 3) uint8."""
         decoded = frame
-        if has_alpha(frame):
+        layout = frame.format
+        if layout.name == "pal8" or any(part.is_alpha for part in layout.components):
             frame = _over(frame, self._fit.background)
         transfer = _TRANSFERS.get(int(frame.color_trc or 0))
         interlaced = decoded.interlaced_frame
@@ -117,7 +87,7 @@ class Converter:
             int(frame.color_range or 0), interlaced, transfer,
         )  # fmt: skip
         if shape != self._shape:  # the first frame, or the stream changed its format
-            self._turn = turn_of(decoded)
+            self._orientation = Orientation.of(decoded)
             self._graph = self._make_graph(frame, interlaced=interlaced, deep=transfer is not None)
             self._shape = shape
         self._graph.push(frame)
@@ -129,10 +99,10 @@ class Converter:
             picture = tone_map(deep, transfer)
         else:
             picture = _planes(scaled)
-        return self._fit.place(self._turn.apply(picture))
+        return self._fit.place(self._orientation.apply(picture))
 
     def _make_graph(self, frame: av.VideoFrame, *, interlaced: bool, deep: bool) -> av.filter.Graph:
-        fit = self._fit.turned() if self._turn.transpose else self._fit
+        fit = self._fit.turned() if self._orientation.transpose else self._fit
         lines = (frame.height + 1) // 2 if interlaced else frame.height
         size = frame.width, lines
         aspect = self._pixel_aspect * lines / frame.height
@@ -150,24 +120,6 @@ class Converter:
         steps.append(("scale", f"{inner[0]}:{inner[1]}:flags={method}{colors_of(frame)}"))
         steps.append(("format", "gbrp16le" if deep else "gbrp"))
         return _graph(frame, steps)
-
-
-def has_alpha(frame: av.VideoFrame) -> bool:
-    """Whether the frame's format has transparency."""
-    layout = frame.format
-    return layout.name == "pal8" or any(part.is_alpha for part in layout.components)
-
-
-def turn_of(frame: av.VideoFrame) -> Turn:
-    """The turn in the frame's display matrix (ISO 14496-12, 8.3.2), which phones use."""
-    side_data: Any = frame.side_data
-    matrix = side_data.get(SideData.DISPLAYMATRIX)
-    if matrix is None:
-        return Turn()
-    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix)[:36])  # x' = ax + cy, y' = bx + dy
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return Turn(transpose=True, flip_x=c < 0, flip_y=b < 0)
-    return Turn(flip_x=a < 0, flip_y=d < 0)
 
 
 def colors_of(frame: av.VideoFrame) -> str:
@@ -223,3 +175,44 @@ def _graph(frame: av.VideoFrame, steps: list[tuple[str, str]]) -> av.filter.Grap
         node = following
     graph.configure()
     return graph
+
+
+def tone_map(picture: npt.NDArray[np.uint16], transfer: Transfer) -> Picture:
+    """An HDR picture (H, W, 3) of 16-bit R'G'B' values → (H, W, 3) uint8, sRGB."""
+    light = _light_table(transfer)[picture]
+    if transfer == "HLG":
+        scene_luma = (light @ LUMA)[..., None]
+        light = light * np.power(scene_luma, HLG_GAMMA - 1, dtype=np.float32) * np.float32(PEAK)
+    light = np.clip(light @ BT2020_TO_BT709.T, 0, None)
+    brightest = np.maximum(light.max(axis=-1, keepdims=True), np.float32(1e-6))
+    light *= shoulder(brightest) / brightest
+    mapped: Picture = _srgb_table()[np.minimum(light * 65535 + 0.5, 65535).astype(np.uint16)]
+    return mapped
+
+
+def shoulder(light: Light) -> Light:
+    """Light in multiples of white → 0...1: linear up to KNEE, then a roll-off up to PEAK."""
+    over = np.maximum(light - KNEE, 0) / (1 - KNEE)
+    limit = (PEAK - KNEE) / (1 - KNEE)
+    rolled = KNEE + (1 - KNEE) * over * (1 + over / limit**2) / (1 + over)
+    return np.where(light <= KNEE, light, np.minimum(rolled, 1)).astype(np.float32)
+
+
+@cache
+def _light_table(transfer: Transfer) -> Light:
+    """Light of each 16-bit signal: in multiples of white for PQ, relative to the scene for HLG."""
+    signal = np.arange(65536) / 65535
+    if transfer == "PQ":
+        root = signal ** (32 / 2523)
+        nits = np.maximum(root - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * root)
+        return (10_000 * nits ** (8192 / 1305) / WHITE).astype(np.float32)
+    low, high = signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12
+    return np.where(signal <= 0.5, low, high).astype(np.float32)
+
+
+@cache
+def _srgb_table() -> npt.NDArray[np.uint8]:
+    """8-bit sRGB value of each of 65,536 steps of light."""
+    light = np.arange(65536) / 65535
+    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.round(curve * 255).astype(np.uint8)

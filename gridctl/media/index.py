@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import io
+import struct
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import av
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from av.packet import Packet as AnyPacket
 
 from gridctl.errors import InputError
+from gridctl.media.chunks import FIRST_BOXES, boxes
 from gridctl.media.clip import Tick, WrongIndexError
 from gridctl.media.truncation import is_cut_off
 
@@ -30,6 +33,73 @@ class Index(NamedTuple):
     stamps: Stamps
     keys: Stamps  # those of the key frames, increasing
     key_dts: Stamps  # the key frames' decoding timestamps, which demuxers seek by
+
+
+class Skimmed(io.RawIOBase):
+    """An MP4 file in storage, whose pictures read as zeros after `skim`, so that none travels.
+
+    The index of an MP4 needs no pictures. Only FFmpeg's demuxer does not know that.
+    """
+
+    def __init__(self, file: BinaryIO, pictures: Sequence[tuple[int, int]]) -> None:
+        self.name = file.name
+        self._file = file
+        self._size = file.seek(0, io.SEEK_END)
+        self._at = file.seek(0)
+        self._pictures = pictures  # (start, end) of each
+        self._zeros: Sequence[tuple[int, int]] = ()
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> Skimmed | None:
+        """None for a file of another format."""
+        size = file.seek(0, io.SEEK_END)
+        pictures: list[tuple[int, int]] = []
+        with suppress(struct.error):
+            for box in boxes(file):
+                if box.start == 0 and box.name not in FIRST_BOXES:
+                    break
+                if box.name == b"moof":  # fragments describe themselves between the pictures
+                    pictures = []
+                    break
+                if box.name == b"mdat":
+                    end = size if box.end == box.start else min(size, box.end)
+                    pictures.append((box.content, end))
+        file.seek(0)
+        return cls(file, pictures) if pictures else None
+
+    def skim(self) -> None:
+        """From now on, the pictures read as zeros."""
+        self._zeros = self._pictures
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + {0: 0, 1: self._at, 2: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._size)
+        for first, last in self._zeros:
+            if first <= self._at < last:
+                count = min(end, last) - self._at
+                buffer[:count] = bytes(count)
+                break
+            if self._at < first < end:
+                end = first
+        else:
+            self._file.seek(self._at)
+            data = self._file.read(max(0, end - self._at))
+            count = len(data)
+            buffer[:count] = data
+        self._at += count
+        return count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +190,7 @@ def _promised_seconds(container: av.container.InputContainer, stream: av.VideoSt
             parts = stream.metadata.get("DURATION", "0:0:0").split(":")
             hours, minutes, seconds = (float(part) for part in parts)
             return hours * 3600 + minutes * 60 + seconds
-    if "mov" in container.format.name or container.format.name == "mxf":
+    if "mov" in container.format.name or container.format.name in ("mxf", "rm"):
         return float((stream.duration or 0) * (stream.time_base or 0))
     return 0.0
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from gridctl.media.truncation import after_gif_blocks, gif_color_table
+from gridctl.media.chunks import GIF_COMMENT, gif_blocks, png_chunks, riff_chunks
 
-FOLDER_FILE = ".record.json"
+RECORD_FILE = ".record.json"
 _KEY = "gridctl"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG, _JPEG, _GIF, _RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF", b"RIFF"
 
 
 def record_text(record: dict[str, Any]) -> str:
@@ -27,19 +27,21 @@ def add_record(path: Path, record: str) -> None:
     The writer of MP4 and WebM puts it there itself.
     """
     if path.is_dir():
-        (path / FOLDER_FILE).write_text(record + "\n", encoding="utf-8")
+        (path / RECORD_FILE).write_text(record + "\n", encoding="utf-8")
         return
     data, text = path.read_bytes(), record.encode("ascii")
-    if data.startswith(_PNG_START):
+    if data.startswith(_PNG):
+        chunk = b"tEXt" + _KEY.encode() + b"\0" + text
+        checked = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         end = data.rindex(b"IEND") - 4
-        data = data[:end] + _png_chunk(b"tEXt", _KEY.encode() + b"\0" + text) + data[end:]
-    elif data.startswith(b"\xff\xd8"):
+        data = data[:end] + checked + data[end:]
+    elif data.startswith(_JPEG):
         data = data[:2] + b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text + data[2:]
-    elif data.startswith(b"GIF"):
+    elif data.startswith(_GIF):
         blocks = (text[at : at + 255] for at in range(0, len(text), 255))
-        comment = b"!\xfe" + b"".join(bytes([len(b)]) + b for b in blocks) + b"\0"
+        comment = GIF_COMMENT + b"".join(bytes([len(b)]) + b for b in blocks) + b"\0"
         data = data[:-1] + comment + data[-1:]  # before the trailer
-    elif data.startswith(b"RIFF"):
+    elif data.startswith(_RIFF):
         data += _KEY[:4].encode() + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
         data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
     path.write_bytes(data)
@@ -49,14 +51,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """The record in an output file or folder. None if there is none, or no such file."""
     try:
         if path.is_dir():
-            return _record((path / FOLDER_FILE).read_bytes())
+            return _record((path / RECORD_FILE).read_bytes())
         with path.open("rb") as file:
-            head = file.read(12)
-        for start, texts in _TEXTS.items():
-            if head.startswith(start):
-                data = path.read_bytes()
-                return next(filter(None, map(_record, texts(data))), None)
-        return _record(_comment(path))
+            return next(filter(None, map(_record, _texts(file, path))), None)
     except (OSError, IndexError, struct.error):
         return None
 
@@ -69,67 +66,45 @@ def _record(text: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and _KEY in found else None
 
 
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    checked = kind + content
-    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
-
-
-def _png_texts(data: bytes) -> list[bytes]:
-    texts, at = [], len(_PNG_START)
-    while at < len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        if kind == b"tEXt":
-            texts.append(data[at + 8 : at + 8 + length].partition(b"\0")[2])
-        at += length + 12
-    return texts
-
-
-def _jpeg_texts(data: bytes) -> list[bytes]:
-    texts, at = [], 2
-    while data[at] == 0xFF and data[at + 1] not in (0xD9, 0xDA):
-        (length,) = struct.unpack(">H", data[at + 2 : at + 4])
-        if data[at + 1] == 0xFE:
-            texts.append(data[at + 4 : at + 2 + length])
-        at += 2 + length
-    return texts
-
-
-def _gif_texts(data: bytes) -> list[bytes]:
-    texts, at = [], 13 + gif_color_table(data[10])
-    while data[at] != 0x3B:
-        if data[at] == 0x2C:
-            at = after_gif_blocks(data, at + 11 + gif_color_table(data[at + 9]))
-            continue
-        end = after_gif_blocks(data, at + 2)
-        if data[at + 1] == 0xFE:
-            text, block = b"", at + 2
-            while length := data[block]:
-                text += data[block + 1 : block + 1 + length]
-                block += length + 1
-            texts.append(text)
-        at = end
-    return texts
-
-
-def _riff_texts(data: bytes) -> list[bytes]:
-    texts, at = [], 12
-    while at + 8 <= len(data):
-        kind, length = struct.unpack("<4sI", data[at : at + 8])
-        if kind == _KEY[:4].encode():
-            texts.append(data[at + 8 : at + 8 + length])
-        at += 8 + length + length % 2
-    return texts
-
-
-_TEXTS: dict[bytes, Callable[[bytes], list[bytes]]] = {
-    _PNG_START: _png_texts,
-    b"\xff\xd8": _jpeg_texts,
-    b"GIF": _gif_texts,
-    b"RIFF": _riff_texts,
-}
+def _texts(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """What stands where `add_record` puts a record."""
+    head = file.read(12)
+    if head.startswith(_PNG):
+        for chunk in png_chunks(file):
+            if chunk.name == b"tEXt":
+                file.seek(chunk.content)
+                yield file.read(chunk.end - 4 - chunk.content).partition(b"\0")[2]
+    elif head.startswith(_RIFF):
+        for chunk in riff_chunks(file):
+            if chunk.name == _KEY[:4].encode():
+                file.seek(chunk.content)
+                yield file.read(chunk.end - chunk.content)
+    elif head.startswith(_GIF):
+        file.seek(0)
+        data = file.read()
+        for block in gif_blocks(data):
+            if block.name == GIF_COMMENT:
+                text, at = b"", block.content
+                while length := data[at]:
+                    text += data[at + 1 : at + 1 + length]
+                    at += length + 1
+                yield text
+    elif head.startswith(_JPEG):
+        at = 2
+        while True:
+            file.seek(at)
+            mark, kind, length = struct.unpack(">BBH", file.read(4))
+            if mark != 0xFF or kind in (0xD9, 0xDA):  # the end, or the picture
+                return
+            if kind == 0xFE:
+                yield file.read(length - 2)
+            at += 2 + length
+    else:
+        yield _comment(path)
 
 
 def _comment(path: Path) -> bytes:
+    """The comment of a video."""
     import av  # FFmpeg's libraries take a moment to load
     from av.error import FFmpegError
 

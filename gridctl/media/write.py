@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import re
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 from functools import cache
@@ -22,102 +20,9 @@ from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
+from gridctl.media.animation import write_animation
 from gridctl.media.images import Frames, Picture
-from gridctl.media.record import FOLDER_FILE, add_record
-from gridctl.media.truncation import after_gif_blocks, gif_color_table
-
-# A transparent pixel with a color table of its own, compressed (GIF89a, 20 to 22).
-_GIF_PIXEL = struct.pack("<B4HB", 0x2C, 0, 0, 1, 1, 0x80) + bytes(6) + b"\x02\x02\x44\x01\x00"
-_WEBP_ALPHA, _WEBP_ANIMATED = 0x10, 0x02
-
-
-def split_gif(data: bytes, steps: Sequence[int]) -> bytes:
-    """A GIF whose frames are shown for these steps, in hundredths of a second."""
-    remaining = iter(steps)
-    at = 13 + gif_color_table(data[10])
-    parts = [data[:at]]
-    control = bytearray()
-    while data[at] != 0x3B:
-        start = at
-        if data[at] == 0x2C:
-            at = after_gif_blocks(data, at + 11 + gif_color_table(data[at + 9]))
-            shown = _steps(struct.unpack("<H", control[4:6])[0], remaining)
-            control[4:6] = struct.pack("<H", shown[0])
-            parts += [bytes(control), data[start:at]]
-            for step in shown[1:]:  # dispose of nothing, color 0 is transparent
-                parts += [b"\x21\xf9\x04\x05" + struct.pack("<H", step) + b"\0\0", _GIF_PIXEL]
-            continue
-        at = after_gif_blocks(data, at + 2)
-        if data[start + 1] == 0xF9:
-            control = bytearray(data[start:at])
-        else:
-            parts.append(data[start:at])
-    return b"".join([*parts, data[at:]])
-
-
-def split_webp(data: bytes, steps: Sequence[int], size: tuple[int, int]) -> bytes:
-    """A WebP whose frames are shown for these steps, in milliseconds. `size` is the picture's."""
-    remaining = iter(steps)
-    chunks: list[tuple[bytes, bytes]] = []
-    pixel = b"".join(_chunk(*found) for found in _webp_chunks(_still(Image.new("RGBA", (1, 1)))))
-    held = False
-    for name, payload in _animated(list(_webp_chunks(data)), sum(steps), size):
-        if name != b"ANMF":
-            chunks.append((name, payload))
-            continue
-        shown = _steps(int.from_bytes(payload[12:15], "little"), remaining)
-        chunks.append((name, payload[:12] + shown[0].to_bytes(3, "little") + payload[15:]))
-        for step in shown[1:]:
-            held = True
-            chunks.append((name, bytes(12) + step.to_bytes(3, "little") + b"\0" + pixel))
-    if held:
-        flags = bytearray(chunks[0][1])
-        flags[0] |= _WEBP_ALPHA
-        chunks[0] = (chunks[0][0], bytes(flags))
-    body = b"WEBP" + b"".join(_chunk(*chunk) for chunk in chunks)
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _steps(duration: int, remaining: Iterator[int]) -> list[int]:
-    """The steps that a frame of this duration was merged from."""
-    steps = [next(remaining)]
-    while sum(steps) < duration:
-        steps.append(next(remaining))
-    return steps
-
-
-def _animated(
-    chunks: list[tuple[bytes, bytes]], duration: int, size: tuple[int, int]
-) -> list[tuple[bytes, bytes]]:
-    """The chunks of an animation. libwebp writes a still picture if all frames are equal."""
-    if chunks[0][0] == b"VP8X":
-        return chunks
-    width, height = ((side - 1).to_bytes(3, "little") for side in size)
-    frame = bytes(6) + width + height + duration.to_bytes(3, "little") + b"\0"
-    return [
-        (b"VP8X", bytes([_WEBP_ANIMATED, 0, 0, 0]) + width + height),
-        (b"ANIM", bytes(6)),  # plays forever
-        (b"ANMF", frame + b"".join(_chunk(*chunk) for chunk in chunks)),
-    ]
-
-
-def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at + 8 <= len(data):
-        name, length = struct.unpack("<4sI", data[at : at + 8])
-        yield name, data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-
-
-def _chunk(name: bytes, payload: bytes) -> bytes:
-    return name + struct.pack("<I", len(payload)) + payload + bytes(len(payload) % 2)
-
-
-def _still(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "WEBP", lossless=True, exact=True)
-    return file.getvalue()
-
+from gridctl.media.record import RECORD_FILE, add_record
 
 ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
 
@@ -225,7 +130,7 @@ def write_clip(
         if kind in ("mp4", "webm"):
             _write_video(frames, temporary, fps, kind, encoder, quality, record)
         else:
-            _write_animation(frames, temporary, fps, kind)
+            write_animation(frames, temporary, fps, kind)
             if record:
                 add_record(temporary, record)
 
@@ -238,7 +143,7 @@ def check_fps(fps: float) -> None:
 
 def refuse_to_lose(folder: Path) -> None:
     """Raise InputError for a folder with other files than frames, which would be lost."""
-    ours = rf"frame_\d+\.(png|jpg)|{re.escape(FOLDER_FILE)}"
+    ours = rf"frame_\d+\.(png|jpg)|{re.escape(RECORD_FILE)}"
     others = [path for path in folder.glob("*") if not re.fullmatch(ours, path.name)]
     if folder.is_dir() and others:
         raise InputError(
@@ -295,33 +200,6 @@ def _even(picture: Picture) -> Picture:
     if width % 2 or height % 2:
         return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return picture
-
-
-def _write_animation(frames: Iterable[Picture], path: Path, fps: float, kind: str) -> None:
-    # Round the times, not the steps, so that no error adds up. Browsers play shorter steps than
-    # these at a tenth of a second.
-    unit, least = (10, 2) if kind == "gif" else (1, 11)  # milliseconds
-    pictures = [Image.fromarray(picture) for picture in frames]
-    ends = [round((index + 1) * 1000 / unit / fps) for index in range(len(pictures))]
-    starts = [0, *ends[:-1]]
-    steps = [max(least, end - start) for start, end in zip(starts, ends, strict=True)]
-    formats: dict[str, dict[str, Any]] = {
-        "gif": {},
-        "webp": {"lossless": True, "exact": True},
-        # Frames that differ in this are not merged when they are equal. Without transparency it
-        # changes nothing else.
-        "apng": {"blend": [index % 2 for index in range(len(pictures))]},
-    }
-    first, *others = pictures
-    name = {"gif": "GIF", "webp": "WEBP", "apng": "PNG"}[kind]
-    delays = [step * unit for step in steps]
-    first.save(
-        path, name, save_all=True, append_images=others, duration=delays, loop=0, **formats[kind]
-    )
-    if others and kind == "gif":
-        path.write_bytes(split_gif(path.read_bytes(), steps))
-    if others and kind == "webp":
-        path.write_bytes(split_webp(path.read_bytes(), steps, first.size))
 
 
 def _write_frames(frames: Iterable[Picture], folder: Path, suffix: str) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridctl.dataset.folder import METADATA, write_metadata
+from gridctl.dataset.folder import METADATA_FILE, write_metadata
 from gridctl.dataset.grid_image import load_metadata
 from gridctl.engine.run import run_jobs
 from gridctl.errors import GridctlError, InputError, UsageError, counted
@@ -148,7 +148,7 @@ def _sum_up(found: Found, outcomes: Sequence[Packed | str], *, write: bool) -> P
             try:
                 images = write_metadata(folder, entries)
             except InputError as error:  # a full disk must not hide what became of the clips
-                failed.append(Failure(path=folder / METADATA, reason=str(error)))
+                failed.append(Failure(path=folder / METADATA_FILE, reason=str(error)))
                 continue
             if stale := [path for path in images if path not in entries and _source(path) in ours]:
                 notes.append(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gridctl.dataset.folder import METADATA, read_lines, read_text
+from gridctl.dataset.folder import METADATA_FILE, read_lines, read_text
 from gridctl.dataset.grid_image import load_metadata
 from gridctl.errors import GridctlError, UsageError
 from gridctl.files import entries
@@ -135,8 +135,8 @@ def _sources_in(folder: Path) -> dict[str, str | None]:
         sources: dict[str, str | None] = {path.name: None for path in entries(folder)[1]}
     except FileNotFoundError:
         return {}
-    if METADATA in sources:
-        for entry in read_lines(folder / METADATA):
+    if METADATA_FILE in sources:
+        for entry in read_lines(folder / METADATA_FILE):
             if entry.get("file_name") in sources:
                 sources[entry["file_name"]] = entry.get("source")
     return sources

@@ -1,3 +1,5 @@
+"""Grid images: composing, splitting, saving, and finding their cells."""
+
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +11,7 @@ from PIL import Image
 
 from gridctl.dataset.grid_image import (
     compose,
+    find_cells,
     load_grid,
     load_metadata,
     save_grid,
@@ -18,7 +21,7 @@ from gridctl.dataset.grid_image import (
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid, Order
-from tests.media.test_color import GREEN, WIDE, in_profile, matrix_profile
+from tests.media.colors import GREEN, WIDE, in_profile, matrix_profile
 
 sides = st.integers(1, 3).map(lambda n: 16 * n)
 grids = st.builds(
@@ -36,7 +39,7 @@ def noise(grid: Grid, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def facts_of(grid: Grid, text: str | None = "ein Bär 熊 \U0001f43b läuft") -> GridMetadata:
+def metadata_of(grid: Grid, text: str | None = "ein Bär 熊 \U0001f43b läuft") -> GridMetadata:
     times = tuple(round(k / 8, 6) for k in range(grid.num_frames))
     return GridMetadata(
         grid=grid,
@@ -84,19 +87,19 @@ def test_other_shapes_are_refused() -> None:
 def test_lossless_formats_are_bit_exact(tmp_path: Path, suffix: str) -> None:
     frames = noise(GRID)
     path = tmp_path / f"vid1.{suffix}"
-    save_grid(compose(frames, GRID), path, facts_of(GRID))
+    save_grid(compose(frames, GRID), path, metadata_of(GRID))
     image, metadata = load_grid(path)
-    assert metadata == facts_of(GRID)
+    assert metadata == metadata_of(GRID)
     assert np.array_equal(split(image, GRID), frames)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG"])
-def test_jpeg_is_444_and_has_facts(tmp_path: Path, suffix: str) -> None:
+def test_jpeg_is_444_and_has_metadata(tmp_path: Path, suffix: str) -> None:
     image = compose(noise(GRID) // 64 * 16 + 100, GRID)
     path = tmp_path / f"vid1.{suffix}"
-    save_grid(image, path, facts_of(GRID))
+    save_grid(image, path, metadata_of(GRID))
     back, metadata = load_grid(path)
-    assert metadata == load_metadata(path) == facts_of(GRID)
+    assert metadata == load_metadata(path) == metadata_of(GRID)
     assert np.abs(back.astype(int) - image).mean() < 4
     with Image.open(path) as opened:
         assert {layer[1:3] for layer in opened.layer} == {(1, 1)}  # no color subsampling
@@ -104,21 +107,21 @@ def test_jpeg_is_444_and_has_facts(tmp_path: Path, suffix: str) -> None:
 
 def test_quality(tmp_path: Path) -> None:
     image = compose(noise(GRID), GRID)
-    save_grid(image, tmp_path / "fine.jpg", facts_of(GRID), quality=95)
-    save_grid(image, tmp_path / "coarse.jpg", facts_of(GRID), quality=30)
+    save_grid(image, tmp_path / "fine.jpg", metadata_of(GRID), quality=95)
+    save_grid(image, tmp_path / "coarse.jpg", metadata_of(GRID), quality=30)
     assert (tmp_path / "coarse.jpg").stat().st_size < (tmp_path / "fine.jpg").stat().st_size / 2
     with pytest.raises(UsageError, match="quality 0"):
-        save_grid(image, tmp_path / "none.jpg", facts_of(GRID), quality=0)
+        save_grid(image, tmp_path / "none.jpg", metadata_of(GRID), quality=0)
 
 
-def test_facts_survive_a_new_name(tmp_path: Path) -> None:
-    save_grid(compose(noise(GRID), GRID), tmp_path / "vid1.jpg", facts_of(GRID))
+def test_metadata_survives_a_new_name(tmp_path: Path) -> None:
+    save_grid(compose(noise(GRID), GRID), tmp_path / "vid1.jpg", metadata_of(GRID))
     (tmp_path / "elsewhere").mkdir()
     moved = (tmp_path / "vid1.jpg").rename(tmp_path / "elsewhere" / "x.jpg")
-    assert load_metadata(moved) == facts_of(GRID)
+    assert load_metadata(moved) == metadata_of(GRID)
 
 
-def test_an_image_from_elsewhere_has_no_facts(tmp_path: Path) -> None:
+def test_an_image_from_elsewhere_has_no_metadata(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "OLYMPUS DIGITAL CAMERA"
     Image.new("L", (96, 64), 7).save(tmp_path / "photo.jpg", exif=exif)
@@ -129,19 +132,19 @@ def test_an_image_from_elsewhere_has_no_facts(tmp_path: Path) -> None:
 
 def test_a_grid_that_was_scaled_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vid1.png"
-    save_grid(compose(noise(GRID), GRID), path, facts_of(GRID))
+    save_grid(compose(noise(GRID), GRID), path, metadata_of(GRID))
     with Image.open(path) as image:
         image.resize((72, 32)).save(path, exif=image.getexif())
-    with pytest.raises(InputError, match="72x32 pixels, but its metadata say 144x64"):
+    with pytest.raises(InputError, match="72x32 pixels, but its metadata says 144x64"):
         load_grid(path)
 
 
 def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     image = compose(noise(GRID), GRID)
     with pytest.raises(UsageError, match="bmp"):
-        save_grid(image, tmp_path / "vid1.bmp", facts_of(GRID))
+        save_grid(image, tmp_path / "vid1.bmp", metadata_of(GRID))
     with pytest.raises(InputError, match="metadata"):
-        save_grid(image, tmp_path / "vid1.jpg", facts_of(GRID, text="long " * 20_000))
+        save_grid(image, tmp_path / "vid1.jpg", metadata_of(GRID, text="long " * 20_000))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,7 +159,7 @@ def test_a_broken_image_is_one_error_line(tmp_path: Path, content: bytes) -> Non
 
 def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vid1.png"
-    save_grid(compose(noise(GRID), GRID), path, facts_of(GRID))
+    save_grid(compose(noise(GRID), GRID), path, metadata_of(GRID))
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"vid1\.png"):
         load_grid(path)
@@ -209,3 +212,49 @@ def test_an_orientation_that_a_viewer_added_leaves_the_cells_in_place(tmp_path: 
     image, read = load_grid(path)
     assert read == metadata
     assert np.array_equal(split(image, grid), frames)
+
+
+def drifting(count: int, side: int, seed: int) -> np.ndarray:
+    """Frames of a smooth picture that drifts: with no line in it."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    large = np.asarray(
+        Image.fromarray(small).resize((4 * side, 4 * side), Image.Resampling.BICUBIC)
+    )
+    return np.stack([large[k : k + side, 2 * k : 2 * k + side] for k in range(count)])
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(4, 6), (2, 2), (3, 5), (1, 4), (4, 1), (8, 8)])
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_rows_and_columns_are_found(rows: int, cols: int, jpeg: bool) -> None:
+    grid = Grid(rows=rows, cols=cols, cell=(64, 64))
+    for seed in range(3):
+        image = compose(drifting(grid.num_frames, 64, seed), grid)
+        if jpeg:
+            import io
+
+            data = io.BytesIO()
+            Image.fromarray(image).save(data, "JPEG", quality=90, subsampling="4:4:4")
+            image = np.asarray(Image.open(data))
+        found = find_cells(image)
+        assert (found.rows, found.cols) == (rows, cols)
+        assert found.is_sure
+
+
+def test_cells_on_plain_backgrounds() -> None:
+    from gridctl.tiny.render import render_clip
+    from gridctl.tiny.scene import sample_scene
+
+    grid = Grid(rows=4, cols=6, cell=(64, 64))
+    found = []
+    for seed in range(12):
+        scene = sample_scene(np.random.default_rng(seed))
+        image = compose(render_clip(scene, grid.num_frames, (64, 64)), grid)
+        found.append(find_cells(image))
+    assert {layout[:2] for layout in found if layout.is_sure} == {(4, 6)}
+
+
+def test_images_without_seams() -> None:
+    assert not find_cells(np.zeros((128, 192, 3), np.uint8)).is_sure
+    noise = np.random.default_rng(0).integers(0, 256, (128, 192, 3), dtype=np.uint8)
+    assert not find_cells(noise).is_sure

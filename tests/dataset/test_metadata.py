@@ -8,7 +8,7 @@ from gridctl.dataset.metadata import GridMetadata, metadata_from_text
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
 
-FACTS = GridMetadata(
+METADATA = GridMetadata(
     grid=Grid(rows=2, cols=3, cell=(32, 16), order="serpentine"),
     source="videos/Bär läuft \U0001f43b.mp4",
     times_seconds=(0.0, 0.041667, 1.5),
@@ -19,8 +19,8 @@ FACTS = GridMetadata(
 
 
 def test_json_round_trip() -> None:
-    text = json.dumps(FACTS.to_json())
-    assert metadata_from_text(text, Path("vid1.jpg")) == FACTS
+    text = json.dumps(METADATA.to_json())
+    assert metadata_from_text(text, Path("vid1.jpg")) == METADATA
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_json_round_trip() -> None:
 )
 def test_contradictions_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        replace(FACTS, **change)
+        replace(METADATA, **change)
 
 
 @pytest.mark.parametrize("text", ["", "a holiday photo", "[1, 2]", '{"camera": 1}', "7"])
-def test_other_descriptions_are_not_facts(text: str) -> None:
+def test_other_descriptions_are_not_metadata(text: str) -> None:
     assert metadata_from_text(text, Path("photo.jpg")) is None
 
 
@@ -55,15 +55,15 @@ def test_other_descriptions_are_not_facts(text: str) -> None:
         {"gridctl": 99},
     ],
 )
-def test_damaged_facts_name_the_file(change: dict[str, object]) -> None:
-    text = json.dumps({**FACTS.to_json(), **change})
+def test_damaged_metadata_names_the_file(change: dict[str, object]) -> None:
+    text = json.dumps({**METADATA.to_json(), **change})
     with pytest.raises(InputError, match=r"vid1\.jpg") as caught:
         metadata_from_text(text, Path("vid1.jpg"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_fact_is_named() -> None:
-    data = FACTS.to_json()
+def test_a_missing_key_is_named() -> None:
+    data = METADATA.to_json()
     del data["cols"]
     with pytest.raises(InputError, match=r"vid1\.jpg.*cols is missing"):
         GridMetadata.from_json(data, Path("vid1.jpg"))

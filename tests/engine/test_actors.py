@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gridctl.engine.actors import run_on_actors
-from gridctl.engine.cluster import import_ray
+from gridctl.engine.ray import import_ray
 from gridctl.errors import GridctlError
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from gridctl.dataset.grid_image import load_grid
-from gridctl.engine.cluster import import_ray
-from gridctl.engine.ray import Tasks, run_jobs
+from gridctl.engine.ray import Tasks, import_ray, run_jobs
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.pack import pack

@@ -88,3 +88,12 @@ def cells_of(clip: Clip, size: tuple[int, int] = (32, 16), **fit: Any) -> np.nda
 def numbers(frames: np.ndarray) -> list[int]:
     """What `counted` counted."""
     return [round((float(frame.mean()) - 20) / 6) for frame in frames]
+
+
+def picture_book(count: int = 5, width: int = 48, height: int = 32) -> np.ndarray:
+    """Smooth, saturated frames: errors of color conversion show."""
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    colors = [(230, 20, 20), (20, 230, 20), (20, 20, 230), (200, 100, 50), (128, 128, 128)]
+    for k in range(count):
+        frames[k] = colors[k % len(colors)]
+    return frames

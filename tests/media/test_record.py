@@ -13,7 +13,7 @@ from gridctl.media.write import write_clip
 from tests.media.clips import textured
 
 # Longer than a GIF's data block, with signs that JSON and the formats escape.
-MAKING = {"prompt": 'a "cat" \\ 猫\n' + 100 * "word ", "seed": 2**63 - 1}
+RECORD = {"prompt": 'a "cat" \\ 猫\n' + 100 * "word ", "seed": 2**63 - 1}
 
 
 def frames(path: Path) -> np.ndarray:
@@ -27,11 +27,11 @@ def frames(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.webp", "a.apng", "a"])
-def test_a_clip_carries_its_making(name: str, tmp_path: Path) -> None:
+def test_a_clip_carries_its_record(name: str, tmp_path: Path) -> None:
     pictures = textured(5)
     write_clip(pictures, tmp_path / "plain" / name, fps=8)
-    write_clip(pictures, tmp_path / name, fps=8, record=record_text(MAKING))
-    assert read_record(tmp_path / name) == {"gridctl": 1, **MAKING}
+    write_clip(pictures, tmp_path / name, fps=8, record=record_text(RECORD))
+    assert read_record(tmp_path / name) == {"gridctl": 1, **RECORD}
     assert read_record(tmp_path / "plain" / name) is None
     assert np.array_equal(frames(tmp_path / name), frames(tmp_path / "plain" / name))
     if name != "a":
@@ -41,7 +41,7 @@ def test_a_clip_carries_its_making(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_an_image_carries_its_making_beside_its_facts(suffix: str, tmp_path: Path) -> None:
+def test_an_image_carries_its_record_beside_its_metadata(suffix: str, tmp_path: Path) -> None:
     from gridctl.dataset.grid_image import load_grid, save_grid
     from gridctl.dataset.metadata import GridMetadata
     from gridctl.geometry import Grid
@@ -51,9 +51,9 @@ def test_an_image_carries_its_making_beside_its_facts(suffix: str, tmp_path: Pat
     path = tmp_path / f"grid.{suffix}"
     save_grid(textured(1)[0][:48, :64], path, metadata)
     before, known = load_grid(path)
-    add_record(path, record_text(MAKING))
+    add_record(path, record_text(RECORD))
     after, known_after = load_grid(path)
-    assert read_record(path) == {"gridctl": 1, **MAKING}
+    assert read_record(path) == {"gridctl": 1, **RECORD}
     assert np.array_equal(before, after)
     assert known == known_after == metadata
 

@@ -28,8 +28,6 @@ KINDS = {
     "clip.ts": ("libx264", "aac", {}),
     "clip.m2ts": ("libx264", "ac3", {"mpegts_m2ts_mode": "1"}),
     "clip.mpg": ("mpeg2video", "mp2", {}),
-    "clip.nut": ("mpeg4", "libmp3lame", {}),
-    "clip.rm": ("rv10", "ac3", {}),
 }
 
 
@@ -97,35 +95,15 @@ def test_a_cut_between_packets_of_a_transport_stream(tmp_path: Path, name: str) 
     assert reports > len(cuts) / 2  # where a frame and a sound packet end, it looks whole
 
 
-def test_a_cut_of_raw_jpegs(tmp_path: Path) -> None:
-    path = write(tmp_path / "clip.mjpeg", FRAMES[:12], codec="mjpeg", pix_fmt="yuvj420p")
+def test_a_promised_duration_tells_of_a_cut(tmp_path: Path) -> None:
+    """RealMedia has no check of its own, only a header that says how long it is."""
+    path = write(tmp_path / "clip.rm", np.concatenate([FRAMES] * 10), codec="rv10")
     data = path.read_bytes()
-    assert not is_cut_off(path)
-    assert frames_read(path) == 12
-    for length in random.Random(0).sample(range(1000, len(data)), 300):
+    assert frames_read(path) == 10 * len(FRAMES)
+    for length in random.Random(0).sample(range(len(data) // 20, len(data) * 9 // 10), 10):
         path.write_bytes(data[:length])
-        ends = data[:length].endswith(b"\xff\xd9")  # after a frame: a shorter clip
-        assert bool(is_cut_off(path)) is not ends, length
-    path.write_bytes(data[: len(data) * 2 // 3])
-    assert frames_read(path) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "frame"),  # bytes of a frame of 63x47
-    [
-        ("C420jpeg", 63 * 47 + 2 * 32 * 24), ("C411", 63 * 47 + 2 * 16 * 47),
-        ("C444", 3 * 63 * 47), ("Cmono", 63 * 47), ("C422p10", 2 * (63 + 2 * 32) * 47),
-    ],
-)  # fmt: skip
-def test_a_cut_of_frames_without_compression(tmp_path: Path, kind: str, frame: int) -> None:
-    path = tmp_path / "clip.y4m"
-    data = f"YUV4MPEG2 W63 H47 F12:1 Ip A1:1 {kind}\n".encode() + 8 * (b"FRAME\n" + bytes(frame))
-    path.write_bytes(data)
-    assert is_cut_off(path) is False
-    assert frames_read(path) == 8
-    for length in (len(data) - 1, len(data) * 2 // 3, len(data) - frame - 3):
-        path.write_bytes(data[:length])
-        assert frames_read(path) is None
+        assert is_cut_off(path) is None
+        assert frames_read(path) is None, f"cut at {length} of {len(data)}"
 
 
 def test_sound_that_begins_late(tmp_path: Path) -> None:
@@ -152,7 +130,7 @@ def test_appended_bytes_are_no_cut(tmp_path: Path, name: str) -> None:
     for tail in (bytes(40), b"TAG" + bytes(125), b"\n"):
         whole = path.read_bytes()
         path.write_bytes(whole + tail)
-        if not name.endswith((".flv", ".nut", ".ogv")):  # FFmpeg reads on in these
+        if not name.endswith((".flv", ".ogv")):  # FFmpeg reads on in these
             assert frames_read(path) == len(FRAMES)
         path.write_bytes(whole)
 

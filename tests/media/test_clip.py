@@ -1,3 +1,5 @@
+"""The timeline of frames, whatever their time stamps."""
+
 import numpy as np
 import pytest
 from hypothesis import given
