@@ -11,7 +11,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell sees when gridctl ends."""
+    """Exit codes of gridctl."""
 
     DONE = 0
     FAILED = 1

@@ -69,7 +69,7 @@ def atomic_file(path: Path, *, force: bool = False, durable: bool = True) -> Ite
 
 @contextmanager
 def atomic_folder(path: Path, *, force: bool = False, keep_first: bool = False) -> Iterator[Path]:
-    """The same for a folder: yields an empty one beside `path`, renamed when whole.
+    """Yield an empty folder beside `path`; rename it to `path` if the block succeeds.
 
     With `keep_first`, a folder that another process has put there meanwhile stays, and this one
     is discarded: for folders that always have the same content, and may be in use already.
@@ -204,7 +204,7 @@ def _is_running(pid: int) -> bool:
 
 @cache
 def _this_machine() -> str:
-    """What a process number is unique on: the host and, in a container, its process space."""
+    """The space in which a process number is unique: a host, or a container on it."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32]
     with suppress(OSError):
         host += "-" + "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid")))  # noqa: PTH115

@@ -43,7 +43,7 @@ _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")  # what pathlib make
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """What storage says about a file or folder.
+    """Size and stamp of a file or folder, as storage reports them.
 
     `stamp_ns` is another number when the content is another, like the time of a local file. It
     is made from the checksum, because times there are whole seconds or absent. It is a time that
@@ -77,7 +77,7 @@ class StorageError(InputError):
 
 
 def as_path(name: str | Path) -> Path:
-    """What a user typed as a path: `s3://bucket/key` and other URLs, or a path on this machine.
+    """The path that a user typed: `s3://bucket/key` and other URLs, or a path on this machine.
 
     URLs are s3://, gs://, hf://, https://, http:// and memory://. A URL is returned as a `Url`,
     which has the methods of Path that gridctl calls. Raises UsageError for any other scheme.
@@ -144,9 +144,9 @@ class Url:
     """Scheme and bucket or host, such as s3://bucket."""
     path: PurePosixPath
     query: str = field(default="", compare=False, repr=False)
-    """Of a web address, with its ?. It may be a signature, so it is never printed."""
+    """The query of a web address, with its ?. It may be a signature, so it is never printed."""
     known: FileInfo | None = field(default=None, compare=False, repr=False)
-    """What a listing said. Saves asking for it."""
+    """The answer of a listing. Saves asking for it."""
 
     def __str__(self) -> str:
         return f"{self.root}{self.path}"
@@ -242,7 +242,7 @@ class Url:
             return False
 
     def iterdir(self) -> Iterator[Url]:
-        """What is in a folder, with sizes and stamps, so that asking for them costs nothing."""
+        """The content of a folder, with sizes and stamps, so that asking for them costs nothing."""
         if self.is_web:
             raise StorageError(self, "a folder on the web cannot be listed")
         with self._faults():

@@ -147,7 +147,7 @@ class Captioned:
 
     @property
     def clip(self) -> str:
-        """What tells its clip from others."""
+        """Identity of its clip."""
         return self.metadata.source if self.metadata else self.source or str(self.image)
 
 
@@ -157,20 +157,28 @@ def layout_patterns(layout: str) -> dict[str, re.Pattern[str]]:
     `layout` is a name or a template. Raises UsageError for an unknown name.
     """
     own = layout_template(layout) if layout else ""
-    templates = [template for template in dict.fromkeys((own, *LAYOUTS.values())) if template]
-    return {template: _pattern(template) for template in templates}
+    patterns = {}
+    for template in filter(None, dict.fromkeys((own, *LAYOUTS.values()))):
+        parts = map(re.escape, re.split(r"\{\w+[^}]*\}", template))
+        patterns[template] = re.compile(r"\S+?(?: seconds?)?".join(parts))  # any values filled in
+    return patterns
 
 
 def content_of(text: str, patterns: Mapping[str, re.Pattern[str]]) -> str:
     """A caption without its layout prompt."""
-    for pattern in patterns.values():
+    return text[len(_layout_of(text, patterns)[1]) :].strip()
+
+
+def _layout_of(text: str, patterns: Mapping[str, re.Pattern[str]]) -> tuple[str, str]:
+    """(template, the layout prompt that a caption begins with); both empty if it has none."""
+    for template, pattern in patterns.items():
         if found := pattern.match(text):
-            return text[found.end() :].strip()
-    return text.strip()
+            return template, found[0]
+    return "", ""
 
 
 class Limits(Protocol):
-    """How many tokens a text encoder reads, and how to count them."""
+    """Number of tokens that a text encoder reads, and a way to count them."""
 
     @property
     def t5_tokens(self) -> int: ...
@@ -196,7 +204,23 @@ def caption_faults(
     grid: Captioned, patterns: Mapping[str, re.Pattern[str]], limits: Limits
 ) -> list[str]:
     """The faults of one grid's captions; `patterns` is from `layout_patterns`."""
-    return [f for text in grid.captions for f in _faults(text, grid.metadata, patterns, limits)]
+    faults = []
+    for text in grid.captions:
+        content, tokens = text, limits.count_t5(text)
+        if tokens > limits.t5_tokens:
+            faults.append(f"too long: about {tokens} tokens, and T5 reads {limits.t5_tokens}.")
+        template, layout = _layout_of(text, patterns)
+        if template:
+            content = text[len(layout) :].strip()
+            if not content:
+                faults.append("a layout prompt without content; add what the grid shows.")
+            if grid.metadata is not None:
+                right = layout_prompt(grid.metadata.grid, template, fps=grid.metadata.fps)
+                if layout != right:
+                    faults.append(f'says "{layout}", but the metadata says "{right}"')
+        if content and says_nothing(content):
+            faults.append(f'"{_shortened(content)}" does not say what the clip shows; describe it.')
+    return faults
 
 
 def refuse_useless_captions(grids: Sequence[Captioned], *, layout: str) -> None:
@@ -219,7 +243,7 @@ def refuse_useless_captions(grids: Sequence[Captioned], *, layout: str) -> None:
 
 
 def same_by_accident(grids: Sequence[Captioned], *, layout: str) -> str | None:
-    """What is wrong if nearly all clips have the same content, which nobody chose; else None.
+    """The fault if nearly all clips have the same content, which nobody chose; else None.
 
     Content that was chosen (--subject, --mapping, a text beside the clip) may be the same for
     all, as when one object is learned. The same words from a name or a model are an accident.
@@ -241,33 +265,6 @@ def same_by_accident(grids: Sequence[Captioned], *, layout: str) -> str | None:
         return None
     clips = counted(len(contents), "clip")
     return f'{count} of {clips} have the same content "{_shortened(content)}"'
-
-
-def _faults(
-    text: str,
-    metadata: GridMetadata | None,
-    patterns: Mapping[str, re.Pattern[str]],
-    limits: Limits,
-) -> list[str]:
-    """What is wrong with one caption."""
-    faults, content, tokens = [], text, limits.count_t5(text)
-    if tokens > limits.t5_tokens:
-        faults.append(f"too long: about {tokens} tokens, and T5 reads {limits.t5_tokens}.")
-    for template, pattern in patterns.items():
-        found = pattern.match(text)
-        if not found:
-            continue
-        content = text[found.end() :].strip()
-        if not content:
-            faults.append("a layout prompt without content; add what the grid shows.")
-        if metadata is not None:
-            right = layout_prompt(metadata.grid, template, fps=metadata.fps)
-            if found[0] != right:
-                faults.append(f'says "{found[0]}", but the metadata says "{right}"')
-        break
-    if content and says_nothing(content):
-        faults.append(f'"{_shortened(content)}" does not say what the clip shows; describe it.')
-    return faults
 
 
 def equal_captions(grids: Sequence[Captioned], *, layout: str) -> list[tuple[Path, str]]:
@@ -308,9 +305,3 @@ def _key(content: str) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    """Matches `template` with any values filled in."""
-    parts = re.split(r"\{\w+[^}]*\}", template)
-    return re.compile(r"\S+?(?: seconds?)?".join(re.escape(part) for part in parts))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gridctl.dataset.folder import METADATA_FILE
+from gridctl.dataset.folder import METADATA_FILE, walk
 from gridctl.dataset.grid_image import GRID_SUFFIXES
 from gridctl.dataset.shards import import_parquet
 from gridctl.errors import InputError
@@ -64,7 +64,7 @@ def _extract(shard: Path, folder: Path) -> None:
 
 
 def _inside(name: str, shard: Path) -> PurePosixPath:
-    """Where a file goes in the folder: never outside it, and in val/ if its shard is for that."""
+    """Place of a file in the folder: never outside it, and in val/ if its shard is for that."""
     path = PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", "..")))
     if path.parts[0] not in ("train", "val") and shard.name.startswith("val"):
         return "val" / path
@@ -122,7 +122,12 @@ def local_folder(source: Path, *, progress: Progress = silent) -> Path:
     if not is_remote(source) or not source.is_dir():
         return source
     folder = cache_folder() / "datasets" / hashlib.sha256(str(source).encode()).hexdigest()[:16]
-    files = {path.relative_to(source).as_posix(): path for path in _files(source)}
+    files = {
+        path.relative_to(source).as_posix(): path
+        for here in walk(source)
+        for path in here
+        if path.suffix.lower() in _SUFFIXES or path.name == METADATA_FILE
+    }
     copies = map_paths(partial(_copy, source=source, folder=folder), list(files.values()))
     for done, path in enumerate(copies, start=1):
         progress(done, len(files), f"copying {path.name}")
@@ -132,17 +137,6 @@ def local_folder(source: Path, *, progress: Progress = silent) -> Path:
         if left.is_file() and left.relative_to(folder).as_posix() not in files:
             left.unlink(missing_ok=True)
     return folder
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    folders, files = entries(folder)
-    for path in files:
-        ours = path.suffix.lower() in _SUFFIXES or path.name == METADATA_FILE
-        if ours and not is_hidden(path.name):
-            yield path
-    for inner in folders:
-        if not is_hidden(inner.name):
-            yield from _files(inner)
 
 
 def _copy(path: Path, *, source: Path, folder: Path) -> Path:

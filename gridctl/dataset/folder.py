@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,27 +94,30 @@ def list_grids(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; check the name, or make it with gridctl pack.")
     grids: list[Path] = []
-    for files in _folders(folder):
-        here = (path for path in files if not is_hidden(path.name))
-        images = (path for path in here if path.suffix.lower() in GRID_SUFFIXES)
+    for files in walk(folder):
+        images = (path for path in files if path.suffix.lower() in GRID_SUFFIXES)
         grids.extend(sorted(images, key=natural_key))
     if not grids:
         raise InputError(f"{folder} holds no grid images; make some with gridctl pack.")
     return grids
 
 
-def _folders(folder: Path) -> Iterator[list[Path]]:
-    """The files of `folder`, then those of each folder below it that is not hidden."""
-    if is_remote(folder):
+def walk(folder: Path) -> Iterator[list[Path]]:
+    """The files of `folder`, then those of each folder below it, without hidden ones.
+
+    Links to folders are not followed, because they may form circles. Raises InputError for a
+    folder that cannot be read.
+    """
+    try:
         folders, files = entries(folder)
-        yield files
-        for inner in sorted((f for f in folders if not is_hidden(f.name)), key=natural_key):
-            yield from _folders(inner)
-        return
-    for parent, names, found in os.walk(folder):
-        visible = (name for name in names if not is_hidden(name))
-        names[:] = sorted(visible, key=lambda name: natural_key(Path(name)))
-        yield [Path(parent, name) for name in found]
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+    yield [path for path in files if not is_hidden(path.name)]
+    for inner in sorted(folders, key=natural_key):
+        if not is_hidden(inner.name) and not inner.is_symlink():
+            yield from walk(inner)
 
 
 def caption_path(image: Path) -> Path:

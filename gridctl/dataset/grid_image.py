@@ -230,7 +230,7 @@ def _seam_score(jump_at: Values, cell: int) -> float:
 
 
 def _repeat_score(gray: Values, cell: int) -> float:
-    """How well the image matches itself shifted by a cell, relative to half a cell: 0 to 1."""
+    """Match of the image with itself shifted by a cell, relative to half a cell: 0 to 1."""
     moved = float(np.abs(gray[:, cell:] - gray[:, :-cell]).mean())
     half = cell // 2
     between = float(np.abs(gray[:, half:] - gray[:, :-half]).mean())

@@ -74,7 +74,7 @@ def write_shard(shard: Shard, *, force: bool = False) -> bool:
         return False
     if shard.path.exists() and before is None and not force:
         raise InputError(
-            f"{shard.path} exists and is no shard that gridctl made; use --force, or another -o."
+            f"{shard.path} exists and is not a shard made by gridctl; use --force, or another -o."
         )
     write = _write_tar if shard.path.suffix == ".tar" else _write_parquet
     with atomic_file(shard.path, force=True) as temporary:
@@ -83,7 +83,7 @@ def write_shard(shard: Shard, *, force: bool = False) -> bool:
 
 
 def made_from_of(path: Path) -> str | None:
-    """What a finished shard says that it was made from; None for any other file."""
+    """The fingerprint in the header of a finished shard; None for any other file."""
     with suppress(OSError, ValueError, tarfile.TarError, KeyError):
         if path.suffix == ".tar":
             with path.open("rb") as file, tarfile.open(fileobj=file) as tar:

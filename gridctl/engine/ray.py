@@ -38,7 +38,7 @@ _STORE_BYTES = 80 * 2**20  # Ray's minimum is 75 MiB; results are smaller
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks:
-    """What a job needs, and how many run at a time."""
+    """Limits for the tasks: the cores of one, and how many run at a time."""
 
     cores: float = 1.0
     """Cores that a job keeps busy. A request to a server needs a small part of one."""
@@ -271,7 +271,7 @@ def address_of(address: str | None) -> str | None:
 
 
 def here() -> tuple[str, str]:
-    """Where this process is, for `go_to` in a worker."""
+    """(folder, version) of this process, for `go_to` in a worker."""
     return str(Path.cwd()), __version__
 
 
@@ -285,7 +285,7 @@ def go_to(caller: tuple[str, str]) -> None:
 
 
 def cannot_run(error: Exception) -> GridctlError:
-    """What to say when a node cannot even start a job."""
+    """The error for a node that cannot even start a job."""
     fault = str(error).strip().splitlines()[-1]
     return GridctlError(
         f"a Ray node cannot run gridctl ({fault}); install the same gridctl on each node."

@@ -1,4 +1,4 @@
-"""Which engine runs the jobs, as the profile says."""
+"""Run jobs on the engine that the profile names."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Clip(Protocol):
         ...
 
     def notes(self) -> Sequence[str]:
-        """What the user should know about the frames that were read."""
+        """Warnings for the user about the frames that were read."""
         ...
 
 
@@ -139,7 +139,7 @@ def _fill(stamps: Sequence[float | None], step: float) -> npt.NDArray[np.float64
 
 
 def _segments(stamps: npt.NDArray[np.float64], step: float, longest: float) -> list[int]:
-    """Where stamps begin (0) and where they restart or jump."""
+    """Indices at which stamps begin (0), restart or jump."""
     starts = [0]
     back = max(_BACK_SECONDS, _BACK_STEPS * step)
     for place in range(1, len(stamps)):

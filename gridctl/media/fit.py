@@ -39,7 +39,7 @@ class Fit:
             )
 
     def turned(self) -> Fit:
-        """The same fit for frames that are rotated by 90 degrees after scaling."""
+        """A copy for frames that are rotated by 90 degrees after scaling."""
         return replace(self, cell=self.cell[::-1])
 
     def visible(self, size: tuple[int, int], pixel_aspect: float = 1.0) -> tuple[int, int]:

@@ -104,14 +104,14 @@ class Skimmed(io.RawIOBase):
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What the packets of a video say."""
+    """Findings in the packets of a video."""
 
     index: Index | None
     """None if the packets do not tell which frames there are: then decode all of them."""
     has_keys: bool
     """Whether any packet is marked as a key frame."""
     last_seconds: float
-    """How long the last frame is shown, or 0 if the packets do not say."""
+    """Time for which the last frame is shown, or 0 if the packets do not say."""
 
     @property
     def has_only_keys(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which files are videos and images: by suffix, or by content where the suffix is unknown."""
+"""Tell videos, images and other files apart: by suffix, or by content if that is unknown."""
 
 from __future__ import annotations
 

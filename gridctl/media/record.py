@@ -67,7 +67,7 @@ def _record(text: bytes) -> dict[str, Any] | None:
 
 
 def _texts(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """What stands where `add_record` puts a record."""
+    """The texts that stand where `add_record` puts a record."""
     head = file.read(12)
     if head.startswith(_PNG):
         for chunk in png_chunks(file):

@@ -196,7 +196,7 @@ def _transport_stream(file: BinaryIO, size: int) -> bool | None:
 
 
 def _ts_packets(tail: bytes) -> list[int]:
-    """Where the packets begin. Bytes that were appended after the last one are ignored."""
+    """Offsets of the packets. Bytes that were appended after the last one are ignored."""
     for step in _TS_STEPS:
         for start in range(len(tail) - 1, max(len(tail) - 2_000, 4 * step), -1):
             if all(tail[start - k * step] == 0x47 for k in range(5)):

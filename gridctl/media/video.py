@@ -57,7 +57,7 @@ class Video:
 
     def __init__(self, path: Path, *, decode: bool, threads: int, tick: Tick) -> None:
         self.packets_decoded = 0
-        """How many packets `cells` has decoded so far. Seeking keeps this small."""
+        """Number of packets that `cells` has decoded so far. Seeking keeps it small."""
         self._path = path
         self._threads = threads
         self._tick = tick
