@@ -42,7 +42,7 @@ class OutputClip:
     grids: tuple[GridFile, ...]
     target: str
     is_named: bool
-    """Whether the user chose the name. Other names come from the grids'."""
+    """True if the user chose the name. Other names come from the grids'."""
 
 
 def unpack(

@@ -101,7 +101,7 @@ def test_a_folder_of_grids_becomes_a_folder_of_clips(tmp_path: Path, format, nam
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.apng", "a.webp", "a"])
-def test_a_clip_that_is_there_is_skipped_only_if_it_was_made_from_the_same(
+def test_a_clip_made_from_the_same_is_skipped(
     name: str, tmp_path: Path
 ) -> None:
     grid = make_grid(tmp_path / "vid1.png")
@@ -131,7 +131,7 @@ def test_one_bad_grid_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "clips").iterdir()] == ["vid2.mp4"]
 
 
-def test_an_image_without_facts_takes_its_grid_from_the_profile(tmp_path: Path) -> None:
+def test_bare_images_take_the_profiles_grid(tmp_path: Path) -> None:
     path = tmp_path / "foreign.png"
     Image.fromarray(compose(FRAMES, GRID)).save(path)
     failed = unpack([path], tmp_path / "frames").failed
@@ -180,7 +180,7 @@ def test_the_grids_of_one_clip_are_joined_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overlap", [0, 2])
-def test_repeated_frames_are_not_mistaken_for_shared_ones(tmp_path: Path, overlap: int) -> None:
+def test_repeated_frames_are_not_shared_ones(tmp_path: Path, overlap: int) -> None:
     from tests.media.clips import counted, make_clip, numbers
 
     clip = make_clip(tmp_path / "clip.mp4", counted(24), fps=12)
@@ -256,7 +256,7 @@ def test_lossless_animations_are_bit_exact(tmp_path: Path, name: str) -> None:
             assert animation.info["duration"] == 125
 
 
-def test_detect_finds_the_grid_and_notes_its_confidence(tmp_path: Path) -> None:
+def test_detect_notes_the_grid_and_its_confidence(tmp_path: Path) -> None:
     path = tmp_path / "foreign.png"
     small = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     large = np.asarray(Image.fromarray(small).resize((128, 96), Image.Resampling.BICUBIC))

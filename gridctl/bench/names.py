@@ -12,8 +12,8 @@ import numpy as np
 from gridctl.bench.harness import Table
 from gridctl.dataset.folder import write_metadata
 from gridctl.dataset.metadata import GridMetadata
+from gridctl.pack.frames import select_windows
 from gridctl.pack.options import PackOptions
-from gridctl.pack.sample import select_windows
 from gridctl.pack.sources import find_clips
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent

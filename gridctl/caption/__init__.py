@@ -1,8 +1,13 @@
 """`caption`: writes a caption beside each grid image, from existing words or with a model."""
 
-from gridctl.caption.backends import open_describer, refuse_unused_flags
 from gridctl.caption.check import CheckResult, Finding, check
-from gridctl.caption.run import CaptionResult, Preview, caption
+from gridctl.caption.run import (
+    CaptionResult,
+    Preview,
+    caption,
+    open_describer,
+    refuse_unused_flags,
+)
 
 __all__ = [
     "CaptionResult",

@@ -42,7 +42,7 @@ def check(
     """Find captions that are missing, empty, too long or equal to another clip's, that do not
     say what the clip shows, or whose layout prompt contradicts the grid's metadata.
 
-    Equal captions are no fault if somebody chose them, for example with --subject. The
+    Equal captions are not a fault if somebody chose them, for example with --subject. The
     profile's layout is recognised beside the named ones. Raises InputError if a folder holds
     no grid image.
     """
@@ -57,9 +57,7 @@ def check_images(
     known: Mapping[Path, Captioned] | None = None,
     progress: Progress = silent,
 ) -> CheckResult:
-    """The same for grid images. Captions in `known` were just written, so they are
-    only compared.
-    """
+    """Check grid images. Captions in `known` were just written, so they are only compared."""
     patterns, limits = layout_patterns(profile.caption.layout), text_limits(profile)
     found: list[tuple[Path, str]] = []
     grids: list[Captioned] = []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
-from gridctl.caption.structured import without_json
-from gridctl.caption.thinking import without_thoughts
 from gridctl.errors import GridctlError
 from gridctl.text import encodable
 
@@ -62,6 +62,68 @@ _REFUSAL = re.compile(
 )
 _SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’」）]*|$)\s*")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」"}
+# Keys whose value is the caption, the likeliest first.
+_KEYS = ("caption", "description", "content", "answer", "text", "summary", "response")
+_FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)(?:```\s*)?\Z", re.DOTALL)
+
+# Reasoning models mark their thoughts in many ways, and a server without the right reasoning
+# parser passes the marks on. Known marks, by who writes them:
+#
+#     <think> </think>              DeepSeek, Qwen, GLM, Phi, MiniMax, InternVL and most others
+#     <thought>, <thinking>, <reasoning>, <analysis>          EXAONE, Reflection, Keye, LLaVA-CoT
+#     <seed:think>, <longcat_think>, <mm:think>               Seed-OSS, LongCat, MiniMax
+#     ◁think▷ ◁/think▷                                        Kimi-VL
+#     [THINK] [/THINK]                                        Magistral
+#     <|channel|>analysis<|message|> … <|channel|>final       gpt-oss (harmony)
+#     <|channel>thought … <channel|>, <unused94> … <unused95> Gemma 4, MedGemma
+#     <|START_THINKING|> <|END_THINKING|>                     Cohere Command
+#     <|begin_of_thought|> <|end_of_thought|>                 OpenThinker, Sky-T1
+#     <|think:start|>, <|inner_prefix|>, [unused16]           Solar, Apertus, Pangu
+#     "Here is my thought process:" … "Here is my response:"  Granite
+#     "Here are my reasoning steps:" … [BEGIN FINAL RESPONSE] Apriel
+_FLAGS = re.DOTALL | re.IGNORECASE
+# seed:think, longcat_think, think_never_used_51bc, cot_budget_reflect, thought_process ...
+_NAME = r"(?:\w+[:_])??(?:think|thought|thinking|reasoning|reflection|analysis|cot)(?:[_:]\w*)?"
+_CHANNEL = r"(?:analysis|commentary|thought|thinking)"
+# fmt: off
+_MARKS = (  # (start of a thought, its end)
+    (rf"<{_NAME}(?:\s[^<>]*)?>", rf"</{_NAME}\s*>"),
+    (rf"◁\s*{_NAME}\s*▷", rf"◁\s*/{_NAME}\s*▷"),
+    (r"(?-i:\[THINK(?:ING)?\])", r"(?-i:\[/THINK(?:ING)?\])"),
+    (r"<[|｜](?:(?:begin_of_|start_)(?:thought|thinking|reasoning)|think(?:ing)?(?::start)?"
+     r"|inner_prefix)[|｜]>",
+     r"<[|｜](?:(?:end_of_|end_|/)(?:thought|thinking|think|reasoning)|think(?:ing)?:end"
+     r"|inner_suffix)[|｜]>"),
+    (rf"<\|?channel\|?>\s*{_CHANNEL}\b(?:\s*<\|message\|>)?",
+     r"<channel\|>|<\|channel\|>\s*final\s*(?:<\|message\|>)?"),
+    (r"<unused94>", r"<unused95>"),
+    (r"\[unused16\]", r"\[unused17\]"),
+    (r"<details[^<>]*>\s*<summary>\s*(?:thought|thinking|reasoning)", r"</details>"),
+    (r"\A\W*here is my thought process:", r"here is my (?:response|answer):"),
+    (r"\A\W*here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),
+    (r"\A\W*(?:(?:thoughts?|thinking|thought process|reasoning)(?:\s*:|\*\*)"
+     r"|(?:thinking|thought process|reasoning)\s*\n)",
+     r"^\W*(?:final\s+)?(?:answer|response|caption|description)\s*:"),
+    # harmony and Gemma 4, where the server has dropped the special tokens
+    (r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z\"“])", r"assistantfinal"),
+)
+# fmt: on
+_THOUGHTS = tuple(
+    re.compile(rf"(?:{start}).*?(?:{end})", _FLAGS | re.MULTILINE) for start, end in _MARKS
+)
+_STARTS = tuple(re.compile(start, _FLAGS) for start, _ in _MARKS)
+# Ends that stand alone: the chat template wrote the start, which is not in the answer.
+_LONE_ENDS = tuple(
+    re.compile(rf"\A.*(?:{end})", _FLAGS)
+    for end in (*(end for _, end in _MARKS[:7]), r"\[BEGIN FINAL RESPONSE\]")
+)
+_OPEN_AT_END = tuple(re.compile(rf"(?:{start})\s*\Z", _FLAGS) for start, _ in _MARKS)
+_EMPTY_THOUGHT = re.compile(r"\A\s*thought\s*\n")  # Gemma 4 with thinking switched off
+_ANSWER = re.compile(
+    r"<(answer|response|output|conclusion|final_answer|final)>(.*?)(?:</\1>|\Z)"
+    r"|<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>|\Z)",
+    _FLAGS,
+)
 
 
 def clean_answer(text: str, *, finished: bool = True) -> str:
@@ -71,8 +133,8 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     then dropped. Raises GridctlError if nothing is left, or if the model refuses to describe
     the grid.
     """
-    spoken = without_thoughts(encodable(text))
-    answer = html.unescape(without_json(_ECHO.sub("", spoken.text)))
+    spoken, still_thinking = without_thoughts(encodable(text))
+    answer = html.unescape(without_json(_ECHO.sub("", spoken)))
     for pattern, replacement in _MARKUP:
         answer = pattern.sub(replacement, answer)
     answer = "".join(" " if unicodedata.category(c) == "Cc" else c for c in answer)
@@ -85,7 +147,7 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     if not finished:
         answer = _whole_sentences(answer)
     if not any(character.isalnum() for character in answer):
-        raise empty_answer(still_thinking=spoken.still_thinking, finished=finished)
+        raise empty_answer(still_thinking=still_thinking, finished=finished)
     if _REFUSAL.match(answer):
         raise GridctlError(
             f"the model refuses to describe it ({shorten(answer, 80)}); "
@@ -152,3 +214,62 @@ def _whole_sentences(text: str) -> str:
     *whole, last = sentences(text) or [""]
     ends = re.search(r"(?:[.!?…]+[\"'”’)\]]*|[。！？]+[”’」）]*)$", last.rstrip())
     return text if ends or not whole else "".join(whole).rstrip()
+
+
+def without_thoughts(text: str) -> tuple[str, bool]:
+    """(answer, whether the model was still thinking at its end) in a model's raw output.
+
+    The answer is without thoughts and without marks around it.
+    """
+    for pattern in _THOUGHTS:
+        text = pattern.sub(" ", text)
+    for pattern in _LONE_ENDS:
+        text = pattern.sub("", text, count=1)
+    unclosed = [found.start() for start in _STARTS if (found := start.search(text))]
+    answer = text[: min(unclosed)] if unclosed else text
+    answer = _EMPTY_THOUGHT.sub("", answer)
+    inside = [found[2] or found[3] or "" for found in _ANSWER.finditer(answer)]
+    spoken = [part for part in inside if part.strip()]
+    return spoken[-1] if spoken else answer, bool(unclosed)
+
+
+def open_thought(prompt: str) -> str:
+    """The mark with which `prompt` ends, if it is the start of a thought; else nothing.
+
+    Some chat templates start the thought themselves, so the answer has only its end.
+    """
+    found = (start.search(prompt) for start in _OPEN_AT_END)
+    return next((match[0] for match in found if match), "")
+
+
+def without_json(text: str) -> str:
+    """The caption in an answer that is a JSON object or list; any other text as it is.
+
+    Raises GridctlError for an object that is not whole, or that holds no text.
+    """
+    fenced = _FENCE.match(text)
+    inner = (fenced[1] if fenced else text).strip()
+    if not re.match(r"\{\s*\"|\[\s*[\"{\[]", inner):
+        return text
+    try:
+        found = " ".join(_texts(json.loads(inner)))
+    except ValueError:
+        found = ""
+    if not found:
+        raise GridctlError(
+            "the model answers with JSON that holds no caption; ask for plain sentences in "
+            "caption.prompt, or raise caption.max_tokens if it is cut off."
+        )
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value.strip()] if value.strip() else []
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    if not isinstance(value, dict):
+        return []
+    by_key = {str(key).casefold(): item for key, item in value.items()}
+    likely = next((by_key[key] for key in _KEYS if by_key.get(key)), None)
+    return _texts(list(value.values()) if likely is None else likely)

@@ -1,4 +1,6 @@
-"""Content from existing words: a mapping, the text beside the clip, the subject, its name."""
+"""Content from existing words, which needs no model: a mapping, a text beside the clip, the
+subject, or the words of its name.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +8,36 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import tomli
 
-from gridctl.dataset.captions import says_nothing, words_of_name
+from gridctl.caption.question import Answer, Answers, Question, Reply
+from gridctl.dataset.captions import FEWEST_CLIPS, NEARLY_ALL, says_nothing, words_of_name
 from gridctl.dataset.folder import caption_path
 from gridctl.dataset.metadata import GridMetadata
-from gridctl.errors import InputError, UsageError, counted
+from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.text import decode, encodable
+
+_JUDGED = 1000  # grids that are looked at before the first caption is written
+_REMEDY = (
+    "use --mapping, a model (--backend vlm or --server), or --subject if one sentence fits all "
+    "clips."
+)
 
 
 class NoContentError(InputError):
-    """Nothing says what the clip of a grid shows."""
+    """A grid without any words that say what its clip shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a grid shows, and where the words are from: mapping, text, subject or name."""
+    """Words that say what a grid shows, and their origin: mapping, text, subject or name."""
 
     words: str
     origin: str
@@ -34,7 +45,7 @@ class Content:
 
 class ContentSource:
     """Finds the content of a grid: in `mapping`, else the text that came with the clip, else
-    `subject`, else the clip's name. Words that say nothing are passed over.
+    `subject`, else the clip's name. Words that say nothing are not content.
 
     A mapping's keys name a grid or its clip, by path, by file name or without the suffix. The
     longest name wins. Upper and lower case, normal forms and slashes may differ.
@@ -58,7 +69,7 @@ class ContentSource:
                 self._tails[tail] = None if tail in self._tails else key
 
     def content(self, image: Path, metadata: GridMetadata) -> Content:
-        """What the grid shows; NoContentError if nothing says it."""
+        """Find what the grid shows. Raises NoContentError if nothing says it."""
         found = (
             Content(words=self.mapped(image, metadata) or "", origin="mapping"),
             Content(words=metadata.text or "", origin="text"),
@@ -69,7 +80,10 @@ class ContentSource:
             if not says_nothing(content.words):
                 return Content(words=encodable(content.words).strip(), origin=content.origin)
         said = next((c for c in found[:-1] if c.words.strip()), None)
-        fact = f'its {said.origin} is "{said.words.strip()}"' if said else _name_of(metadata)
+        name = PurePosixPath(metadata.source).name
+        fact = (
+            f'its {said.origin} is "{said.words.strip()}"' if said else f"its clip is named {name}"
+        )
         raise NoContentError(
             f"{image} has no content for a caption: {fact}, which does not say what it shows; "
             f"use --subject or --mapping, a model (--backend vlm or --server), or write "
@@ -77,7 +91,7 @@ class ContentSource:
         )
 
     def known_subject(self, image: Path, metadata: GridMetadata) -> str | None:
-        """What the model learns about the grid: the line in the mapping, or the subject."""
+        """A hint for the model: the grid's line in the mapping, or the subject."""
         words = encodable(self.mapped(image, metadata) or self.subject or "")
         return " ".join(words.split()) or None
 
@@ -103,6 +117,62 @@ class ContentSource:
 
     def _lookup(self, name: str) -> str | None:
         return self._keys.get(name) or self._folded.get(name.casefold())
+
+
+class TemplateDescriber:
+    """The backend `template`: answers with the content that `source` finds, without a model."""
+
+    backend, model = "template", ""
+
+    def __init__(self, source: ContentSource) -> None:
+        self._source = source
+
+    def describe(self, questions: Iterator[Question]) -> Answers:
+        """Each question with its answer, in order.
+
+        Raises InputError if the clips' names are all that there is, and nearly all of them say
+        nothing or the same.
+        """
+        first = [self._answer(question) for question in islice(questions, _JUDGED)]
+        _refuse_empty_names(first)
+        _refuse_equal_names(first)
+        yield from first
+        for question in questions:
+            yield self._answer(question)
+
+    def _answer(self, question: Question) -> Answer:
+        try:
+            content = self._source.content(question.image, question.metadata)
+        except GridctlError as error:
+            return question, error
+        return question, Reply(text=content.words, origin=content.origin)
+
+
+def _refuse_empty_names(answers: Sequence[Answer]) -> None:
+    clips = {q.metadata.source for q, reply in answers if isinstance(reply, NoContentError)}
+    if len(clips) < FEWEST_CLIPS or len(clips) < len({q.metadata.source for q, _ in answers}):
+        return
+    name = PurePosixPath(min(clips)).name
+    raise InputError(
+        f"the names of all {len(clips)} clips, such as {name}, do not say what they show; {_REMEDY}"
+    )
+
+
+def _refuse_equal_names(answers: Sequence[Answer]) -> None:
+    named = {
+        question.metadata.source: reply.text
+        for question, reply in answers
+        if isinstance(reply, Reply) and reply.origin == "name"
+    }
+    if len(named) < FEWEST_CLIPS:
+        return
+    words, count = Counter(named.values()).most_common(1)[0]
+    clips = len({question.metadata.source for question, _ in answers})
+    if count >= NEARLY_ALL * clips:
+        raise InputError(
+            f'the names of {count} of {counted(clips, "clip")} give the same content "{words}"; '
+            f"{_REMEDY}"
+        )
 
 
 def refuse_foreign_mapping(
@@ -143,7 +213,7 @@ def read_mapping(path: Path) -> dict[str, str]:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path} is no mapping; use a .csv, .jsonl or .toml file.")
+        raise UsageError(f"{path} is not a mapping; use a .csv, .jsonl or .toml file.")
     try:
         text = decode(path.read_bytes())
     except UnicodeDecodeError:
@@ -160,17 +230,13 @@ def read_mapping(path: Path) -> dict[str, str]:
 
 
 def _names(image: Path, metadata: GridMetadata) -> Iterator[str]:
-    """All that a mapping may call a grid, the most exact first."""
+    """Names that a mapping may call a grid by, the most exact first."""
     for path in (_normal(str(image.absolute())), _normal(metadata.source)):
         parts = path.split("/")
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             yield tail
             yield tail.removesuffix(PurePosixPath(tail).suffix)
-
-
-def _name_of(metadata: GridMetadata) -> str:
-    return f"its clip is named {PurePosixPath(metadata.source).name}"
 
 
 def _normal(name: str) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from gridctl.caption.failures import FinalError
-from gridctl.caption.gate import Gate
-from gridctl.caption.question import Answers, Describer, Question, Reply
+from gridctl.caption.question import Answer, Answers, Describer, Question, Reply
+from gridctl.caption.response import FinalError
+from gridctl.caption.server import RequestGate
 from gridctl.engine.actors import run_on_actors
 from gridctl.engine.ray import Tasks, run_jobs
 from gridctl.errors import GridctlError
@@ -19,8 +19,6 @@ from gridctl.profile import Profile
 from gridctl.profile.schema import DEFAULT_VLM
 
 _CORES_PER_REQUEST = 0.1  # a request waits; what costs is to prepare its pictures
-
-Pair = tuple[Question, Reply | GridctlError]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class ServerOnRay:
     def _in_turn(
         self, questions: Iterator[Question], asked: dict[int, Question]
     ) -> Iterator[Question]:
-        gate, never = Gate(self.rate), threading.Event()
+        gate, never = RequestGate(self.rate), threading.Event()
         for number, question in enumerate(questions):
             gate.pass_through(never)
             asked[number] = question
@@ -106,7 +104,7 @@ def _ask(
     return reply
 
 
-def _open_vlm(profile: Profile) -> Callable[[list[Question]], list[Pair]]:
+def _open_vlm(profile: Profile) -> Callable[[list[Question]], list[Answer]]:
     from gridctl.caption.vlm import open_vlm
 
     model = open_vlm(profile)

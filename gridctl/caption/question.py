@@ -1,4 +1,4 @@
-"""What a model is asked about a grid, and what it is shown."""
+"""A question about a grid for a model: its text, its pictures, and the reply."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def shown_frames(metadata: GridMetadata, settings: CaptionSection) -> list[int]:
 def without_metadata(jpeg: bytes) -> bytes | None:
     """A JPEG file without its metadata (APP1 to APP13 and comments), not decoded.
 
-    None if it is cut off or no plain JPEG. Segments are as in ITU-T T.81, annex B: FF, a
+    None if it is cut off or not a plain JPEG. Segments are as in ITU-T T.81, annex B: FF, a
     code, a length that counts itself, the content.
     """
     if not jpeg.startswith(b"\xff\xd8") or not jpeg.rstrip(b"\0").endswith(b"\xff\xd9"):
@@ -122,8 +122,8 @@ class Reply:
     origin: str | None = None
 
 
-# Closing the generator ends the run.
-Answers: TypeAlias = Generator[tuple[Question, Reply | GridctlError], None, None]
+Answer: TypeAlias = "tuple[Question, Reply | GridctlError]"
+Answers: TypeAlias = Generator[Answer, None, None]  # closing it ends the run
 
 
 class Describer(Protocol):

@@ -1,4 +1,4 @@
-"""What a server's response means: an answer, or one of the failures.
+"""The meaning of a server's response, or of none: an answer, a pause, a failure.
 
 The format is OpenAI's chat completions API, as vLLM, SGLang, llama.cpp, Ollama, OpenRouter and
 others speak it, with their differences.
@@ -7,14 +7,20 @@ others speak it, with their differences.
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+from contextlib import suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from gridctl.caption.clean import empty_answer, shorten
-from gridctl.caption.failures import FinalError, PassingError, RequestError, redacted
-from gridctl.caption.gate import retry_after_seconds
 from gridctl.caption.question import Reply
 from gridctl.errors import GridctlError
 
@@ -45,19 +51,52 @@ _AT_LIMIT = {"length", "max_tokens"}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
+class PassingError(Exception):
+    """A failure that may pass; `after_seconds` is the pause that the server asked for.
+
+    `no_listener` means that a port of this machine refused the connection.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        after_seconds: float | None = None,
+        unreachable: bool = False,
+        no_listener: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.after_seconds = after_seconds
+        self.unreachable = unreachable
+        self.no_listener = no_listener
+
+
+class RequestError(GridctlError):
+    """A request that fails however often it is sent; other grids may do better."""
+
+
+class FinalError(GridctlError):
+    """A failure that every grid would meet: the run ends."""
+
+
+def redacted(text: str, key: str | None) -> str:
+    """`text` without the server's key."""
+    return text.replace(key, "***") if key else text
+
+
 def read_reply(response: requests.Response, *, url: str, model: str, key: str | None) -> Reply:
     """The answer in a response.
 
     Raises PassingError for a failure that may pass, RequestError or GridctlError for one that
     is this grid's, FinalError for one that every grid would meet.
     """
-    rest = retry_after_seconds(response.headers.get("Retry-After"))
+    pause = retry_after_seconds(response.headers.get("Retry-After"))
     if 300 <= response.status_code < 400:
         to = response.headers.get("Location", "elsewhere")
         raise FinalError(f"{url} has moved to {to}; use that with --server.")
     if response.status_code != 200:
         said = error_text(response, key)
-        raise refusal(response.status_code, said, url=url, model=model, key=key, rest=rest)
+        raise refusal(response.status_code, said, url=url, model=model, key=key, pause=pause)
     data = _data(response, url)
     choice = _choice(data)
     if choice is None:
@@ -70,9 +109,9 @@ def read_reply(response: requests.Response, *, url: str, model: str, key: str | 
 
 
 def refusal(
-    code: int, said: str, *, url: str, model: str, key: str | None, rest: float | None = None
+    code: int, said: str, *, url: str, model: str, key: str | None, pause: float | None = None
 ) -> Exception:
-    """What to raise for an error with an HTTP status code, in the status or in the body."""
+    """The exception for an HTTP status code, which stands in the status line or in the body."""
     reason = f"{code}: {said}"
     if code == 402 or (400 <= code < 500 and _UNPAID.search(said)):
         return FinalError(
@@ -80,7 +119,7 @@ def refusal(
             "kept."
         )
     if code in _BUSY or code >= 500:
-        return PassingError(f"it answers {code} ({said})", after_seconds=rest)
+        return PassingError(f"it answers {code} ({said})", after_seconds=pause)
     if _MODERATED.search(said):
         return GridctlError(f"the server refuses to describe it ({said}); try another prompt.")
     if code in (401, 403):
@@ -107,7 +146,7 @@ def wrong_key(url: str, key: str | None, reason: str) -> FinalError:
 
 
 def error_text(response: requests.Response, key: str | None) -> str:
-    """What a server says about an error, in one short line without the key."""
+    """A server's own words about an error, in one short line without the key."""
     try:
         text = _message(response.json())
     except ValueError:
@@ -195,7 +234,7 @@ def _choice(data: Any) -> dict[str, Any] | None:
 
 
 def _no_completion(data: Any, *, url: str, model: str, key: str | None) -> Exception:
-    """What to raise for a body without an answer, though the status was 200."""
+    """The exception for a body without an answer, though the status was 200."""
     if isinstance(data, dict) and data.get("choices") == []:
         return PassingError("its answer has no choices")
     if isinstance(data, dict) and data.get("choices"):
@@ -237,3 +276,115 @@ def _reply(choice: dict[str, Any]) -> Reply:
             "caption.max_tokens, or switch off the server's reasoning parser."
         )
     return Reply(text=content or "", finished=finish not in _AT_LIMIT)
+
+
+def retry_after_seconds(header: str | None) -> float | None:
+    """The pause in a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None if neither."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+
+
+def connection_failure(error: Exception, url: str) -> PassingError | FinalError:
+    """The error for a request to `url` that got no response."""
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+        return _proxy_failure(error, url)
+    if isinstance(error, requests.Timeout):
+        unreachable = isinstance(error, requests.ConnectTimeout)
+        return PassingError("it does not answer in time", unreachable=unreachable)
+    if isinstance(error, requests.exceptions.SSLError):
+        return _tls_failure(str(error), url)
+    if "SOCKS" in str(error) or "proxy" in str(error).lower():
+        return _proxy_failure(error, url)
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    root = getattr(cause, "__cause__", None)
+    if isinstance(root, socket.gaierror) and root.errno != socket.EAI_AGAIN:
+        host = urlsplit(url).hostname
+        return _unreachable(url, f"no host has the name {host}", "check --server.")
+    if isinstance(cause, NewConnectionError | ConnectTimeoutError):
+        refused = isinstance(root, ConnectionRefusedError)
+        return PassingError(
+            "it refuses the connection" if refused else "it cannot be reached",
+            unreachable=True,
+            no_listener=refused and _is_this_machine(urlsplit(url).hostname or ""),
+        )
+    if "BadStatusLine('\\x15\\x03" in str(error):  # a TLS alert
+        return _unreachable(url, "it speaks https, not http", "check --server.")
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return PassingError("it closes the connection")
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return PassingError("its answer is garbled")
+    reason = shorten(str(error), 160).rstrip(".")  # a wrong address, header or certificate file
+    return _unreachable(url, reason, "correct that, then run it again.")
+
+
+def _is_this_machine(host: str) -> bool:
+    with suppress(ValueError):
+        address = ip_address(host)
+        return address.is_loopback or address.is_unspecified
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _proxy_failure(error: Exception, url: str) -> PassingError | FinalError:
+    text = str(error)
+    if re.search(r"Tunnel connection failed: 50[234]", text):
+        return PassingError("the proxy does not reach it")
+    variable, proxy = _proxy_of(url)
+    if "Missing dependencies for SOCKS" in text:
+        reason = "PySocks is missing"
+        remedy = f"run pip install 'requests[socks]', or unset ${variable}."
+    else:
+        tunnel = re.search(r"Tunnel connection failed: (\d+ [\w ]+)", text)
+        reason = f"it answers {tunnel[1]}" if tunnel else _connection_reason(text)
+        host = urlsplit(url).hostname
+        remedy = f"correct ${variable}, or add {host} to $NO_PROXY."
+    return _unreachable(f"{url} through the proxy {proxy}", reason, remedy)
+
+
+def _connection_reason(text: str) -> str:
+    known = ("Connection refused", "timed out", "Name or service not known", "malformed")
+    found = next((words for words in known if words in text), None)
+    return {"malformed": "its address is malformed", None: "it does not answer"}.get(
+        found, str(found).lower()
+    )
+
+
+def _proxy_of(url: str) -> tuple[str, str]:
+    """(environment variable, address without password) of the proxy for `url`."""
+    scheme = urlsplit(url).scheme
+    for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
+        if value := os.environ.get(name):
+            return name, re.sub(r"//[^/@]*@", "//", value)
+    return "HTTPS_PROXY", "of this system"
+
+
+def _tls_failure(text: str, url: str) -> PassingError | FinalError:
+    if "EOF" in text:
+        return PassingError("it closes the connection")
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        why = re.search(r"certificate verify failed: ([^(\[]+)", text)
+        reason = "its certificate is not trusted here"
+        return _unreachable(
+            url,
+            f"{reason}: {why[1].strip()}" if why else reason,
+            "check --server, or name the certificate's authority in $REQUESTS_CA_BUNDLE.",
+        )
+    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
+        return _unreachable(url, "it speaks http, not https", "check --server.")
+    found = re.search(r"\[SSL: (\w+)\]", text)
+    reason = f"TLS fails with {found[1]}" if found else "TLS fails"
+    return _unreachable(url, reason, "check --server.")
+
+
+def _unreachable(what: str, reason: str, remedy: str) -> FinalError:
+    return FinalError(f"{what} cannot be reached ({reason}); {remedy}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridctl.caption.backends import open_describer
 from gridctl.caption.check import check_images
 from gridctl.caption.clean import clean_answer, cut, shorten
-from gridctl.caption.content import ContentSource, read_mapping, refuse_foreign_mapping
+from gridctl.caption.content import (
+    ContentSource,
+    TemplateDescriber,
+    read_mapping,
+    refuse_foreign_mapping,
+)
 from gridctl.caption.question import Describer, Question, Reply, make_question
-from gridctl.caption.template import TemplateDescriber
 from gridctl.dataset.captions import Captioned, says_nothing
 from gridctl.dataset.folder import (
     caption_path,
@@ -27,13 +31,24 @@ from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
 from gridctl.models.length import TextLimits, text_limits
-from gridctl.profile import CaptionSection, Profile
+from gridctl.profile import CaptionSection, LoadedProfile, Profile
 from gridctl.progress import Failure, FilesResult, Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
 from gridctl.storage import Url, map_paths
 from gridctl.text import is_encodable
 
 PREVIEWS = 3  # captions that a dry run makes
+# Flags that only some backends use.
+_USED_BY = {
+    "model": ("vlm", "server"),
+    "view": ("vlm", "server"),
+    "prompt": ("vlm", "server"),
+    "server": ("server",),
+    "concurrency": ("server",),
+    "rate": ("server",),
+    "engine": ("vlm", "server"),
+    "ray_address": ("vlm", "server"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +62,10 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionResult(FilesResult):
-    """What happened to each grid; `notes` has the faults that a check of all captions found.
+    """The outcome for each grid; `notes` has the faults that a check of all captions found.
 
-    `shortened` are captions that were cut to the `t5_tokens` that T5 reads, `unused` names of
-    the mapping that match no grid, `previews` what a dry run has instead of files.
+    `shortened` are captions that were cut to the `t5_tokens` that T5 reads, `unused` the names
+    in the mapping that match no grid, `previews` the captions of a dry run, which writes none.
     """
 
     t5_tokens: int
@@ -157,27 +172,82 @@ def caption(
     )
 
 
+def refuse_unused_flags(loaded: LoadedProfile) -> None:
+    """Raise UsageError for a flag that the chosen backend does not use.
+
+    A profile may hold settings for several backends, but a flag is meant for this run.
+    """
+    backend = loaded.profile.caption.backend
+    for name, users in _USED_BY.items():
+        if loaded.origins[f"caption.{name}"] == "flag" and backend not in users:
+            others = " or ".join(f"--backend {user}" for user in users)
+            raise UsageError(
+                f"the backend {backend} does not use --{name}; add {others}, or leave it out."
+            )
+
+
+def open_describer(profile: Profile) -> Describer | None:
+    """The profile's model; None for the backend template, which needs none.
+
+    The server's key is read from the environment only. Raises UsageError if the profile
+    does not say enough, GridctlError if the model cannot be loaded or reached.
+    """
+    settings = profile.caption
+    if settings.backend == "template":
+        return None
+    on_ray = settings.engine == "ray"
+    if settings.backend == "vlm" and on_ray:
+        from gridctl.caption.on_ray import VlmOnRay
+
+        return VlmOnRay(profile=profile)
+    if settings.backend == "vlm":
+        from gridctl.caption.vlm import open_vlm
+
+        return open_vlm(profile)
+    if settings.server is None:
+        raise UsageError(
+            "the backend server needs an address; add --server URL, such as "
+            "http://localhost:8000/v1."
+        )
+    from gridctl.caption.server import ServerDescriber, only_model
+
+    key = _server_key(settings.key_variable)
+    model = settings.model or only_model(settings.server, key=key)
+    if not on_ray:
+        return ServerDescriber(settings=settings, model=model, key=key)
+    from gridctl.caption.on_ray import ServerOnRay
+
+    alone = settings.model_copy(update={"concurrency": 1, "rate": None})
+    return ServerOnRay(
+        model=model,
+        ask=ServerDescriber(settings=alone, model=model, key=key),
+        concurrency=settings.concurrency,
+        rate=settings.rate,
+        address=settings.ray_address,
+    )
+
+
+def _server_key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip() or None
+    if key and not (key.isascii() and key.isprintable()):  # an HTTP header cannot hold it
+        raise UsageError(
+            f"the key in ${variable} has line breaks or characters that no key has; copy it again."
+        )
+    return key
+
+
 def _images(sources: Sequence[Path]) -> dict[Path, Path]:
     """Caption → grid image. If two images share a caption, the first one gets it."""
     images: dict[Path, Path] = {}
     for source in sources:
         if source.is_file() and source.suffix.lower() in (".txt", ".jsonl"):
-            raise UsageError(f"{source} is no grid image; name the image, or its folder.")
+            raise UsageError(f"{source} is not a grid image; name the image, or its folder.")
         for image in list_grids(source) if source.is_dir() else [source]:
             images.setdefault(caption_path(image), image)
     return images
 
 
-def _with_metadata(images: Sequence[Path]) -> Iterator[tuple[Path, GridMetadata]]:
-    """The images that have metadata, with them."""
-    for image, metadata in zip(images, map_paths(_facts, images), strict=True):
-        if isinstance(
-            metadata, GridMetadata
-        ):  # what is wrong with others is reported with their captions
-            yield image, metadata
-
-
-def _facts(image: Path) -> GridMetadata | GridctlError:
+def _metadata(image: Path) -> GridMetadata | GridctlError:
     try:
         metadata = load_metadata(image)
     except GridctlError as error:
@@ -231,7 +301,7 @@ class _Captioner:
         return todo
 
     def questions(self, images: Sequence[Path]) -> Iterator[Question]:
-        for image, metadata in zip(images, map_paths(_facts, images), strict=True):
+        for image, metadata in zip(images, map_paths(_metadata, images), strict=True):
             if isinstance(metadata, GridctlError):
                 self._fail(image, metadata)
                 continue
@@ -256,7 +326,7 @@ class _Captioner:
         return tuple(name for name in self.source.mapping if name not in self._used)
 
     def notes(self) -> list[str]:
-        """What to know about the mapping."""
+        """Notes on the mapping."""
         if not self.source.mapping or not self._unmapped:
             return []
         grids = counted(len(self._unmapped), "grid")
@@ -265,7 +335,10 @@ class _Captioner:
     def refuse_foreign_mapping(self, images: Sequence[Path]) -> None:
         """Raise InputError if there is a mapping and it names none of `images`."""
         if self.settings.mapping:
-            refuse_foreign_mapping(self.source, self.settings.mapping, _with_metadata(images))
+            loaded = zip(images, map_paths(_metadata, images), strict=True)
+            # What is wrong with the others is reported with their captions.
+            grids = ((image, found) for image, found in loaded if isinstance(found, GridMetadata))
+            refuse_foreign_mapping(self.source, self.settings.mapping, grids)
 
     def _caption(self, question: Question, reply: Reply) -> str:
         metadata, limits = question.metadata, self.limits

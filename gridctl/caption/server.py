@@ -11,8 +11,10 @@ import base64
 import json
 import os
 import queue
+import random
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,24 +24,24 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from gridctl.caption.clean import shorten
-from gridctl.caption.failures import (
+from gridctl.caption.question import Answer, Answers, Question, Reply
+from gridctl.caption.response import (
     FinalError,
     PassingError,
     RequestError,
     connection_failure,
+    error_text,
+    read_reply,
     redacted,
+    wrong_key,
 )
-from gridctl.caption.gate import Gate, backoff_seconds
-from gridctl.caption.question import Answers, Question, Reply
-from gridctl.caption.response import error_text, read_reply, wrong_key
 from gridctl.errors import GridctlError, UsageError
 from gridctl.profile import CaptionSection
 
 CONNECT_SECONDS = 10.0
-LONGEST_REST_SECONDS = 3600.0  # a server that asks for a longer pause ends the run
+MAX_BACKOFF_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0  # a server that asks for a longer pause ends the run
 SAME_FAILURES = 10  # so many requests that fail alike, and none that works, end the run
-
-Answer = tuple[Question, Reply | GridctlError]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ class ServerDescriber:
 
 
 class _Run:
-    """What the threads of one `describe` share."""
+    """State that the threads of one `describe` share."""
 
     def __init__(self, server: ServerDescriber, questions: Iterator[Question]) -> None:
         self.server = server
@@ -119,7 +121,7 @@ class _Run:
         self.taking = threading.Lock()
         self.slots = threading.Semaphore(server.settings.concurrency)
         self.preparing = threading.Semaphore(os.cpu_count() or 1)
-        self.gate = Gate(server.settings.rate)
+        self.gate = RequestGate(server.settings.rate)
         self.failures: list[str] | None = []  # until a request works
 
     def work(self) -> None:
@@ -167,16 +169,16 @@ class _Run:
             except PassingError as error:
                 if error.no_listener and self.failures is not None:
                     raise _not_started(server) from None
-                rest = error.after_seconds
-                if rest is not None and rest > LONGEST_REST_SECONDS:
+                pause = error.after_seconds
+                if pause is not None and pause > LONGEST_PAUSE_SECONDS:
                     raise FinalError(
-                        f"{server.url} wants no request for {rest / 3600:.1f} hours; run it again "
+                        f"{server.url} wants no request for {pause / 3600:.1f} hours; run it again "
                         "after that."
                     ) from None
                 if attempt == server.settings.retries:
                     raise _given_up(server, error) from None
-                if rest is not None:
-                    self.gate.close(rest)
+                if pause is not None:
+                    self.gate.close(pause)
                 else:
                     self.stop.wait(backoff_seconds(attempt, server.first_backoff_seconds))
                 attempt += 1
@@ -189,6 +191,41 @@ class _Run:
             self.failures.append(re.sub(r"\d+", "", str(error)))
             if len(self.failures) >= SAME_FAILURES and len(set(self.failures)) == 1:
                 raise FinalError(f"{error} The first {SAME_FAILURES} requests failed like this.")
+
+
+class RequestGate:
+    """Lets requests pass within the rate limit, and not during a server's pause.
+
+    Any number of threads may wait at it.
+    """
+
+    def __init__(self, rate_per_minute: float | None = None) -> None:
+        self._spacing = 60 / rate_per_minute if rate_per_minute else 0.0
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._closed_until = 0.0
+
+    def close(self, seconds: float) -> None:
+        """Let no request pass for `seconds`, the pause that the server asked for."""
+        with self._lock:
+            self._closed_until = max(self._closed_until, time.monotonic() + seconds)
+
+    def pass_through(self, stop: threading.Event) -> None:
+        """Wait for this request's turn, or until `stop` is set."""
+        with self._lock:
+            turn = max(time.monotonic(), self._next)
+            self._next = turn + self._spacing
+        while not stop.is_set():
+            seconds = max(turn, self._closed_until) - time.monotonic()
+            if seconds <= 0:
+                return
+            stop.wait(seconds)
+
+
+def backoff_seconds(attempt: int, first_seconds: float) -> float:
+    """Seconds to wait after try `attempt` (from 0): doubling each time, with some randomness."""
+    longest: float = min(MAX_BACKOFF_SECONDS, first_seconds * 2**attempt)
+    return longest * random.uniform(0.5, 1.0)
 
 
 def only_model(url: str, *, key: str | None = None) -> str:
@@ -238,7 +275,7 @@ def base_url(url: str) -> str:
         good = False
     if not good or parts.query or parts.fragment:
         raise UsageError(
-            f"server {url} is no address of an HTTP server; write one like "
+            f"server {url} is not the address of an HTTP server; write one like "
             "http://localhost:8000/v1."
         )
     if parts.username or parts.password:

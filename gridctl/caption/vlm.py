@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from gridctl.caption.clean import shorten
+from gridctl.caption.clean import open_thought, shorten
 from gridctl.caption.question import Answers, Question, Reply
-from gridctl.caption.thinking import open_thought
 from gridctl.errors import GridctlError, UsageError
 from gridctl.machine.devices import pick_device, pick_dtype
 from gridctl.machine.hub import hub_token

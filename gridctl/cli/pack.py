@@ -248,7 +248,7 @@ def pack(
 
 def _from_stdin(sources: list[Path]) -> list[Path]:
     """`sources`, with each - replaced by the paths on stdin."""
-    from gridctl.pack.lists import read_paths
+    from gridctl.pack.sources import read_paths
 
     if not any(str(source) == "-" for source in sources):
         return sources

@@ -1,4 +1,4 @@
-"""One clip: its frames in, its grid images out, one after the other."""
+"""One clip: frames in, grid images out, one after the other."""
 
 from __future__ import annotations
 
@@ -22,34 +22,53 @@ from gridctl.media.clip import Clip, Ordinals, Tick, WrongIndexError
 from gridctl.media.fit import Fit
 from gridctl.media.images import Picture, image_files
 from gridctl.media.open import open_clip
+from gridctl.pack.frames import (
+    Selection,
+    SelectionError,
+    find_cuts,
+    frames_in_range,
+    select_windows,
+)
 from gridctl.pack.options import PackOptions
-from gridctl.pack.sample import SampleError, Selection, frames_in_range, select_windows
-from gridctl.pack.scenes import find_cuts
-from gridctl.pack.sources import SourceClip, read_sidecar
-from gridctl.pack.summary import SUGGESTED_FPS, ClipSummary
+from gridctl.pack.sources import InputClip, read_sidecar
+
+SUGGESTED_FPS = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class ClipSummary:
+    """Number, rate and length of the grids of one clip, for the summary of a run."""
+
+    grids: int
+    fps: float
+    """The rate of their frames, in the clip's own time."""
+    seconds_per_grid: float
+    cropped: float | None
+    """The share of each frame that is cut off, 0 to 1. None if no frame was read."""
+    grids_at_suggested_fps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedClip:
     """The grids of one clip: those written, those that were there already, and notes."""
 
+    summary: ClipSummary
     written: tuple[Path, ...] = ()
     skipped: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
-    summary: ClipSummary | None = None
     metadata: tuple[dict[str, Any], ...] = ()
     """The entry in metadata.jsonl of each written, then of each skipped grid."""
 
 
 def pack_clip(
-    source: SourceClip,
+    source: InputClip,
     *,
     options: PackOptions,
     force: bool = False,
     dry_run: bool = False,
     threads: int = 1,
     tick: Tick,
-) -> Packed:
+) -> PackedClip:
     """Write the grids of one clip that are not there yet.
 
     `dry_run` writes nothing. `written` then holds what would be written. Raises InputError for a
@@ -59,11 +78,18 @@ def pack_clip(
     made_from = fingerprint(source.path, options, text)
     done = [] if force else finished(source, options, made_from)
     if done:
-        entries = [metadata_entry(path, metadata) for path, metadata in done]
-        return Packed(
+        grids = [metadata for _, metadata in done]
+        end = grids[-1].times_seconds[-1] + 1 / grids[-1].fps
+        return PackedClip(
             skipped=tuple(path for path, _ in done),
-            metadata=tuple(entries),
-            summary=_summary_of_facts([metadata for _, metadata in done], options),
+            metadata=tuple(metadata_entry(path, metadata) for path, metadata in done),
+            summary=ClipSummary(
+                grids=len(grids),
+                fps=grids[0].fps,
+                seconds_per_grid=grids[0].num_frames / grids[0].fps,
+                cropped=None,
+                grids_at_suggested_fps=_suggested(end - grids[0].times_seconds[0], options),
+            ),
         )
     cropped: list[float] = []
     fit = replace(options.fit(), on_crop=cropped.append)
@@ -75,7 +101,7 @@ def pack_clip(
             refuse_foreign(names, source, force=force)
             entries = []
             if not dry_run:
-                metadata = _facts(clip, selection, source, options, text, made_from)
+                metadata = _metadata(clip, selection, source, options, text, made_from)
                 images = compose_windows(clip, selection.windows, options.grid, fit)
                 quality = options.settings.quality
                 for path, image, known in zip(names, images, metadata, strict=True):
@@ -92,27 +118,29 @@ def pack_clip(
             f"{source.path} has {selection.dropped} of {selection.count} frames left over that "
             "fill no grid; they are left out (--tail pad keeps them)"
         )
-    return Packed(
+    settings = options.settings
+    seconds = min(clip.duration_seconds, settings.end or clip.duration_seconds) - settings.start
+    return PackedClip(
         written=tuple(names),
         notes=tuple(notes),
         metadata=tuple(entries),
-        summary=_summary(clip, selection, options, max(cropped, default=None)),
+        summary=ClipSummary(
+            grids=len(selection.windows),
+            fps=selection.fps,
+            seconds_per_grid=len(selection.windows[0]) / selection.fps,
+            cropped=max(cropped, default=None),
+            grids_at_suggested_fps=_suggested(seconds, options),
+        ),
     )
 
 
-def target(source: SourceClip, options: PackOptions, number: int) -> Path:
+def target(source: InputClip, options: PackOptions, number: int) -> Path:
     """The file of grid `number` of a clip, from 0 on."""
-    return source.folder / f"{first_name(options, number).format(source.name)}"
-
-
-def first_name(options: PackOptions, number: int = 0) -> str:
-    """The name of a clip's first grid (or another `number`), with {} for the clip's name."""
-    suffix = "" if options.mode == "uniform" else f"_{number + 1:04}"
-    return "{}" + f"{suffix}.{options.settings.format}"
+    return source.folder / options.first_name(number).format(source.name)
 
 
 def fingerprint(path: Path, options: PackOptions, text: str | None) -> str:
-    """What a finished grid must have been made from to be skipped.
+    """Digest of all that a clip's grids are made from. A grid with another digest is made again.
 
     The size and time of each source file stand for its content. Raises InputError for a
     source that cannot be read.
@@ -134,9 +162,9 @@ def fingerprint(path: Path, options: PackOptions, text: str | None) -> str:
 
 
 def finished(
-    source: SourceClip, options: PackOptions, made_from: str
+    source: InputClip, options: PackOptions, made_from: str
 ) -> list[tuple[Path, GridMetadata]]:
-    """All grids of the clip with their metadata, if each is there and would come out the same."""
+    """Grids of the clip with their metadata, if each exists and would come out the same."""
     grids: list[tuple[Path, GridMetadata]] = []
     for number in count():
         path = target(source, options, number)
@@ -151,7 +179,7 @@ def finished(
     return grids
 
 
-def refuse_foreign(names: Sequence[Path], source: SourceClip, *, force: bool) -> None:
+def refuse_foreign(names: Sequence[Path], source: InputClip, *, force: bool) -> None:
     """Raise InputError if an image that is not a grid of this clip has one of these names."""
     for path in names:
         if not path.exists() or path.stat().st_size == 0:
@@ -165,24 +193,24 @@ def refuse_foreign(names: Sequence[Path], source: SourceClip, *, force: bool) ->
             )
         if metadata is None and not force:
             raise InputError(
-                f"{path} exists and is no grid that gridctl made; use --force, or another -o."
+                f"{path} exists and is not a grid that gridctl made; use --force, or another -o."
             )
 
 
-def _select(clip: Clip, source: SourceClip, options: PackOptions) -> Selection:
+def _select(clip: Clip, source: InputClip, options: PackOptions) -> Selection:
     cuts: list[int] = []
     try:
         if options.mode == "scenes":
             cuts = find_cuts(clip, frames_in_range(clip.times_seconds, options))
         return select_windows(clip.times_seconds, clip.duration_seconds, clip.fps, options, cuts)
-    except SampleError as error:
+    except SelectionError as error:
         raise InputError(f"{source.path} {error}") from error
 
 
-def _facts(
+def _metadata(
     clip: Clip,
     selection: Selection,
-    source: SourceClip,
+    source: InputClip,
     options: PackOptions,
     text: str | None,
     made_from: str,
@@ -203,33 +231,9 @@ def _facts(
         )
 
 
-def _summary(
-    clip: Clip, selection: Selection, options: PackOptions, cropped: float | None
-) -> ClipSummary:
-    end = min(clip.duration_seconds, options.settings.end or clip.duration_seconds)
-    return ClipSummary(
-        grids=len(selection.windows),
-        fps=selection.fps,
-        seconds_per_grid=len(selection.windows[0]) / selection.fps,
-        cropped=cropped,
-        grids_at_suggested_fps=_grids_at(SUGGESTED_FPS, end - options.settings.start, options),
-    )
-
-
-def _summary_of_facts(grids: Sequence[GridMetadata], options: PackOptions) -> ClipSummary:
-    first, last = grids[0], grids[-1]
-    end = last.times_seconds[-1] + 1 / last.fps
-    return ClipSummary(
-        grids=len(grids),
-        fps=first.fps,
-        seconds_per_grid=first.num_frames / first.fps,
-        cropped=None,
-        grids_at_suggested_fps=_grids_at(SUGGESTED_FPS, end - first.times_seconds[0], options),
-    )
-
-
-def _grids_at(fps: float, seconds: float, options: PackOptions) -> int:
-    return int(seconds * fps) // options.grid.num_frames
+def _suggested(seconds: float, options: PackOptions) -> int:
+    """The number of grids at SUGGESTED_FPS."""
+    return int(seconds * SUGGESTED_FPS) // options.grid.num_frames
 
 
 def compose_windows(

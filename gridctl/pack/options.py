@@ -1,4 +1,4 @@
-"""What a grid image is made from besides its clip: everything that changes its pixels."""
+"""Options: the grid and the settings of `[pack]`, checked against each other."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gridctl.profile import PackSection, Profile
 from gridctl.profile.schema.engine import EngineSection
 
 # Settings that change no grid: who makes it, and how the dataset is written besides.
-_ELSEWHERE = {"workers", "to", "max_shard_megabytes"}
+_NOT_IN_GRID = {*EngineSection.model_fields, "workers", "to", "max_shard_megabytes"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions:
-    """The grid and the settings of `[pack]`, checked against each other.
+    """The grid and the settings that a grid image is made with.
 
     Raises UsageError for values that do not fit together.
     """
@@ -32,8 +32,14 @@ class PackOptions:
         return cls(grid=profile.grid.to_grid(), settings=profile.pack)
 
     def __post_init__(self) -> None:
-        self._check_image_size()
-        chosen = self.settings
+        chosen, (width, height) = self.settings, self.grid.image_size
+        side = MAX_SIDES[chosen.format]
+        if max(width, height) > side or width * height > MAX_PIXELS:
+            raise UsageError(
+                f"a grid of {self.grid} is an image of {width}x{height} pixels; "
+                f"{chosen.format} takes {side} a side, and gridctl "
+                f"{MAX_PIXELS // 1_000_000} megapixels. Use smaller cells, or fewer of them."
+            )
         parse_color(chosen.background)
         if self.mode == "uniform" and (chosen.stride > 1 or chosen.overlap > 0):
             raise UsageError(
@@ -50,16 +56,6 @@ class PackOptions:
                 f"end is {chosen.end} seconds, which is not after the start at {chosen.start}."
             )
 
-    def _check_image_size(self) -> None:
-        width, height = self.grid.image_size
-        side = MAX_SIDES[self.settings.format]
-        if max(width, height) > side or width * height > MAX_PIXELS:
-            raise UsageError(
-                f"a grid of {self.grid} is an image of {width}x{height} pixels; "
-                f"{self.settings.format} takes {side} a side, and gridctl "
-                f"{MAX_PIXELS // 1_000_000} megapixels. Use smaller cells, or fewer of them."
-            )
-
     @property
     def mode(self) -> str:
         """uniform, windows, fps or scenes."""
@@ -72,13 +68,17 @@ class PackOptions:
         return float(rate) if rate else None
 
     def fit(self) -> Fit:
-        """How a frame fills its cell."""
+        """The fit of a frame in its cell."""
         background = parse_color(self.settings.background)
         return Fit(cell=self.grid.cell, mode=self.settings.fit, background=background)
 
+    def first_name(self, number: int = 0) -> str:
+        """The file name of a clip's first grid (or another `number`), with {} for the clip's."""
+        suffix = "" if self.mode == "uniform" else f"_{number + 1:04}"
+        return "{}" + f"{suffix}.{self.settings.format}"
+
     def metadata(self) -> dict[str, Any]:
-        """What a finished grid's fingerprint covers. A change here makes every grid again."""
-        leave_out = {*EngineSection.model_fields, *_ELSEWHERE, "start", "end"}
-        settings = self.settings.model_dump(exclude=leave_out)
+        """Values that change the pixels of a grid. Another value makes every grid again."""
+        settings = self.settings.model_dump(exclude={*_NOT_IN_GRID, "start", "end"})
         times = {"start_seconds": self.settings.start, "end_seconds": self.settings.end}
         return {"grid": asdict(self.grid), **settings, **times}

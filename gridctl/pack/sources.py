@@ -1,26 +1,29 @@
-"""Sources: the clips in files and folders, and the name of each clip's grids."""
+"""Sources: the clips in files, folders and lists, and the names of their grids."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from itertools import count
+from pathlib import Path, PurePosixPath
 
 from gridctl.dataset.folder import METADATA_FILE, read_lines, read_text
 from gridctl.dataset.grid_image import load_metadata
-from gridctl.errors import GridctlError, UsageError
+from gridctl.errors import GridctlError, UsageError, counted
 from gridctl.files import entries
-from gridctl.pack.search import Search
-from gridctl.storage import Url
+from gridctl.media.images import is_animated, natural_key
+from gridctl.media.kinds import SIDECAR_SUFFIXES, UNREAD_PICTURES, is_hidden, kind_of
+from gridctl.storage import StorageError, Url, as_path
+from gridctl.text import decode, lines
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceClip:
-    """A clip, the folder of its grids, and their name without number and suffix.
+class InputClip:
+    """A clip to pack, the folder of its grids, and their name without number and suffix.
 
     `origin` is the clip's path relative to the dataset folder, as metadata have it. It does not
     depend on the current folder.
@@ -36,7 +39,7 @@ class SourceClip:
 class Found:
     """The clips in some sources, and notes on files that are left out."""
 
-    clips: tuple[SourceClip, ...]
+    clips: tuple[InputClip, ...]
     notes: tuple[str, ...]
 
 
@@ -47,45 +50,54 @@ def find_clips(
     first_name: str,
     shard: tuple[int, int] | None = None,
 ) -> Found:
-    """Every clip in `sources`, each with a name that no other clip has, in this run or earlier.
+    """Find every clip in `sources`, and give each a name that no other clip has.
 
     `first_name` is the name of a clip's first grid with {} for the clip's name, such as
-    "{}.jpg". `shard` (i, n) takes every n-th clip from the i-th on, into a sub-folder. A clip
-    that is named twice counts once. A source that is no clip is listed too: packing it fails,
-    with a line that says why.
+    "{}.jpg". Names of earlier runs stay. A clip that is named twice counts once. A source without
+    any clip is listed too: packing it fails, with a line that says why.
+
+    `shard` (i, n) is the i-th of n parts, counted from 1, in a sub-folder of its own. Clips are
+    dealt out in natural order of their paths, so the order of `sources` changes nothing.
 
     Raises UsageError for an impossible shard.
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard {shard[0]}/{shard[1]} is out of range; write 1/8 to 8/8.")
-    search = Search(output)
-    located: dict[Path, tuple[Path, Path]] = {}
+    search = _Search(output)
+    found: dict[Path, tuple[Path, Path]] = {}
     for source in sources:
         for clip, below in search.clips_of(source):
-            located.setdefault(clip.absolute(), (clip, below))
+            found.setdefault(clip.absolute(), (clip, below))
     start = output.absolute()
-    is_free = _is_free_in_storage(cache(_sources_in)) if isinstance(output, Url) else _is_free
+    located = [(clip, below, _origin(clip, start)) for clip, below in found.values()]
+    sub_folder = ""
+    if shard is not None:
+        number, total = shard
+        located = sorted(located, key=lambda place: _natural_path(place[2]))[number - 1 :: total]
+        sub_folder = f"shard-{number:0{len(str(total))}}-of-{total}"
+    clips_in = cache(_clips_in)
     taken: set[str] = set()
-    clips: list[SourceClip] = []
-    for number, (clip, below) in enumerate(located.values()):
-        folder = output / below
-        if shard is not None:
-            if number % shard[1] != shard[0] - 1:
-                continue
-            folder /= f"shard-{shard[0]:0{len(str(shard[1]))}}-of-{shard[1]}"
-        origin = _origin(clip, start)
+    clips: list[InputClip] = []
+    for clip, below, origin in located:
+        folder = output / below / sub_folder
         for name in _names(clip):
             key = str(folder / name).casefold()  # macOS and Windows fold case
+            if key in taken:
+                continue
             target = folder / first_name.format(name)
-            if key not in taken and is_free(target, origin):
+            # In storage, two requests for a folder instead of some for each of its files.
+            known = clips_in(folder) if isinstance(output, Url) else {target.name: None}
+            if target.name not in known or known[target.name] == origin:
+                break
+            if _is_free(target, origin):
                 break
         taken.add(key)
-        clips.append(SourceClip(path=clip, origin=origin, folder=folder, name=name))
+        clips.append(InputClip(path=clip, origin=origin, folder=folder, name=name))
     return Found(clips=tuple(clips), notes=tuple(search.notes()))
 
 
 def read_sidecar(source: Path) -> str | None:
-    """The text beside a source: clip.txt for clip.mp4, and for a folder named clip.
+    """Read the text beside a source: clip.txt for clip.mp4, and for a folder named clip.
 
     None on the web, where a server may answer with a page that says that there is no such file.
     """
@@ -95,6 +107,116 @@ def read_sidecar(source: Path) -> str | None:
         source = source.absolute()  # "." has no name of its own
         return read_text(source.with_name(f"{source.name}.txt"))
     return read_text(source.with_suffix(".txt"))
+
+
+def read_paths(data: bytes) -> list[Path]:
+    """Read a list of paths: one per line, or with NUL after each (`find -print0`).
+
+    A byte order mark says the encoding (PowerShell writes UTF-16). Without one, names may be
+    any bytes. Raises UsageError for an empty list, for one that cannot be decoded, and for a
+    line that names the current folder or one above it: no list means that, and packing it would
+    take everything there.
+    """
+    has_mark = data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"))
+    try:
+        text = decode(data)
+    except UnicodeDecodeError as error:
+        if has_mark:
+            raise UsageError(
+                f"the list on stdin is damaged at byte {error.start}; write it again as UTF-8."
+            ) from None
+        text = os.fsdecode(data)
+    # NULs may also belong to the line ends of UTF-16 and UTF-32.
+    separates = b"\0" in data and not (has_mark or b"\n\0" in data or b"\0\n" in data)
+    names = [name for name in (os.fsdecode(data).split("\0") if separates else lines(text)) if name]
+    if not names:
+        raise UsageError("the list on stdin is empty; pipe paths in, such as find . -name '*.mp4'.")
+    here = Path.cwd()
+    for number, name in enumerate(names, 1):
+        if here.is_relative_to(os.path.abspath(name)):  # noqa: PTH100  # no links to follow
+            raise UsageError(
+                f"entry {number} of the list on stdin is {name!r}, the current folder or one above "
+                "it; leave it out, or name that folder as an argument."
+            )
+    return [as_path(name) for name in names]
+
+
+class _Search:
+    """Finds clips in folders, and remembers what it leaves out. `output` is not searched."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output.resolve()
+        self._thumbnails: list[Path] = []  # images beside videos
+        self._others: list[Path] = []  # neither videos nor images
+
+    def clips_of(self, source: Path) -> list[tuple[Path, Path]]:
+        """(clip, its folder within the dataset) for `source` and all below it, in natural order.
+
+        A source without any clip stands for itself: packing it fails and says why.
+        """
+        found = list(self._clips(source, Path(), frozenset({self._output})))
+        return found or [(source, Path())]
+
+    def notes(self) -> Iterator[str]:
+        """One line for each kind of file that was left out."""
+        if self._thumbnails:
+            yield (
+                f"{counted(len(self._thumbnails), 'image')} beside videos left out, such as "
+                f"{self._thumbnails[0]}; to pack images, give them a folder without videos"
+            )
+        if self._others:
+            pictures = any(path.suffix.lower() in UNREAD_PICTURES for path in self._others)
+            yield (
+                f"{counted(len(self._others), 'file')} left out, such as {self._others[0]}: no "
+                "videos or images that gridctl reads"
+                + ("; convert HEIC, EXR and raw pictures to PNG" if pictures else "")
+            )
+
+    def _clips(
+        self, source: Path, below: Path, parents: frozenset[Path]
+    ) -> Iterator[tuple[Path, Path]]:
+        """`parents` are the folders above, resolved: a link to one of them has no end."""
+        try:
+            if not source.is_dir():
+                yield source, below
+                return
+            folders, files = (
+                [path for path in paths if not is_hidden(path.name)] for paths in entries(source)
+            )
+            parents |= {source.resolve()}
+            loops = {folder for folder in folders if folder.resolve() in parents}
+        except (OSError, StorageError, RuntimeError):  # the last: links in a circle, Python < 3.13
+            yield source, below.parent  # packing it will fail and say why
+            return
+        clips, images = self._sorted_by_kind(files)
+        if clips:
+            self._thumbnails += images
+        elif images:
+            yield source, below.parent
+        for entry in sorted([*folders, *clips], key=natural_key):
+            if entry in clips:
+                yield entry, below
+            elif entry not in loops:
+                yield from self._clips(entry, below / entry.name, parents)
+
+    def _sorted_by_kind(self, files: list[Path]) -> tuple[set[Path], list[Path]]:
+        """(clips, still images) of a folder's files; the rest are noted."""
+        clips: set[Path] = set()
+        images: list[Path] = []
+        for path in sorted(files, key=natural_key):
+            kind = kind_of(path)
+            if kind == "video" or (kind == "image" and is_animated(path)):
+                clips.add(path)
+            elif kind == "image":
+                images.append(path)
+            elif path.suffix.lower() not in SIDECAR_SUFFIXES:
+                self._others.append(path)
+        return clips, images
+
+
+def _natural_path(path: str) -> tuple[object, ...]:
+    """Sort key in which each folder and file is in natural order, as in a search."""
+    return [natural_key(Path(part)) for part in PurePosixPath(path).parts], path
 
 
 def _names(clip: Path) -> Iterator[str]:
@@ -109,37 +231,29 @@ def _names(clip: Path) -> Iterator[str]:
     yield name
     if distinct != name:
         yield distinct
-    number = 2
-    while True:
-        yield f"{distinct}-{number}"
-        number += 1
+    yield from (f"{distinct}-{number}" for number in count(2))
 
 
-def _is_free_in_storage(
-    sources_in: Callable[[Path], dict[str, str | None]],
-) -> Callable[[Path, str], bool]:
-    """`_is_free`, with two requests for a folder instead of some for each of its files."""
-
-    def is_free(target: Path, origin: str) -> bool:
-        there = sources_in(target.parent)
-        if target.name not in there:
-            return True
-        return there[target.name] == origin or _is_free(target, origin)
-
-    return is_free
-
-
-def _sources_in(folder: Path) -> dict[str, str | None]:
+def _clips_in(folder: Path) -> dict[str, str | None]:
     """Each file of a folder in storage, with its clip if metadata.jsonl says which."""
     try:
-        sources: dict[str, str | None] = {path.name: None for path in entries(folder)[1]}
+        clips: dict[str, str | None] = {path.name: None for path in entries(folder)[1]}
     except FileNotFoundError:
         return {}
-    if METADATA_FILE in sources:
+    if METADATA_FILE in clips:
         for entry in read_lines(folder / METADATA_FILE):
-            if entry.get("file_name") in sources:
-                sources[entry["file_name"]] = entry.get("source")
-    return sources
+            if entry.get("file_name") in clips:
+                clips[entry["file_name"]] = entry.get("source")
+    return clips
+
+
+def _is_free(target: Path, origin: str) -> bool:
+    """Whether no other clip has a grid of this name from an earlier run."""
+    try:
+        metadata = load_metadata(target) if target.exists() else None
+    except (GridctlError, OSError):
+        return True  # not a grid; writing it will say what is wrong
+    return metadata is None or metadata.source == origin
 
 
 def _origin(clip: Path, start: Path) -> str:
@@ -154,15 +268,6 @@ def _origin(clip: Path, start: Path) -> str:
     except ValueError:  # on another drive of Windows
         path = clip.absolute()
     return _as_unicode(path.as_posix())
-
-
-def _is_free(target: Path, origin: str) -> bool:
-    """Whether no other clip has a grid of this name from an earlier run."""
-    try:
-        metadata = load_metadata(target) if target.exists() else None
-    except (GridctlError, OSError):
-        return True  # not a grid; writing it will say what is wrong
-    return metadata is None or metadata.source == origin
 
 
 def _as_unicode(name: str) -> str:

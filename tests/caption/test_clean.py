@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridctl.caption.clean import clean_answer, cut, sentences, shorten
-from gridctl.caption.thinking import open_thought
+from gridctl.caption.clean import clean_answer, cut, open_thought, sentences, shorten
 from gridctl.errors import GridctlError
 
 DOG = "A brown dog runs to the right. It jumps over a log."
@@ -135,7 +134,7 @@ def test_a_prompt_that_opens_a_thought_is_recognised(prompt: str, mark: str) -> 
     assert open_thought(prompt) == mark
 
 
-def test_half_an_emoji_is_dropped_and_two_halves_are_joined() -> None:
+def test_halves_of_an_emoji_are_joined_or_dropped() -> None:
     assert clean_answer("A \ud83d ball bounces.") == "A ball bounces."
     assert clean_answer("A \ud83d\ude00 ball\ufffd.") == "A \U0001f600 ball."
 
@@ -205,13 +204,13 @@ def test_a_refusal_is_an_error(answer: str) -> None:
         clean_answer(answer)
 
 
-def test_an_answer_at_the_token_limit_ends_with_its_last_whole_sentence() -> None:
+def test_a_cut_off_answer_ends_with_a_sentence() -> None:
     assert clean_answer(f"{DOG} Then it", finished=False) == DOG
     assert clean_answer(DOG, finished=False) == DOG
     assert clean_answer("A brown dog runs", finished=False) == "A brown dog runs"
 
 
-def test_a_long_text_is_cut_after_a_sentence_else_after_a_word() -> None:
+def test_text_is_cut_after_a_sentence_or_word() -> None:
     def short(length: int) -> str:
         return cut("One two. Three four! Five six.", lambda text: len(text) <= length)
 

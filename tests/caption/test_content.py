@@ -50,7 +50,7 @@ def test_a_mapping_keeps_its_names_and_texts(tmp_path: Path, name: str) -> None:
     assert read_mapping(path) == {"vid1": "a ball, red", "clips/b.mp4": "two\nlines"}
 
 
-def test_a_unicode_line_separator_is_no_line_end_in_csv(tmp_path: Path) -> None:
+def test_csv_lines_end_with_line_feeds_only(tmp_path: Path) -> None:
     path = tmp_path / "map.csv"
     path.write_text("file_name,text\nvid1,a\u2028b\nvid2,c\n", encoding="utf-8")
     assert read_mapping(path) == {"vid1": "a\u2028b", "vid2": "c"}
@@ -125,7 +125,7 @@ def test_mapping_then_text_then_subject_then_name() -> None:
         ContentSource().content(image, metadata(source="0001.mp4"))
 
 
-def test_a_model_gets_the_mapping_or_the_subject_but_not_the_file_name() -> None:
+def test_a_model_gets_mapping_or_subject_no_name() -> None:
     image = Path("vid1.jpg")
     assert ContentSource(subject=" a cat ").known_subject(image, metadata(text="text")) == "a cat"
     assert ContentSource(mapping={"vid1": "b"}, subject="a").known_subject(image, metadata()) == "b"
@@ -156,7 +156,7 @@ def test_a_key_may_be_spelled_in_other_ways(key: str) -> None:
     assert source.keys_of(Path("vid1.jpg"), clip) == {key}
 
 
-def test_keys_that_differ_in_case_only_name_what_they_spell() -> None:
+def test_keys_may_differ_in_case_only() -> None:
     source = ContentSource(mapping={"a.mp4": "small", "A.mp4": "large"})
     assert source.mapped(Path("vid1.jpg"), metadata(source="A.mp4")) == "large"
     assert source.mapped(Path("vid1.jpg"), metadata(source="a.mp4")) == "small"

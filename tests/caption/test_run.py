@@ -59,7 +59,7 @@ def written(image: Path) -> str:
     return image.with_suffix(".txt").read_text(encoding="utf-8")
 
 
-def test_layout_comes_first_then_the_content_of_the_facts(
+def test_the_layout_comes_first_then_the_content(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg", text="ein Bär\n läuft")
@@ -70,7 +70,7 @@ def test_layout_comes_first_then_the_content_of_the_facts(
     assert line["text"] == written(image).strip()
 
 
-def test_content_is_the_text_else_the_subject_else_the_words_of_the_name(
+def test_content_is_the_text_the_subject_or_the_name(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
@@ -95,7 +95,7 @@ def test_no_content_fails_that_grid_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "0001.txt").exists()
 
 
-def test_a_name_that_is_not_utf_8_fails_that_grid_alone(tmp_path: Path) -> None:
+def test_a_name_outside_utf_8_fails_alone(tmp_path: Path) -> None:
     make_grid(tmp_path / "vid1.jpg").rename(tmp_path / os.fsdecode(b"caf\xe9.jpg"))
     make_grid(tmp_path / "vid2.jpg")
     result = caption([tmp_path])
@@ -104,7 +104,7 @@ def test_a_name_that_is_not_utf_8_fails_that_grid_alone(tmp_path: Path) -> None:
     assert list(lines(tmp_path)) == ["vid2.jpg"]
 
 
-def test_existing_captions_are_kept_and_reach_the_metadata(tmp_path: Path) -> None:
+def test_existing_captions_reach_the_metadata(tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     image.with_suffix(".txt").write_text("by hand", encoding="utf-8")
     result = caption([tmp_path])
@@ -149,7 +149,7 @@ def test_a_model_is_opened_only_if_a_grid_needs_it(captioning: Captioning, tmp_p
 def test_a_caption_is_no_grid(tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     caption([image])
-    with pytest.raises(UsageError, match="is no grid image"):
+    with pytest.raises(UsageError, match="is not a grid image"):
         caption([image.with_suffix(".txt")])
 
 
@@ -170,7 +170,7 @@ def test_a_folder_without_grids_is_an_error(tmp_path: Path) -> None:
 OPENING = "1x2 grid of 2 video frames in reading order."
 
 
-def test_answers_are_cleaned_and_an_error_fails_one_grid(tmp_path: Path) -> None:
+def test_answers_are_cleaned_and_errors_fail_alone(tmp_path: Path) -> None:
     for name in ("vid1", "vid2", "vid3", "vid4", "vid10"):
         make_grid(tmp_path / f"{name}.jpg")
     script: dict[str, Reply | GridctlError] = {
@@ -191,7 +191,7 @@ def test_answers_are_cleaned_and_an_error_fails_one_grid(tmp_path: Path) -> None
         assert not failure.path.with_suffix(".txt").exists()
 
 
-def test_each_caption_records_its_model_until_it_is_edited(
+def test_captions_record_their_model_until_edited(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     images = [make_grid(tmp_path / f"vid{k}.jpg") for k in (1, 2, 3)]
@@ -260,7 +260,7 @@ def test_a_mapping_gives_the_content_of_each_grid(captioning: Captioning, tmp_pa
     assert result.unused == ("vid7",)
 
 
-def test_the_subject_is_in_the_question_and_where_clip_reads(
+def test_the_subject_is_asked_and_read_by_clip(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
@@ -277,7 +277,7 @@ def test_the_subject_is_in_the_question_and_where_clip_reads(
 
 
 @pytest.mark.parametrize("profile", [Profile(), load_profile("tiny").profile])
-def test_a_long_caption_is_cut_at_a_sentence_to_what_t5_reads(
+def test_a_long_caption_is_cut_to_what_t5_reads(
     tmp_path: Path, profile: Profile
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg", text="A red circle moves. " * 300)
@@ -290,7 +290,7 @@ def test_a_long_caption_is_cut_at_a_sentence_to_what_t5_reads(
     assert not limits.fits_t5(f"{text} A red circle moves.")
 
 
-def test_the_layout_time_has_the_interval_and_free_has_no_words(
+def test_layouts_time_and_free(
     captioning: Captioning, tmp_path: Path
 ) -> None:
     image = make_grid(tmp_path / "vid1.jpg")

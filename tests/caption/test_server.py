@@ -56,7 +56,7 @@ def test_a_request_has_the_format_of_the_openai_api(tmp_path: Path, server: Serv
     assert line["caption_prompt"] == text["text"]
 
 
-def test_frames_are_sent_one_by_one_and_max_completion_tokens_replaces_max_tokens(
+def test_frames_are_sent_one_by_one(
     tmp_path: Path, server: Server
 ) -> None:
     profile = make_grids(tmp_path, 1, view="frames")
@@ -100,7 +100,7 @@ def misbehave(handler: Handler, number: int, attempt: int) -> None:
         handler.hang_up()
 
 
-def test_32_concurrent_requests_with_faults_lose_no_caption(tmp_path: Path, server: Server) -> None:
+def test_32_requests_with_faults_lose_no_caption(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 160)
     server.behave = misbehave
     model = describer(server, concurrency=32, timeout_seconds=1.5, retries=20)
@@ -170,7 +170,7 @@ def test_the_rate_is_kept(tmp_path: Path, server: Server) -> None:
     assert max(moments) - start >= 5 * 0.05
 
 
-def test_a_killed_run_leaves_whole_captions_and_asks_for_none_twice(
+def test_a_killed_run_asks_for_no_caption_twice(
     tmp_path: Path, server: Server
 ) -> None:
     profile = make_grids(tmp_path / "vidgrid", 24)
@@ -221,7 +221,7 @@ def test_a_stopped_run_sends_no_more_requests(tmp_path: Path, server: Server) ->
     assert len(server.requests) <= asked + 8  # those that were on their way
 
 
-def test_a_picture_is_encoded_once_however_often_it_is_sent(tmp_path: Path, server: Server) -> None:
+def test_a_picture_is_encoded_once(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 4)
 
     def behave(handler: Handler, number: int, attempt: int) -> None:
@@ -267,7 +267,7 @@ def test_an_address_may_be_written_in_several_ways(said: str, meant: str) -> Non
     ],
 )
 def test_a_wrong_address_is_an_error(wrong: str) -> None:
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match="is not the address"):
         ServerDescriber(settings=CaptionSection(server=wrong or None), model="m")
 
 
@@ -302,7 +302,7 @@ def test_the_only_model_of_a_server_needs_no_name(server: Server) -> None:
 
 
 @pytest.mark.parametrize("key", ["sk-a\nb", "sk-…", "sk-é"])
-def test_an_impossible_key_is_an_error_that_does_not_show_it(
+def test_an_impossible_key_is_not_shown(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
@@ -312,7 +312,7 @@ def test_an_impossible_key_is_an_error_that_does_not_show_it(
     assert key not in str(caught.value)
 
 
-def test_the_command_line_takes_the_key_from_the_environment_alone(
+def test_the_key_is_taken_from_the_environment(
     tmp_path: Path,
     server: Server,
     gridctl: Callable[..., int],

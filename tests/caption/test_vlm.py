@@ -109,7 +109,7 @@ class ThinkingAloud:
         return "The first frame shows a dog. The next"
 
 
-def test_a_thought_that_the_chat_template_begins_is_no_caption(coloured: Path) -> None:
+def test_a_thought_begun_by_the_template(coloured: Path) -> None:
     image = coloured / "vid0.png"
     outline = ThinkingAloud()
     model = VlmDescriber(
@@ -123,7 +123,7 @@ def test_a_thought_that_the_chat_template_begins_is_no_caption(coloured: Path) -
     assert not image.with_suffix(".txt").exists()
 
 
-def test_without_torchvision_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torchvision_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     profile = load_profile(None, {"caption.backend": "vlm"}).profile
     with pytest.raises(UsageError, match=r"needs torchvision.*gridctl\[vlm\]"):

@@ -157,7 +157,7 @@ def test_a_mapping_of_captions_that_are_there_lets_the_rest_be_done() -> None:
     [
         (["--backend", "oracle"], "choose template, vlm or server"),
         (["--backend", "server"], "add --server URL"),
-        (["--server", "localhost:8000"], "no address of an HTTP server"),
+        (["--server", "localhost:8000"], "not the address of an HTTP server"),
         (["--server", "http://me:secret@host/v1", "--model", "m"], "holds a password"),
         (["--model", "a/b"], "add --backend vlm or --backend server"),
         (["--view", "frames"], "the backend template does not use --view"),
@@ -166,7 +166,7 @@ def test_a_mapping_of_captions_that_are_there_lets_the_rest_be_done() -> None:
         (["--view", "film"], "choose grid, keyframes or frames"),
         (["--prompt", "{oops}"], "cannot be filled in"),
         (["--rate", "0"], "must be more than 0"),
-        (["--mapping", "map.xlsx"], "is no mapping"),
+        (["--mapping", "map.xlsx"], "is not a mapping"),
         (["--subject", os.fsdecode(b"a caf\xe9")], "not UTF-8"),
         (["--layout", os.fsdecode(b"{rows} caf\xe9")], "not UTF-8"),
         (["--prompt", os.fsdecode(b"a caf\xe9")], "not UTF-8"),

@@ -96,7 +96,7 @@ def test_a_folder_of_frames_is_one_clip(tmp_path: Path, monkeypatch: pytest.Monk
     assert metadata.text == "a ramp"
 
 
-def test_clips_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+def test_clips_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
     first = make_clip(tmp_path / "a" / "vid1.mp4")
     second = make_clip(tmp_path / "b" / "vid1.mp4")
     third = make_clip(tmp_path / "b" / "VID1.gif")
@@ -134,7 +134,7 @@ def test_one_bad_source_does_not_stop_the_others(tmp_path: Path) -> None:
     assert files(output) == ["good.jpg", "metadata.jsonl"]
 
 
-def test_a_second_run_skips_what_is_done_and_finishes_the_rest(tmp_path: Path) -> None:
+def test_a_second_run_finishes_the_rest(tmp_path: Path) -> None:
     source, output = tmp_path / "videos", tmp_path / "vidgrid"
     make_clip(source / "vid1.mp4")
     make_clip(source / "vid2.mp4")
@@ -175,7 +175,7 @@ def test_a_grid_of_another_source_is_never_overwritten(tmp_path: Path) -> None:
         assert (output / "vid1.jpg").read_bytes() == before
 
 
-def test_tail_pad_repeats_the_last_frame_and_counts_the_real_ones(tmp_path: Path) -> None:
+def test_tail_pad_repeats_the_last_frame(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "vid1.mp4", count=4)
     result = pack([clip], tmp_path / "out", pack_profile(GRID, tail="pad"))
     assert numbers(result.written[0]) == [0, 1, 2, 3, 3, 3]
@@ -239,7 +239,7 @@ def test_an_unwritable_output_is_one_error(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_metadata_that_cannot_be_written_hides_nothing_else(tmp_path: Path) -> None:
+def test_unwritable_metadata_hide_nothing_else(tmp_path: Path) -> None:
     clips = [make_clip(tmp_path / "vid1.mp4"), make_clip(tmp_path / "vid2.mp4", count=2)]
     output = tmp_path / "out"
     (output / "metadata.jsonl").mkdir(parents=True)
@@ -285,7 +285,7 @@ def test_an_image_that_is_no_grid_is_not_overwritten(tmp_path: Path) -> None:
     assert (output / "vid1.jpg").read_bytes() == before
 
 
-def test_a_folder_without_permissions_does_not_stop_the_rest(tmp_path: Path) -> None:
+def test_a_closed_folder_does_not_stop_the_rest(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root reads everything")
     make_clip(tmp_path / "videos" / "vid1.mp4")

@@ -37,7 +37,7 @@ def test_shards_are_disjoint_and_complete(tmp_path: Path) -> None:
             find_clips([tmp_path], tmp_path / "out", first_name="{}.jpg", shard=shard)
 
 
-def test_animated_images_are_clips_and_still_ones_are_frames(tmp_path: Path) -> None:
+def test_animations_are_clips_and_stills_frames(tmp_path: Path) -> None:
     stills, clips = tmp_path / "stills", tmp_path / "clips"
     frames = [Image.fromarray(np.full((8, 8, 3), 90 * k, np.uint8)) for k in range(3)]
     for folder in (stills, clips):
@@ -80,7 +80,7 @@ def test_a_hidden_name_is_not_hidden_in_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
-def test_a_linked_folder_of_frames_has_the_name_of_the_link(
+def test_a_linked_folder_is_named_like_the_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = touch(tmp_path / "archive" / "0001" / "frame_1.png").parent
@@ -100,7 +100,7 @@ def test_links_in_a_circle_are_not_followed_forever(tmp_path: Path) -> None:
     assert names([tmp_path / "a"], tmp_path / "out") == ["b/vid"]
 
 
-def test_clips_are_known_by_content_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_clips_are_known_by_content(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     for name in ("tape.m2t", "film", "b.ogg"):
         clip = write(
@@ -134,7 +134,7 @@ def test_folders_of_systems_are_no_clips(tmp_path: Path) -> None:
     assert found.notes == ()
 
 
-def test_the_work_to_find_clips_grows_with_their_number_only(tmp_path: Path) -> None:
+def test_finding_clips_takes_linear_work(tmp_path: Path) -> None:
     """Counted in calls of Python functions, which a busy machine does not change."""
 
     def calls(count: int) -> int:

@@ -159,7 +159,7 @@ def test_hugging_face_loads_them(
     assert (metadata["rows"], metadata["cols"], list(metadata["part"])) == (2, 2, [1, 2])
 
 
-def test_what_cannot_be_exported_is_said_before_any_work(
+def test_impossible_exports_are_refused_first(
     vidgrid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="without --shard"):

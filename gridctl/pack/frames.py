@@ -1,4 +1,4 @@
-"""Sampling: which frames of a clip go into which grid. Only numbers; nothing is decoded."""
+"""Frame sampling: which frames of a clip go into which grid, and where its scenes change."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from gridctl.errors import GridctlError, counted
 from gridctl.geometry import Grid
-from gridctl.media.clip import Ordinals, Seconds, sample_indices
+from gridctl.media.clip import Clip, Ordinals, Seconds, sample_indices
+from gridctl.media.fit import Fit
 from gridctl.pack.options import PackOptions
 
 _UNEVEN = 2.5  # times the usual step from frame to frame; less is rounding or a dropped frame
+# Why not a library for scenes: PySceneDetect decodes the clip once more, through OpenCV. Here
+# the frames come from the decoder that packs them.
+_THUMBNAIL_SIDE = 32  # pixels
+_LEAST_CHANGE = 12.0  # mean change of a thumbnail, of 255; less is not a cut
+_TIMES_ITS_NEIGHBOURS = 3.0  # a cut changes more than the frames around it, by this factor
+_REACH = 3  # how many frames on each side are around it
 
 
-class SampleError(GridctlError):
+class SelectionError(GridctlError):
     """A clip that gives no grid. The message starts with "has": put the clip's name before it."""
 
 
@@ -28,9 +36,9 @@ class Selection:
     shared: tuple[int, ...]
     """For each window, how many of its first frames are also the last of the window before."""
     count: int
-    """How many frames there were to choose from, at the chosen stride or rate."""
+    """Number of frames to choose from, at the chosen stride or rate."""
     dropped: int
-    """How many of these fill no grid and are left out."""
+    """Number of these that fill no grid and are left out."""
     fps: float
     """The rate at which the frames of these grids play in the clip's own time."""
 
@@ -42,15 +50,17 @@ def select_windows(
     options: PackOptions,
     cuts: Sequence[int] = (),
 ) -> Selection:
-    """The grids of a clip whose frames are shown at `times_seconds`, at a nominal `rate`.
+    """Choose the frames of each grid. A clip shows frames at `times_seconds`, nominally at `rate`.
 
     `duration_seconds` is when the last frame ends. `cuts` are the frames that begin a new scene.
-    Raises SampleError for a clip that gives no grid, or that leaves frames over where the tail
+    Raises SelectionError for a clip that gives no grid, or that leaves frames over where the tail
     is an error.
     """
     settings = options.settings
     chosen = frames_in_range(times_seconds, options)
-    end = _end(times_seconds, duration_seconds, chosen, options)
+    after = int(chosen[-1]) + 1
+    end = float(times_seconds[after]) if after < len(times_seconds) else duration_seconds
+    end = min(end, settings.end or math.inf)  # when the last chosen frame ends
     size = options.grid.num_frames
     if options.mode == "uniform":
         picks = spread(times_seconds, chosen, size)
@@ -77,7 +87,7 @@ def select_windows(
     if settings.max_grids is not None and len(windows) > settings.max_grids:
         windows, dropped = windows[: settings.max_grids], 0  # what follows was not asked for
     if dropped and settings.tail == "error":
-        raise SampleError(
+        raise SelectionError(
             f"has {counted(dropped, 'frame')} left over that fill no grid; "
             "use --tail drop to leave them out, or --tail pad."
         )
@@ -91,7 +101,7 @@ def select_windows(
 
 
 def frames_in_range(times_seconds: Seconds, options: PackOptions) -> Ordinals:
-    """The numbers of the frames that are shown from the start on and before the end."""
+    """Numbers of the frames that are shown from the start on and before the end."""
     start, end = options.settings.start, options.settings.end
     # Rounding must not lose a frame: 0.1 seconds is frame 3 at 30 frames a second.
     first = int(np.searchsorted(times_seconds, start - 1e-6))
@@ -99,7 +109,7 @@ def frames_in_range(times_seconds: Seconds, options: PackOptions) -> Ordinals:
     if end is not None:
         last = int(np.searchsorted(times_seconds, end - 1e-6))
     if first >= last:
-        raise SampleError(
+        raise SelectionError(
             f"has no frame from {start:g} seconds on"
             + (f" and before {end:g}" if end is not None else "")
             + f"; its last one is at {times_seconds[-1]:.2f}. Use another --start or --end."
@@ -117,9 +127,7 @@ def spread(times_seconds: Seconds, chosen: Ordinals, wanted: int) -> Ordinals:
     steps = np.diff(shown)
     if len(chosen) <= wanted or steps.max() < _UNEVEN * np.median(steps):
         return chosen[list(sample_indices(len(chosen), wanted))]
-    ticks = np.linspace(shown[0], shown[-1], wanted)
-    on_screen: Ordinals = chosen[np.searchsorted(shown, ticks + 1e-6, side="right") - 1]
-    return on_screen
+    return _on_screen(chosen, shown, np.linspace(shown[0], shown[-1], wanted))
 
 
 def resample(times_seconds: Seconds, chosen: Ordinals, end: float, fps: float) -> Ordinals:
@@ -128,14 +136,17 @@ def resample(times_seconds: Seconds, chosen: Ordinals, end: float, fps: float) -
     `end` is when the last of the `chosen` frames ends, in seconds.
     """
     shown = times_seconds[chosen]
-    duration = end - shown[0]
-    ticks = shown[0] + np.arange(max(1, math.ceil(duration * fps - 1e-6))) / fps
-    on_screen: Ordinals = chosen[np.searchsorted(shown, ticks + 1e-6, side="right") - 1]
-    return on_screen
+    count = max(1, math.ceil((end - shown[0]) * fps - 1e-6))
+    return _on_screen(chosen, shown, shown[0] + np.arange(count) / fps)
+
+
+def _on_screen(chosen: Ordinals, shown: Seconds, ticks: Seconds) -> Ordinals:
+    found: Ordinals = chosen[np.searchsorted(shown, ticks + 1e-6, side="right") - 1]
+    return found
 
 
 def cut_windows(scene: Ordinals, options: PackOptions) -> tuple[list[Ordinals], int]:
-    """Windows over the frames of a scene, and how many frames are left over after them."""
+    """Windows over the frames of a scene, and the number of frames that they leave over."""
     strided = scene[:: options.settings.stride]
     size = options.grid.num_frames
     step = size - options.settings.overlap
@@ -148,33 +159,20 @@ def cut_windows(scene: Ordinals, options: PackOptions) -> tuple[list[Ordinals], 
     return windows, left
 
 
-def too_short(count: int, grid: Grid, scenes: int = 1) -> SampleError:
+def too_short(count: int, grid: Grid, scenes: int = 1) -> SelectionError:
     """The error for `count` frames, which do not fill a grid."""
-    rows, cols = _largest_grid(count, grid)
-    where = f" in {scenes} scenes, none of which fills a grid" if scenes > 1 else ""
-    remedy = "--tail pad" if scenes > 1 else f"--rows {rows} --cols {cols}, or --tail pad"
-    return SampleError(
-        f"has {counted(count, 'frame')}{where}; "
-        f"a {grid.rows}x{grid.cols} grid needs {grid.num_frames}. Use {remedy}."
-    )
-
-
-def _largest_grid(count: int, grid: Grid) -> tuple[int, int]:
-    """(rows, cols) of the largest grid within `grid` that `count` frames fill, nearest in shape."""
+    # The largest grid that they fill, nearest in shape.
     sizes = [(r, c) for r in range(1, grid.rows + 1) for c in range(1, grid.cols + 1)]
-    return max(
+    rows, cols = max(
         (size for size in sizes if size[0] * size[1] <= count),
         key=lambda size: (size[0] * size[1], -abs(size[0] / size[1] - grid.rows / grid.cols)),
     )
-
-
-def _end(
-    times_seconds: Seconds, duration_seconds: float, chosen: Ordinals, options: PackOptions
-) -> float:
-    """When the last of the `chosen` frames ends: at the next frame, or at --end if it is sooner."""
-    following = int(chosen[-1]) + 1
-    end = float(times_seconds[following]) if following < len(times_seconds) else duration_seconds
-    return min(end, options.settings.end or math.inf)
+    where = f" in {scenes} scenes, none of which fills a grid" if scenes > 1 else ""
+    remedy = "--tail pad" if scenes > 1 else f"--rows {rows} --cols {cols}, or --tail pad"
+    return SelectionError(
+        f"has {counted(count, 'frame')}{where}; "
+        f"a {grid.rows}x{grid.cols} grid needs {grid.num_frames}. Use {remedy}."
+    )
 
 
 def _rate(times: Seconds, end: float, fallback: float) -> float:
@@ -182,3 +180,36 @@ def _rate(times: Seconds, end: float, fallback: float) -> float:
     if len(times) < 2:
         return fallback
     return round(len(times) / (end - float(times[0])), 6)
+
+
+def find_cuts(clip: Clip, frames: Ordinals) -> list[int]:
+    """Find which of `frames` (frame numbers of `clip`) begin a scene. Decodes all of them."""
+    fit = Fit(cell=(_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), mode="stretch")
+    changes = np.zeros(len(frames), np.float32)
+    before: npt.NDArray[np.int16] | None = None
+    for number, picture in enumerate(clip.cells(frames, fit)):
+        now = picture.astype(np.int16)
+        if before is not None:
+            changes[number] = np.abs(now - before).mean()
+        before = now
+    return [int(frames[number]) for number in cut_positions(changes)]
+
+
+def cut_positions(changes: npt.NDArray[np.float32]) -> list[int]:
+    """Positions at which `changes` from frame to frame stand out from those around them.
+
+    A pan or a shaking camera changes every frame a lot, a cut only one. A flash changes two
+    frames in a row and is not a cut. A shot may be only a few frames long: then the larger cut,
+    which is found first, does not count as around the other, unless they are adjacent.
+    """
+    cuts: set[int] = set()
+    candidates = np.flatnonzero(changes >= _LEAST_CHANGE)
+    for at in map(int, candidates[np.argsort(-changes[candidates], kind="stable")]):
+        around = [
+            changes[near]
+            for near in range(max(0, at - _REACH), min(len(changes), at + _REACH + 1))
+            if near != at and (near not in cuts or abs(near - at) == 1)
+        ]
+        if changes[at] >= _TIMES_ITS_NEIGHBOURS * max(around, default=0.0):
+            cuts.add(at)
+    return sorted(cuts)

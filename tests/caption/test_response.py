@@ -26,7 +26,7 @@ from tests.caption.fake_server import (
 )
 
 
-def test_a_lasting_failure_is_one_grid_s_and_the_next_run_asks_again(
+def test_lasting_failures_are_asked_again_next_time(
     tmp_path: Path, server: Server
 ) -> None:
     profile = make_grids(tmp_path, 8)
@@ -93,7 +93,7 @@ def test_a_failure_for_all_grids_ends_the_run_at_once(
         assert expected(0).strip() in (tmp_path / "metadata.jsonl").read_text()
 
 
-def test_a_server_that_ends_during_the_run_is_one_error(tmp_path: Path, server: Server) -> None:
+def test_a_server_that_ends_midway_is_one_error(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 5)
 
     def behave(handler: Handler, number: int, _: int) -> None:
@@ -137,7 +137,7 @@ def closed_port() -> int:
 
 @pytest.mark.usefixtures("no_proxy")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_port_that_nothing_listens_on_ends_the_run_at_once(
+def test_a_port_without_a_listener_ends_the_run(
     host: str, closed_port: int, tmp_path: Path
 ) -> None:
     profile = make_grids(tmp_path, 2)
@@ -232,7 +232,7 @@ def test_a_proxy_that_wants_a_password_says_so(
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_an_unknown_host_and_a_missing_certificate_file_end_the_run_at_once(
+def test_unknown_hosts_and_certificates_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = make_grids(tmp_path, 2)
@@ -319,7 +319,7 @@ def test_requests_that_all_fail_alike_end_the_run(tmp_path: Path, server: Server
     assert len(server.requests) < 20
 
 
-def test_failures_after_a_first_caption_do_not_end_the_run(tmp_path: Path, server: Server) -> None:
+def test_failures_after_a_caption_do_not_end_it(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 20)
 
     def behave(handler: Handler, number: int, _: int) -> None:
@@ -347,7 +347,7 @@ def test_thoughts_without_an_answer_are_named(
     assert "max_tokens" in failure.reason
 
 
-def test_half_an_emoji_in_an_answer_does_not_end_the_run(tmp_path: Path, server: Server) -> None:
+def test_half_an_emoji_does_not_end_the_run(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 3)
     parts = [{"type": "text", "text": "Clip 1 \ud83d"}, {"type": "text", "text": "\ude00 runs."}]
     answers: list[Any] = ["Clip 0\ud83d runs.", parts, "Clip 2 runs."]

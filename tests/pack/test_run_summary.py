@@ -8,7 +8,8 @@ from PIL import Image
 
 from gridctl.geometry import Grid
 from gridctl.pack import pack
-from gridctl.pack.summary import ClipSummary, Summary
+from gridctl.pack.clip import ClipSummary
+from gridctl.pack.run import Summary
 from tests.media.clips import make_clip, textured
 from tests.settings import pack_profile
 
@@ -63,7 +64,7 @@ def test_it_says_how_much_of_a_frame_is_cut_off(
         assert made.cropped == (None if cropped is None else pytest.approx(cropped, abs=0.05))
 
 
-def test_a_slideshow_gets_a_warning_with_the_number_of_grids() -> None:
+def test_a_slideshow_gets_a_warning() -> None:
     slow = ClipSummary(
         grids=1, fps=0.8, seconds_per_grid=30, cropped=0.4375, grids_at_suggested_fps=10
     )

@@ -94,7 +94,7 @@ def _png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def test_every_broken_input_gets_an_error_line_and_the_rest_are_packed(tmp_path: Path) -> None:
+def test_broken_inputs_get_a_line_each(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     bad = spoil(videos)
@@ -188,7 +188,7 @@ def test_killing_pack_at_any_moment_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_to_the_whole_process_group_leaves_nothing_half_written(
+def test_a_signal_to_the_group_leaves_no_half_file(
     tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
     clip = make_clip(tmp_path / "vid0.mp4", textured(60))

@@ -41,7 +41,7 @@ def make_videos(folder: Path, count: int = 2) -> Path:
     return folder
 
 
-def test_a_bucket_of_videos_becomes_the_dataset_that_a_folder_becomes(
+def test_a_bucket_becomes_what_a_folder_becomes(
     s3: Bucket, tmp_path: Path
 ) -> None:
     bucket, server = s3
@@ -75,7 +75,7 @@ def test_a_bucket_of_videos_becomes_the_dataset_that_a_folder_becomes(
     assert [path.name for path in changed.written] == ["vid1.jpg"]
 
 
-def test_a_folder_is_listed_without_the_file_that_marks_it(s3: Bucket) -> None:
+def test_folder_markers_are_not_listed(s3: Bucket) -> None:
     bucket, _ = s3
     system = fsspec.filesystem("s3")
     for key in ("a/", "a/a/clip.mp4", "a/a.mp4", "a/b/"):
@@ -108,7 +108,7 @@ def test_requests_that_fail_are_sent_again(s3: Bucket, tmp_path: Path) -> None:
     assert len(keys(f"{bucket}/vidgrid")) == 5
 
 
-def test_a_clip_that_cannot_be_read_or_written_is_one_line(
+def test_faults_of_storage_are_one_line_each(
     s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, server = s3
@@ -134,7 +134,7 @@ def test_a_clip_that_cannot_be_read_or_written_is_one_line(
     assert ([path.name for path in again.written], again.failed) == (["vid1.jpg", "vid2.jpg"], ())
 
 
-def test_a_bucket_that_cannot_be_written_is_found_out_before_any_work(
+def test_an_unwritable_bucket_is_found_out_first(
     s3: Bucket, tmp_path: Path
 ) -> None:
     bucket, server = s3
@@ -154,7 +154,7 @@ def test_a_bucket_that_cannot_be_written_is_found_out_before_any_work(
         ("ftp://host/vidgrid", "does not read ftp://"),
     ],
 )
-def test_an_output_where_nothing_can_be_written_is_refused(
+def test_outputs_that_take_no_files_are_refused(
     gridctl: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -187,7 +187,7 @@ def test_uniform_reads_a_small_part_of_a_long_video(s3: Bucket, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["webdataset", "parquet"])
-def test_ray_writes_the_bucket_and_the_shards_that_this_machine_writes(
+def test_ray_writes_what_this_machine_writes(
     s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     bucket, _ = s3

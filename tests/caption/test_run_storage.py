@@ -27,7 +27,7 @@ def put(local: Path, url: str) -> None:
     fsspec.filesystem(url.partition(":")[0]).put(f"{local}/", f"{url}/", recursive=True)
 
 
-def test_captions_of_a_folder_in_storage_are_those_of_a_local_one(bare: Path) -> None:
+def test_storage_gets_the_captions_of_a_folder(bare: Path) -> None:
     url = as_path("memory://captions/vidgrid")
     put(bare, str(url))
     result = caption([url])
@@ -47,7 +47,7 @@ def test_captions_of_a_folder_in_storage_are_those_of_a_local_one(bare: Path) ->
 
 
 @pytest.mark.parametrize("url", ["hf://datasets/me/vidgrid", "https://host/clip.jpg"])
-def test_captions_where_nothing_can_be_written_are_refused(url: str) -> None:
+def test_read_only_storage_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="on this machine"):
         caption([as_path(url)])
 

@@ -5,7 +5,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from gridctl.caption.gate import MAX_BACKOFF_SECONDS, Gate, backoff_seconds, retry_after_seconds
+from gridctl.caption.response import retry_after_seconds
+from gridctl.caption.server import MAX_BACKOFF_SECONDS, RequestGate, backoff_seconds
 
 
 class Clock:
@@ -28,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def turns(gate: Gate, clock: Clock, count: int) -> list[float]:
+def turns(gate: RequestGate, clock: Clock, count: int) -> list[float]:
     times = []
     for _ in range(count):
         gate.pass_through(clock)  # type: ignore[arg-type]
@@ -37,25 +38,25 @@ def turns(gate: Gate, clock: Clock, count: int) -> list[float]:
 
 
 def test_without_a_rate_no_request_waits(clock: Clock) -> None:
-    assert turns(Gate(), clock, 3) == [0, 0, 0]
+    assert turns(RequestGate(), clock, 3) == [0, 0, 0]
 
 
 def test_requests_keep_the_rate(clock: Clock) -> None:
-    gate = Gate(rate_per_minute=30)
+    gate = RequestGate(rate_per_minute=30)
     assert turns(gate, clock, 3) == [0, 2, 4]
     clock.now += 60  # a pause is not made up for by a burst
     assert turns(gate, clock, 2) == [64, 66]
 
 
 def test_a_closed_gate_stops_every_request(clock: Clock) -> None:
-    gate = Gate(rate_per_minute=60)
+    gate = RequestGate(rate_per_minute=60)
     gate.close(10)
     gate.close(3)
     assert turns(gate, clock, 2) == [10, 10]
 
 
 def test_stopping_ends_the_wait() -> None:
-    gate, stop = Gate(), threading.Event()
+    gate, stop = RequestGate(), threading.Event()
     gate.close(3600)
     stop.set()
     gate.pass_through(stop)
