@@ -26,9 +26,7 @@ from tests.caption.fake_server import (
 )
 
 
-def test_lasting_failures_are_asked_again_next_time(
-    tmp_path: Path, server: Server
-) -> None:
+def test_lasting_failures_are_asked_again_next_time(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 8)
 
     def behave(handler: Handler, number: int, _: int) -> None:

@@ -59,9 +59,7 @@ def written(image: Path) -> str:
     return image.with_suffix(".txt").read_text(encoding="utf-8")
 
 
-def test_the_layout_comes_first_then_the_content(
-    captioning: Captioning, tmp_path: Path
-) -> None:
+def test_the_layout_comes_first_then_the_content(captioning: Captioning, tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg", text="ein Bär\n läuft")
     result = caption([tmp_path], captioning(subject="a cat"))
     assert result.written == (tmp_path / "vid1.txt",)
@@ -191,9 +189,7 @@ def test_answers_are_cleaned_and_errors_fail_alone(tmp_path: Path) -> None:
         assert not failure.path.with_suffix(".txt").exists()
 
 
-def test_captions_record_their_model_until_edited(
-    captioning: Captioning, tmp_path: Path
-) -> None:
+def test_captions_record_their_model_until_edited(captioning: Captioning, tmp_path: Path) -> None:
     images = [make_grid(tmp_path / f"vid{k}.jpg") for k in (1, 2, 3)]
     model = Scripted({})
     caption(images[:1], describer=model)
@@ -260,9 +256,7 @@ def test_a_mapping_gives_the_content_of_each_grid(captioning: Captioning, tmp_pa
     assert result.unused == ("vid7",)
 
 
-def test_the_subject_is_asked_and_read_by_clip(
-    captioning: Captioning, tmp_path: Path
-) -> None:
+def test_the_subject_is_asked_and_read_by_clip(captioning: Captioning, tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     model = Scripted({"vid1": Reply(text="A dog runs. " * 40 + "It is Rex.")})
     caption([image], captioning(subject="Rex."), describer=model)
@@ -277,9 +271,7 @@ def test_the_subject_is_asked_and_read_by_clip(
 
 
 @pytest.mark.parametrize("profile", [Profile(), load_profile("tiny").profile])
-def test_a_long_caption_is_cut_to_what_t5_reads(
-    tmp_path: Path, profile: Profile
-) -> None:
+def test_a_long_caption_is_cut_to_what_t5_reads(tmp_path: Path, profile: Profile) -> None:
     image = make_grid(tmp_path / "vid1.jpg", text="A red circle moves. " * 300)
     result = caption([tmp_path], profile)
     assert result.shortened == (image.with_suffix(".txt"),)
@@ -290,9 +282,7 @@ def test_a_long_caption_is_cut_to_what_t5_reads(
     assert not limits.fits_t5(f"{text} A red circle moves.")
 
 
-def test_layouts_time_and_free(
-    captioning: Captioning, tmp_path: Path
-) -> None:
+def test_layouts_time_and_free(captioning: Captioning, tmp_path: Path) -> None:
     image = make_grid(tmp_path / "vid1.jpg")
     caption([image], captioning(layout="time"))
     assert written(image).startswith("1x2 grid of 2 frames 0.5 seconds apart in reading order. ")

@@ -56,9 +56,7 @@ def test_a_request_has_the_format_of_the_openai_api(tmp_path: Path, server: Serv
     assert line["caption_prompt"] == text["text"]
 
 
-def test_frames_are_sent_one_by_one(
-    tmp_path: Path, server: Server
-) -> None:
+def test_frames_are_sent_one_by_one(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path, 1, view="frames")
     model = describer(server, request={"max_completion_tokens": 9})
     caption([tmp_path], profile, describer=model)
@@ -170,9 +168,7 @@ def test_the_rate_is_kept(tmp_path: Path, server: Server) -> None:
     assert max(moments) - start >= 5 * 0.05
 
 
-def test_a_killed_run_asks_for_no_caption_twice(
-    tmp_path: Path, server: Server
-) -> None:
+def test_a_killed_run_asks_for_no_caption_twice(tmp_path: Path, server: Server) -> None:
     profile = make_grids(tmp_path / "vidgrid", 24)
 
     def behave(handler: Handler, number: int, _: int) -> None:
@@ -302,9 +298,7 @@ def test_the_only_model_of_a_server_needs_no_name(server: Server) -> None:
 
 
 @pytest.mark.parametrize("key", ["sk-a\nb", "sk-…", "sk-é"])
-def test_an_impossible_key_is_not_shown(
-    key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_impossible_key_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     values = {"caption.backend": "server", "caption.server": "http://h/v1", "caption.model": "m"}
     with pytest.raises(UsageError, match=r"\$OPENAI_API_KEY") as caught:

@@ -88,9 +88,7 @@ def test_stride_and_overlap() -> None:
 
 
 @given(st.integers(4, 80), st.integers(1, 4), st.integers(0, 3))
-def test_each_selected_frame_is_used_or_dropped(
-    count: int, stride: int, overlap: int
-) -> None:
+def test_each_selected_frame_is_used_or_dropped(count: int, stride: int, overlap: int) -> None:
     frames = list(range(0, count, stride))
     try:
         made = selected(count, sample="windows", stride=stride, overlap=overlap)

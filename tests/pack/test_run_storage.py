@@ -41,9 +41,7 @@ def make_videos(folder: Path, count: int = 2) -> Path:
     return folder
 
 
-def test_a_bucket_becomes_what_a_folder_becomes(
-    s3: Bucket, tmp_path: Path
-) -> None:
+def test_a_bucket_becomes_what_a_folder_becomes(s3: Bucket, tmp_path: Path) -> None:
     bucket, server = s3
     put(make_videos(tmp_path / "videos"), f"{bucket}/videos")
     output = as_path(f"{bucket}/vidgrid")
@@ -134,9 +132,7 @@ def test_faults_of_storage_are_one_line_each(
     assert ([path.name for path in again.written], again.failed) == (["vid1.jpg", "vid2.jpg"], ())
 
 
-def test_an_unwritable_bucket_is_found_out_first(
-    s3: Bucket, tmp_path: Path
-) -> None:
+def test_an_unwritable_bucket_is_found_out_first(s3: Bucket, tmp_path: Path) -> None:
     bucket, server = s3
     put(make_videos(tmp_path / "videos"), f"{bucket}/videos")
     server.forget()

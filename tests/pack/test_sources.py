@@ -1,13 +1,16 @@
 import os
+import random
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from gridctl.errors import UsageError
 from gridctl.pack.sources import find_clips
+from gridctl.storage import as_path
 from tests.media.clips import write
 
 
@@ -35,6 +38,29 @@ def test_shards_are_disjoint_and_complete(tmp_path: Path) -> None:
     for shard in ((0, 3), (4, 3), (1, 0)):
         with pytest.raises(UsageError, match="shard"):
             find_clips([tmp_path], tmp_path / "out", first_name="{}.jpg", shard=shard)
+
+
+@pytest.mark.parametrize("kind", ["list", "folders", "bucket"])
+def test_shards_do_not_depend_on_the_order(tmp_path: Path, kind: str) -> None:
+    found = ["a/vid2.mp4", "a/vid10.mp4", "b/vid1.mp4", "b/c/vid1.mp4", "B/vid3.mp4", "vid3.mp4"]
+    root = tmp_path if kind != "bucket" else as_path("memory://shards")
+    for name in found:
+        if kind == "bucket":
+            fsspec.filesystem("memory").pipe(str(root / name), b"x")
+        else:
+            touch(root / name)
+    sources = [root / name for name in found]
+    if kind == "folders":
+        sources = [root / "a", root / "b", root / "b" / "c", root / "B", root / "vid3.mp4"]
+    # In natural order: a/vid2, a/vid10, B/vid3, b/c/vid1, b/vid1, vid3.
+    parts = [{"a/vid2.mp4", "B/vid3.mp4", "b/vid1.mp4"}]
+    parts += [{"a/vid10.mp4", "b/c/vid1.mp4", "vid3.mp4"}]
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(sources, len(sources))
+        for number, part in enumerate(parts, 1):
+            output = tmp_path / "out"
+            clips = find_clips(shuffled, output, first_name="{}.jpg", shard=(number, 2)).clips
+            assert {clip.path.relative_to(root).as_posix() for clip in clips} == part
 
 
 def test_animations_are_clips_and_stills_frames(tmp_path: Path) -> None:
