@@ -134,7 +134,9 @@ def train_base(
             tensors = dict(model.named_parameters())
             for name, optimizer in optimizers.items():
                 tensors |= {f"{name}.{k}": v for k, v in optimizer_tensors(optimizer).items()}
-            write_checkpoint(work / "base", step, tensors, facts={"loss": str(mean_loss)}, keep=2)
+            write_checkpoint(
+                work / "base", step, tensors, metadata={"loss": str(mean_loss)}, keep=2
+            )
     return mean_loss
 
 

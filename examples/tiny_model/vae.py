@@ -80,7 +80,7 @@ def train_decoder(
             log(f"vae step {step}/{steps} mse {squared.item():.5f} {pace:.2f} s/step")
         if step % CHECKPOINT_EVERY == 0 or step == steps:
             tensors = {**vae.state_dict(), **optimizer_tensors(optimizer)}
-            write_checkpoint(work / "vae", step, tensors, facts={}, keep=2)
+            write_checkpoint(work / "vae", step, tensors, metadata={}, keep=2)
 
 
 def _batch(pool: torch.Tensor, generator: torch.Generator, *, crops: bool) -> torch.Tensor:

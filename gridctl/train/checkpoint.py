@@ -34,41 +34,59 @@ from gridctl.models.latents import unwrap
 from gridctl.profile import Profile
 from gridctl.train.metrics import METRICS_FILE, keep_metrics
 from gridctl.train.preview import PREVIEWS
-from gridctl.train.resume import RUN_FILE, Identity
+from gridctl.train.resume import RUN_FILE, RunInputs
 from gridctl.train.setup import Run, Setup, lora_scale, run_folder
 
 _NAME = re.compile(r"step-(\d+)\.safetensors")
+_FINGERPRINT = "fingerprint"
 _OPTIMIZER = "optimizer"
-_STRUCTURE = f"{_OPTIMIZER}.structure"  # JSON as bytes: all of the state but its tensors
+_STRUCTURE = f"{_OPTIMIZER}.structure"  # JSON as bytes: the optimizer's state without its tensors
 
 
 class NotFiniteError(GridctlError):
-    """The loss or the weights are not finite numbers any more."""
+    """The loss or the weights are no longer finite numbers."""
+
+
+# A run: check its folder, resume, save, export.
 
 
 def check_folder(setup: Setup, *, force: bool) -> None:
-    """InputError if the run folder holds another run, or the adapter is from elsewhere.
+    """Raise InputError if the folder holds another run, or the adapter is from elsewhere.
 
     `force` allows both.
     """
     if force:
         return
-    saved = list_checkpoints(setup.folder)
+    folder, saved = setup.folder, list_checkpoints(setup.folder)
     if not saved:
         refuse_overwrite(setup.adapter, force=False)
         return
-    then = Identity.read(setup.folder)
-    fingerprint = read_checkpoint_facts(saved[-1]).get("fingerprint")
-    if then and setup.identity.fingerprint != fingerprint:
-        raise InputError(
-            f"{setup.folder} holds a run with other data or settings "
-            f"({setup.identity.differences(then)}); use another output (-o), or --force to start "
-            "over."
-        )
+    if not (folder / RUN_FILE).exists():  # an older gridctl, which had another fingerprint
+        return
+    if setup.inputs.fingerprint == _read_metadata(saved[-1]).get(_FINGERPRINT):
+        return
+    before = RunInputs.read(folder)
+    differences = setup.inputs.differences(before) if before else f"{RUN_FILE} cannot be read"
+    remedy = "--force to start over" if before else "the settings and data of that run"
+    raise InputError(
+        f"{folder} holds a run with other data or settings ({differences}); use another output "
+        f"(-o), or {remedy}."
+    )
+
+
+def forget(folder: Path) -> None:
+    """Delete what an earlier run has left, to start over."""
+    for path in [*list_checkpoints(folder), folder / METRICS_FILE, folder / RUN_FILE]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / PREVIEWS, ignore_errors=True)
 
 
 def resume(run: Run) -> int:
-    """Restore the newest checkpoint, if there is one; returns the step to continue from."""
+    """Restore the newest checkpoint, if there is one; returns the step to continue from.
+
+    Raises InputError for a checkpoint that cannot be read, has other layers or another rank, or
+    is past the last step.
+    """
     folder, total = run.setup.folder, run.setup.total_steps
     saved = list_checkpoints(folder)
     step = 0
@@ -79,53 +97,47 @@ def resume(run: Run) -> int:
                 f"{folder} is at step {step}, past the {total} asked for; use --force to start "
                 "over, or ask for more steps."
             )
-        _restore(run, tensors, folder)
+        weights = _weights(run)
+        if any(n not in tensors or tensors[n].shape != t.shape for n, t in weights.items()):
+            raise InputError(
+                f"{folder} holds a run with other layers or another rank; use another output "
+                "(-o), or --force to start over."
+            )
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                tensor.copy_(tensors[name])
+        load_optimizer(run.optimizer, tensors)
     if run.is_main:
         keep_metrics(folder, step)
     return step
 
 
-def _restore(run: Run, tensors: dict[str, Tensor], folder: Path) -> None:
-    parameters = lora_tensors(unwrap(run.transformer))
-    wanted = {**parameters, **{f"ema.{name}": shadow for name, shadow in run.ema.items()}}
-    if any(n not in tensors or tensors[n].shape != t.shape for n, t in wanted.items()):
-        raise InputError(
-            f"{folder} holds a run with other layers or another rank; use another output (-o), or "
-            "--force to start over."
-        )
-    with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(tensors[name])
-    load_optimizer(run.optimizer, tensors)
-
-
-def forget(folder: Path) -> None:
-    """Remove what an earlier run has left, to start over."""
-    for path in [*list_checkpoints(folder), folder / METRICS_FILE, folder / RUN_FILE]:
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / PREVIEWS, ignore_errors=True)
-
-
 def save_run(run: Run, step: int) -> Path:
-    """Write weights, optimizer and average, with the header of an adapter.
+    """Write weights, their average and the optimizer, with the header of an adapter.
 
     Raises NotFiniteError, and writes nothing, for weights that are not finite: they would push
     out good checkpoints.
     """
-    weights = lora_tensors(unwrap(run.transformer))
+    weights = _weights(run)
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise NotFiniteError(f"the weights are not finite numbers at step {step}")
-    tensors = {
-        **weights,
-        **{f"ema.{name}": shadow for name, shadow in run.ema.items()},
-        **optimizer_tensors(run.optimizer),
-    }
-    facts = {
-        **checkpoint_facts(run.setup.facts(step), scale=lora_scale(run.profile.train)),
-        "fingerprint": run.setup.identity.fingerprint,
-    }
-    keep = run.profile.train.keep_checkpoints
-    return write_checkpoint(run.setup.folder, step, tensors, facts=facts, keep=keep)
+    adapter = run.setup.adapter_metadata(step)
+    return write_checkpoint(
+        run.setup.folder,
+        step,
+        {**weights, **optimizer_tensors(run.optimizer)},
+        metadata={
+            **checkpoint_facts(adapter, scale=lora_scale(run.profile.train)),
+            _FINGERPRINT: run.setup.inputs.fingerprint,
+        },
+        keep=run.profile.train.keep_checkpoints,
+    )
+
+
+def _weights(run: Run) -> dict[str, Tensor]:
+    """The trained weights and their moving average, by their names in a checkpoint."""
+    average = {f"ema.{name}": tensor for name, tensor in run.ema.items()}
+    return {**lora_tensors(unwrap(run.transformer)), **average}
 
 
 def last_checkpoint(folder: Path) -> str:
@@ -140,7 +152,7 @@ def export_run(run: Run) -> None:
     save_adapter(
         setup.adapter,
         run.ema or lora_tensors(unwrap(run.transformer)),
-        setup.facts(setup.total_steps),
+        setup.adapter_metadata(setup.total_steps),
         scale=lora_scale(settings),
         dtype=torch_dtype(settings.save_dtype),
         force=True,
@@ -150,8 +162,8 @@ def export_run(run: Run) -> None:
 def export_checkpoint(profile: Profile, step: int | None, *, force: bool = False) -> Path:
     """Write the adapter of a checkpoint, the newest if `step` is None, beside the run's own.
 
-    It is named after its step: `adapter-000250.safetensors`. Nothing is loaded but the weights,
-    and the run may be at work. Raises InputError if there is no such checkpoint.
+    It is named after its step: `adapter-000250.safetensors`. Only the weights are loaded, and the
+    run may still be training. Raises InputError if there is no such checkpoint.
     """
     folder = run_folder(profile)
     saved = {int(path.stem.removeprefix("step-")): path for path in list_checkpoints(folder)}
@@ -161,34 +173,39 @@ def export_checkpoint(profile: Profile, step: int | None, *, force: bool = False
     if step not in saved:
         steps = ", ".join(map(str, saved))
         raise InputError(f"{folder} has no checkpoint of step {step}; it has {steps}.")
-    facts = read_adapter_metadata(saved[step])
-    if facts is None:
+    metadata = read_adapter_metadata(saved[step])
+    if metadata is None:
         raise InputError(
             f"{saved[step]} is of an older version, which cannot be exported; resume the run."
         )
     path = folder.with_name(f"{folder.stem}-{step:06d}.safetensors")
     dtype = torch_dtype(profile.train.save_dtype)
-    write_adapter(path, load_adapter(saved[step]), facts, dtype=dtype, force=force)
+    write_adapter(path, load_adapter(saved[step]), metadata, dtype=dtype, force=force)
     return path
+
+
+# The files.
 
 
 def write_checkpoint(
     folder: Path,
     step: int,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, Tensor],
     *,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     keep: int,
 ) -> Path:
     """Write `step-NNNNNN.safetensors`, then delete all but the newest `keep`.
 
-    Raises InputError if the disk does not take it; the older checkpoints are then all there.
+    Raises InputError if the disk cannot take it; the older checkpoints are then still there.
     """
     path = folder / f"step-{step:06d}.safetensors"
+    # Copies, because safetensors refuses tensors that share memory: 8-bit AdamW has one
+    # quantisation map for all its states.
+    copies = {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
     with atomic_file(path, force=True) as temporary:
-        own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            save_file(own, temporary, metadata={**facts, "step": str(step)})
+            save_file(copies, temporary, metadata={**metadata, "step": str(step)})
         except SafetensorError as error:  # the library hides the disk's errors in its own
             raise InputError(
                 f"{path} cannot be written ({error}); free some space on that disk."
@@ -200,23 +217,23 @@ def write_checkpoint(
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first."""
-    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _match(path))]
-    return [path for _, path in sorted(found)]
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("*"))
+    return [path for _, path in sorted((int(m[1]), path) for m, path in matches if m)]
 
 
-def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, str]]:
-    """(step, tensors, facts) of a checkpoint; InputError if it cannot be read."""
+def read_checkpoint(path: Path) -> tuple[int, dict[str, Tensor], dict[str, str]]:
+    """(step, tensors, metadata) of a checkpoint; InputError if it cannot be read."""
+    metadata = _read_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
-        return int(facts.pop("step")), tensors, facts
+        return int(metadata.pop("step")), tensors, metadata
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
-def read_checkpoint_facts(path: Path) -> dict[str, str]:
-    """The facts of a checkpoint without its tensors; InputError if it cannot be read."""
+def _read_metadata(path: Path) -> dict[str, str]:
+    """The header of a checkpoint, without its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -230,21 +247,24 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+# The optimizer's state, which no library stores in safetensors.
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of any optimizer as flat tensors, whatever its nesting.
 
     Numbers, texts and the nesting itself go into one more tensor, as JSON. (8-bit AdamW of
     bitsandbytes has dicts within dicts, and counts its steps in a plain int.)
 
-    Raises GridctlError for a state that holds something else.
+    Raises GridctlError for a state of other types.
     """
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     structure = _flatten(optimizer.state_dict()["state"], _OPTIMIZER, tensors)
     text = json.dumps(structure).encode()
     return {**tensors, _STRUCTURE: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Restore what `optimizer_tensors` returned; other tensors are ignored.
 
     Raises InputError for a checkpoint of an older gridctl, which has another form.
@@ -259,9 +279,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """`value` as JSON, its tensors moved to `tensors` under `name` and what follows from it."""
-    if isinstance(value, torch.Tensor):
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON; its tensors go to `tensors`, under names that begin with `name`."""
+    if isinstance(value, Tensor):
         while name in tensors:  # 1 and "1" are two keys
             name += "'"
         tensors[name] = value
@@ -279,7 +299,7 @@ def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     )
 
 
-def _unflatten(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Undo `_flatten`."""
     match value:
         case {"tensor": name}:
@@ -291,7 +311,3 @@ def _unflatten(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         case {"tuple": items}:
             return tuple(_unflatten(v, tensors) for v in items)
     return value
-
-
-def _match(path: Path) -> re.Match[str] | None:
-    return _NAME.fullmatch(path.name)

@@ -26,20 +26,19 @@ from gridctl.profile import Profile, StageSection, TrainSection
 from gridctl.progress import Progress, silent
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
 
-_MAX_EXCLUDED = 0.1  # of a dataset; more looks like a mistake
-_READERS = 4
+_MAX_EXCLUDED = 0.1  # share of a dataset; more looks like a mistake
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One part of a run.
 
+    `data` is a dataset folder on this machine: storage and shards were copied to the cache.
     Learning rate and temporal weight are (start, end) of straight lines. `batch_size` counts
     the grids of a forward pass, `accumulate` the passes of a step.
     """
 
     data: Path
-    """A dataset folder on this machine. What is in storage or in shards was copied to the cache."""
     grid: Grid
     steps: int
     batch_size: int
@@ -59,11 +58,11 @@ class Stage:
         return any(start != end for start, end in (self.learning_rates, self.temporal_weights))
 
     def learning_rate(self, step: int) -> float:
-        """At `step` of this stage, counted from 0."""
+        """Learning rate at `step` of this stage, counted from 0."""
         return self._between(self.learning_rates, step)
 
     def temporal_weight(self, step: int) -> float:
-        """At `step` of this stage, counted from 0."""
+        """Weight of the temporal loss at `step` of this stage, counted from 0."""
         return self._between(self.temporal_weights, step)
 
     def _between(self, ends: tuple[float, float], step: int) -> float:
@@ -73,45 +72,46 @@ class Stage:
 def resolve_stages(train: TrainSection, grid: Grid, *, progress: Progress = silent) -> list[Stage]:
     """The profile's stages, with [train] and [grid] for the keys that a stage leaves out.
 
-    A run without stages is a single one. Raises UsageError for a stage without data, or a last
-    stage whose cells are not the grid's: the adapter draws cells of that size.
+    A run without stages has one. Raises UsageError for a stage without data, or a last stage
+    whose cells are not the grid's: the adapter draws cells of that size.
     """
-    stages = [_resolve(train, stage, grid, progress) for stage in train.stages or (StageSection(),)]
+    stages = []
+    for stage in train.stages or (StageSection(),):
+        data = stage.data or train.data
+        if data is None:
+            raise UsageError(
+                "train.data is not set; name the dataset folder in the profile, or with --data."
+            )
+        rate = stage.learning_rate or train.learning_rate
+        weight = _set_or(stage.temporal_weight, train.temporal_weight)
+        stages.append(
+            Stage(
+                data=local_folder(as_folder(data), progress=progress),
+                grid=replace(grid, cell=stage.cell or grid.cell),
+                steps=stage.steps or train.steps,
+                batch_size=stage.batch_size or train.batch_size,
+                accumulate=stage.accumulate or train.accumulate,
+                learning_rates=(rate, _set_or(stage.learning_rate_end, rate)),
+                temporal_weights=(weight, _set_or(stage.temporal_weight_end, weight)),
+                logit_mean=_set_or(stage.logit_mean, train.logit_mean),
+            )
+        )
     if stages[-1].grid != grid:
         width, height = stages[-1].grid.cell
         raise UsageError(
             f"the last stage trains cells of {width}x{height}, and grid.cell is "
-            f"{grid.cell[0]}x{grid.cell[1]}; the adapter draws what it learned last, so make them "
-            "equal."
+            f"{grid.cell[0]}x{grid.cell[1]}; the adapter draws cells of the last stage's size, so "
+            "make them equal."
         )
     return stages
 
 
-def _resolve(train: TrainSection, stage: StageSection, grid: Grid, progress: Progress) -> Stage:
-    data = stage.data or train.data
-    if data is None:
-        raise UsageError(
-            "train.data is not set; name the dataset folder in the profile, or with --data."
-        )
-    rate = stage.learning_rate or train.learning_rate
-    weight = _first_set(stage.temporal_weight, train.temporal_weight)
-    return Stage(
-        data=local_folder(as_folder(data), progress=progress),
-        grid=replace(grid, cell=stage.cell or grid.cell),
-        steps=stage.steps or train.steps,
-        batch_size=stage.batch_size or train.batch_size,
-        accumulate=stage.accumulate or train.accumulate,
-        learning_rates=(rate, _first_set(stage.learning_rate_end, rate)),
-        temporal_weights=(weight, _first_set(stage.temporal_weight_end, weight)),
-        logit_mean=_first_set(stage.logit_mean, train.logit_mean),
-    )
+def _set_or(value: float | None, default: float) -> float:
+    """`value`, which may be 0, or `default` if it is not set."""
+    return default if value is None else value
 
 
-def _first_set(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
-
-
-def stage_at(stages: list[Stage], step: int) -> tuple[int, int]:
+def stage_at(stages: Sequence[Stage], step: int) -> tuple[int, int]:
     """(index of the stage, step within it) of a run's `step`."""
     for index, stage in enumerate(stages):
         if step < stage.steps:
@@ -125,7 +125,7 @@ class Sample:
     """A grid image with its captions and metadata; `digest` is the SHA-256 of the image file.
 
     Each line of the caption file is a caption. `contents` are the captions without the layout
-    prompt: what they say about a single frame.
+    prompt: they also describe a single frame.
     """
 
     image: Path
@@ -137,7 +137,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
-    """A grid image that cannot be trained on, and what to do about it."""
+    """A grid image that cannot be trained on, with the remedy."""
 
     image: Path
     reason: str
@@ -146,7 +146,7 @@ class Exclusion:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A folder's grids: for training, for validation (its `val/`), and those left out."""
+    """A folder's grids: for training, for validation (its `val/`), and the excluded ones."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
@@ -159,6 +159,7 @@ class Dataset:
         return statistics.median(rates) if rates else None
 
     def __str__(self) -> str:
+        """The dataset in one line, for the user."""
         parts = [f"{counted(len(self.train), 'grid')} to train on"]
         if self.validation:
             parts.append(f"{len(self.validation)} to validate on")
@@ -178,17 +179,17 @@ class Dataset:
 def read_dataset(
     folder: Path, grid: Grid, *, layout: str = DEFAULT_LAYOUT, progress: Progress = silent
 ) -> Dataset:
-    """The samples of a dataset folder that fit `grid`.
+    """Read and check the grids of a dataset folder, to be trained on as `grid`.
 
     `layout` is the template of the layout prompt that captions begin with. A few grids that
-    cannot be used are left out.
+    cannot be used are excluded.
 
-    Raises InputError if more than a tenth cannot be used, or there is nothing to train on.
+    Raises InputError if more than a tenth cannot be used, or if none are left to train on.
     """
     images = list_grids(folder)
     samples: list[Sample] = []
     excluded: list[Exclusion] = []
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(4) as pool:
         read = pool.map(lambda image: _read_sample(image, grid, layout, folder), images)
         for done, found in enumerate(read, start=1):
             progress(done, len(images), "reading grids")
@@ -201,19 +202,17 @@ def read_dataset(
             f"{len(excluded)} of {len(images)} grids in {folder} cannot be trained on: "
             f"{_why(excluded)}."
         )
-    is_val = [sample.image.relative_to(folder).parts[0] == "val" for sample in samples]
-    train = tuple(sample for sample, val in zip(samples, is_val, strict=True) if not val)
+    train: list[Sample] = []
+    val: list[Sample] = []
+    for sample in samples:
+        (val if sample.image.relative_to(folder).parts[0] == "val" else train).append(sample)
     if not train:
         raise InputError(f"{folder} has grids in val/ only; put grids to train on beside it.")
-    return Dataset(
-        train=train,
-        validation=tuple(sample for sample, val in zip(samples, is_val, strict=True) if val),
-        excluded=tuple(excluded),
-    )
+    return Dataset(train=tuple(train), validation=tuple(val), excluded=tuple(excluded))
 
 
 def check_captions(datasets: Sequence[Dataset], profile: Profile) -> list[str]:
-    """What is wrong with the captions, one line for each fault.
+    """List the faults of captions, a line each.
 
     Raises InputError for captions that are not worth training on.
     """
@@ -229,9 +228,22 @@ def check_captions(datasets: Sequence[Dataset], profile: Profile) -> list[str]:
 
 
 def load_frames(image: Path, grid: Grid) -> npt.NDArray[np.uint8]:
-    """The frames of a grid image (F, h, w, 3), each scaled down by itself to `grid`'s cell."""
+    """The frames of a grid image (F, h, w, 3), each scaled down on its own to `grid`'s cell.
+
+    Without metadata the image is assumed to have `grid`'s rows, columns and order. Raises
+    InputError if its size does not fit that.
+    """
     pixels, metadata = load_grid(image)
-    packed = metadata.grid if metadata else _guess(pixels.shape[1], pixels.shape[0], grid, image)
+    if metadata:
+        packed = metadata.grid
+    else:
+        height, width = pixels.shape[:2]
+        if width % grid.cols or height % grid.rows:
+            raise InputError(
+                f"{image} has no gridctl metadata, and its {width}x{height} pixels are not a "
+                f"{grid.rows}x{grid.cols} grid; set [grid] to match."
+            )
+        packed = replace(grid, cell=(width // grid.cols, height // grid.rows))
     return split(scale_cells(pixels, packed, grid.cell), grid)
 
 
@@ -246,8 +258,8 @@ def _read_sample(image: Path, grid: Grid, layout: str, folder: Path) -> Sample |
         return Exclusion(
             image=image, reason="without a caption", remedy=f"run `gridctl caption {folder}`"
         )
-    if metadata and (unfit := _unfit(image, metadata.grid, grid)):
-        return unfit
+    if metadata and (misfit := _misfit(image, metadata.grid, grid)):
+        return misfit
     captions = tuple(line.strip() for line in caption.splitlines() if line.strip())
     opening = layout_prompt(grid, layout, fps=metadata.fps if metadata else 1.0)
     return Sample(
@@ -260,13 +272,13 @@ def _read_sample(image: Path, grid: Grid, layout: str, folder: Path) -> Sample |
 
 
 @cache  # several stages may use one folder
-def _digest(image: Path, size: int, changed: int) -> str:
-    """SHA-256; `size` and `changed` are the file's state, so that a changed file is read again."""
+def _digest(image: Path, size: int, modified: int) -> str:
+    """SHA-256 of a file. A changed file has another `size` or `modified`, and is read again."""
     return hashlib.sha256(image.read_bytes()).hexdigest()
 
 
-def _unfit(image: Path, packed: Grid, grid: Grid) -> Exclusion | None:
-    """Why a grid image that was packed as `packed` cannot be trained on as `grid`, if so."""
+def _misfit(image: Path, packed: Grid, grid: Grid) -> Exclusion | None:
+    """The reason why an image packed as `packed` cannot be trained on as `grid`, if any."""
     if (packed.rows, packed.cols, packed.order) != (grid.rows, grid.cols, grid.order):
         return Exclusion(
             image=image,
@@ -286,7 +298,7 @@ def _unfit(image: Path, packed: Grid, grid: Grid) -> Exclusion | None:
 
 
 def _why(excluded: Iterable[Exclusion]) -> str:
-    """Each reason with its count and an example; the most frequent one first."""
+    """The reasons, each with its count and an example; the most frequent one first."""
     ordered = sorted(excluded, key=lambda exclusion: exclusion.reason)
     groups = [list(group) for _, group in groupby(ordered, key=lambda e: e.reason)]
     groups.sort(key=len, reverse=True)
@@ -296,18 +308,7 @@ def _why(excluded: Iterable[Exclusion]) -> str:
     )
 
 
-def _guess(width: int, height: int, grid: Grid, image: Path) -> Grid:
-    """A grid image without metadata is taken to be laid out as the profile says."""
-    if width % grid.cols or height % grid.rows:
-        raise InputError(
-            f"{image} has no gridctl metadata, and its {width}x{height} pixels are no "
-            f"{grid.rows}x{grid.cols} grid; set [grid] to match."
-        )
-    cell = (width // grid.cols, height // grid.rows)
-    return Grid(rows=grid.rows, cols=grid.cols, cell=cell, order=grid.order)
-
-
 def all_captions(samples: Sequence[Sample], *, contents: bool = False) -> Mapping[str, None]:
-    """Every caption once, in order; the contents instead if asked."""
+    """The captions of samples, each once and in order; or their contents."""
     texts = (sample.contents if contents else sample.captions for sample in samples)
     return dict.fromkeys(text for some in texts for text in some)

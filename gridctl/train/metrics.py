@@ -1,11 +1,12 @@
-"""What a run measures: its losses, validation, metrics.jsonl, and the text of its progress."""
+"""What a run measures: losses, validation, metrics.jsonl, and the text of its progress."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gridctl.diffusion.flow import velocity
 from gridctl.files import write_text
 from gridctl.train.batch import draw_grids
 from gridctl.train.setup import Run
-from gridctl.train.step import Step, flow_losses
+from gridctl.train.step import StepResult, flow_losses
 
 METRICS_FILE = "metrics.jsonl"
 SIGMAS = (0.125, 0.375, 0.625, 0.875)  # of validation: the middles of four bands
@@ -24,71 +25,23 @@ _GIB = 2**30
 _SMOOTHING = 0.9
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The logged steps of a run folder; a line that was cut off by a crash is left out."""
-    entries = []
-    try:
-        lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    for line in lines:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue
-    return entries
-
-
-def keep_metrics(folder: Path, last_step: int) -> list[dict[str, Any]]:
-    """Drop the lines after `last_step`, from where a run resumes; returns the others.
-
-    A run that starts at 0 begins a new log.
-    """
-    entries = read_metrics(folder)
-    kept = [entry for entry in entries if entry["step"] <= last_step and last_step]
-    if len(kept) < len(entries):
-        write_text(folder / METRICS_FILE, "".join(_line(entry) for entry in kept))
-    return kept
-
-
-def append_metrics(folder: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line at once; what is not a finite number becomes null, so that it stays JSON."""
-    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(_line(entry))
-
-
-def _line(entry: Mapping[str, Any]) -> str:
-    return json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def flat_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
-    """An entry as trackers take it: names and numbers, those of a noise level by its sigma."""
-    flat = {key: value for key, value in entry.items() if isinstance(value, float)}
-    for band in entry.get("validation_bands", ()):
-        for kind in ("base", "temporal"):
-            flat[f"validation_{kind}/sigma_{band['sigma']}"] = band[kind]
-    return flat
-
-
-def start_trackers(run: Run) -> None:
-    """Open the profile's trackers; accelerate names their library."""
-    if not run.profile.train.trackers:
-        return
-    folder = run.setup.folder
-    settings = {key: str(value) for key, value in run.setup.identity.settings.items()}
-    run.accelerator.init_trackers(folder.stem, config=settings)
+def smoothed(values: Iterable[float]) -> list[float]:
+    """The exponential moving average after each value, without the pull of its start at 0."""
+    mean = weight = 0.0
+    means = []
+    for value in values:
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * value
+        weight = _SMOOTHING * weight + 1 - _SMOOTHING
+        means.append(mean / weight)
+    return means
 
 
 @torch.inference_mode()
 def validate(run: Run) -> dict[str, Any]:
     """The mean loss over validation grids and sigmas, and base and temporal loss at each sigma.
 
-    Nothing is random: grids, captions, noise and sigmas are the same each time, so that two
-    results differ by what was learned between them. Empty without validation grids.
+    Nothing is random: grids, captions, noise and sigmas are the same each time, so two results
+    differ only by the training between them. Empty without validation grids.
     """
     if not run.setup.validation:
         return {}
@@ -96,9 +49,13 @@ def validate(run: Run) -> dict[str, Any]:
     sums = torch.zeros(len(SIGMAS), 2, device=run.device)
     slots = list(enumerate(run.setup.validation))
     for first in range(0, len(slots), stage.batch_size):
-        some = slots[first : first + stage.batch_size]
         batch = draw_grids(
-            run, some, _VALIDATION_STEP, grid=stage.grid, logit_mean=stage.logit_mean, plain=True
+            run,
+            slots[first : first + stage.batch_size],
+            _VALIDATION_STEP,
+            grid=stage.grid,
+            logit_mean=stage.logit_mean,
+            plain=True,
         )
         target = velocity(batch.clean, batch.noise)
         for index, sigma in enumerate(SIGMAS):
@@ -106,8 +63,7 @@ def validate(run: Run) -> dict[str, Any]:
             losses = flow_losses(predicted, target, stage.grid, row_wraps=settings.row_wraps)
             sums[index] += torch.stack(losses, dim=1).sum(dim=0)
     means = (sums / len(slots)).tolist()
-    base = sum(mean[0] for mean in means) / len(means)
-    temporal = sum(mean[1] for mean in means) / len(means)
+    base, temporal = ((sum(column) / len(means)) for column in zip(*means, strict=True))
     return {
         "validation": settings.base_weight * base + settings.temporal_weight * temporal,
         "validation_bands": [
@@ -120,30 +76,27 @@ def validate(run: Run) -> dict[str, Any]:
 class Meter:
     """Times steps and smooths the loss, for progress and the log.
 
-    `log` has the entries of an earlier part of the run, whose smoothed loss goes on.
+    `log` has the entries of an earlier part of the run: smoothing continues from them.
     """
 
     def __init__(self, log: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._began = time.monotonic()
+        self._last = (time.monotonic(), 0)  # when the log was last written, and its step count
         self._steps = 0
-        self._last = (self._began, 0)
-        self._mean = self._weight = 0.0
+        losses = (entry["loss"] for entry in log if entry.get("loss") is not None)
+        self._losses = deque(losses, maxlen=100)  # older ones weigh less than 3e-5
         self.text = ""
-        for entry in log:
-            if entry.get("loss") is not None:
-                self._smooth(entry["loss"])
 
     def count(self) -> None:
-        """A step is done."""
+        """Count a step."""
         self._steps += 1
 
-    def measure(self, run: Run, step: int, taken: Step) -> dict[str, Any]:
-        """The log's entry after `step` steps. It waits for the device."""
+    def measure(self, run: Run, step: int, result: StepResult) -> dict[str, Any]:
+        """The log's entry after `step` steps. Waits for the device."""
         settings = run.profile.train
-        base, temporal, preserve = run.accelerator.reduce(taken.losses, "mean").tolist()
+        base, temporal, preserve = run.accelerator.reduce(result.losses, "mean").tolist()
         loss = (
             settings.base_weight * base
-            + taken.temporal_weight * temporal
+            + result.temporal_weight * temporal
             + settings.preserve_weight * preserve
         )
         now = time.monotonic()
@@ -156,27 +109,81 @@ class Meter:
             "temporal": temporal,
             "preserve": preserve,
             "ratio": temporal / max(base, 1e-12),
-            "grad_norm": float(taken.grad_norm),
-            "learning_rate": taken.learning_rate,
-            "temporal_weight": taken.temporal_weight,
+            "grad_norm": float(result.grad_norm),
+            "learning_rate": result.learning_rate,
+            "temporal_weight": result.temporal_weight,
             "seconds": seconds,
         }
         if run.device.type == "cuda":
             entry["memory_gib"] = torch.cuda.max_memory_allocated(run.device) / _GIB
-        self._smooth(loss)
-        self.text = self._text(entry)
+        self._losses.append(loss)
+        self.text = (
+            f"loss {smoothed(self._losses)[-1]:.4f}, {seconds:.3g} s/step, "
+            f"learning rate {result.learning_rate:.2g}"
+        )
+        if "memory_gib" in entry:
+            self.text += f", {entry['memory_gib']:.1f} GiB"
         return entry
 
-    def _smooth(self, loss: float) -> None:
-        self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
-        self._weight = _SMOOTHING * self._weight + 1 - _SMOOTHING
 
-    def _text(self, entry: Mapping[str, Any]) -> str:
-        parts = [
-            f"loss {self._mean / self._weight:.4f}",
-            f"{entry['seconds']:.3g} s/step",
-            f"learning rate {entry['learning_rate']:.2g}",
-        ]
-        if "memory_gib" in entry:
-            parts.append(f"{entry['memory_gib']:.1f} GiB")
-        return ", ".join(parts)
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The log of a run folder, oldest step first; a line cut off by a crash is skipped."""
+    entries = []
+    try:
+        lines = (folder / METRICS_FILE).read_text("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
+
+
+def keep_metrics(folder: Path, last_step: int) -> list[dict[str, Any]]:
+    """Keep the log up to `last_step`, from where a run resumes, and return it.
+
+    A run that starts at 0 begins a new log. The file is written again even if no entry goes: a
+    line that a crash cut off has no end, and the next entry would be lost with it.
+    """
+    kept = [entry for entry in read_metrics(folder) if entry["step"] <= last_step and last_step]
+    if (folder / METRICS_FILE).exists():
+        write_text(folder / METRICS_FILE, "".join(map(_line, kept)))
+    return kept
+
+
+def append_metrics(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Append an entry to the log at once."""
+    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(_line(entry))
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    """An entry as JSON, which has no infinity and no NaN: they become null."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in entry.items()
+    }
+    return json.dumps(finite) + "\n"
+
+
+def start_trackers(run: Run) -> None:
+    """Open the profile's trackers, if any; accelerate reports a missing library."""
+    if run.profile.train.trackers:
+        settings = {key: str(value) for key, value in run.setup.inputs.settings.items()}
+        run.accelerator.init_trackers(run.setup.folder.stem, config=settings)
+
+
+def flat_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
+    """An entry for trackers: numbers by name, those of a noise level by its sigma."""
+    flat = {key: value for key, value in entry.items() if isinstance(value, float)}
+    for band in entry.get("validation_bands", ()):
+        for kind in ("base", "temporal"):
+            flat[f"validation_{kind}/sigma_{band['sigma']}"] = band[kind]
+    return flat
+
+
+def validation_keys(kind: str) -> list[str]:
+    """The names by which `flat_metrics` has the base or temporal losses of validation."""
+    return [f"validation_{kind}/sigma_{sigma}" for sigma in SIGMAS]

@@ -47,7 +47,7 @@ def draw_previews(run: Run, step: int, *, progress: Progress, note: Note) -> Non
 
 def _write(run: Run, step: int, clips: list[Frames]) -> None:
     folder = run.setup.folder / PREVIEWS
-    fps = run.setup.facts(step).fps
+    fps = run.setup.adapter_metadata(step).fps
     for number, frames in enumerate(clips, start=1):
         path = folder / f"step-{step:06d}" / f"{number}.mp4"
         write_clip(frames, path, fps=fps, force=True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import platform
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gridctl import __version__
 from gridctl.errors import InputError, counted
 from gridctl.files import write_text
 from gridctl.machine.devices import nvidia_cards
 from gridctl.profile import Profile, profile_toml
-from gridctl.train.metrics import read_metrics
+from gridctl.train.checkpoint import list_checkpoints
+from gridctl.train.metrics import flat_metrics, read_metrics, smoothed, validation_keys
 from gridctl.train.preview import contact_sheets
 from gridctl.train.resume import RUN_FILE
 from gridctl.train.setup import Setup, run_folder
@@ -25,8 +28,10 @@ REPORT_FILE = "report.html"
 _WIDTH, _HEIGHT, _EDGE = 560, 220, 46  # of a chart, in SVG units
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 _SHEETS = 24  # contact sheets shown at most, evenly over the run
-_SMOOTHING = 0.9
-_Line = list[tuple[float, float]]
+_MIN_VALIDATIONS = 6  # fewer are no curve that can be judged
+_MIN_LOSSES = 20  # of the training loss, which is noisier
+_Line = list[tuple[float, float]]  # (step, value)
+Tone = Literal["good", "bad", "open"]
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -49,7 +54,7 @@ img {{ max-width: 100% }} pre {{ background: #f4f4f5; padding: 1em; overflow-x: 
 
 
 def about(setup: Setup, *, processes: int) -> dict[str, Any]:
-    """What the report tells about a run besides its metrics: it goes into run.json."""
+    """The parts of a run's report that its metrics do not hold, for run.json."""
     shared = f", {processes} processes" if processes > 1 else ""
     cards = ", ".join(card.name for card in nvidia_cards()) or "no NVIDIA GPU"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft"))
@@ -64,21 +69,27 @@ def about(setup: Setup, *, processes: int) -> dict[str, Any]:
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` of a run folder, of a run that is finished or at work.
+    """Write `report.html` of a run folder, whether the run is finished or still training.
 
-    It needs no other file and no network. Raises InputError without a run.
+    It needs no other file and no network. Raises InputError without a run, or if run.json is
+    damaged.
     """
+    path = folder / RUN_FILE
     try:
-        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["about"]
-    except (OSError, ValueError, KeyError) as error:
+        run = json.loads(path.read_text(encoding="utf-8"))["about"]
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no run to report on; train first, or check -o.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder} holds no run to report on; train first, or check -o."
+            f"{path} cannot be read ({error}); `gridctl train` with the same profile writes it "
+            "again."
         ) from error
     log = read_metrics(folder)
-    good, verdict = judge(log, total=run["steps"])
+    saved = [int(path.stem.removeprefix("step-")) for path in list_checkpoints(folder)]
+    tone, verdict = judge(log, total=run["steps"], checkpoints=saved)
     page = _PAGE.format(
         title=html.escape(folder.stem),
-        tone="good" if good else "bad",
+        tone=tone,
         verdict=html.escape(verdict),
         charts="".join(_charts(log)),
         previews=_previews(folder, run["previews"]),
@@ -95,37 +106,97 @@ def report(profile: Profile) -> Path:
     return write_report(run_folder(profile))
 
 
-def judge(log: Sequence[Mapping[str, Any]], *, total: int) -> tuple[bool, str]:
-    """(whether the run looks well, a sentence on it) from its metrics."""
-    steps = [entry for entry in log if entry["step"] > 0]  # 0 is validation of the start
+def judge(
+    log: Sequence[Mapping[str, Any]], *, total: int, checkpoints: Collection[int]
+) -> tuple[Tone, str]:
+    """A verdict on a run from its log, and a sentence that explains it.
+
+    `total` is the number of steps, `checkpoints` the steps that can be exported. Without enough
+    points for a verdict, or if the loss moves within its noise, the sentence only says what is
+    known.
+    """
+    steps = [entry for entry in log if entry["step"] > 0]  # 0 is validation before training
     if not steps:
-        return False, "No step is logged yet."
-    last = steps[-1]
-    where = f"Step {last['step']:,} of {total:,}. "
-    if last["loss"] is None or last["grad_norm"] is None:
-        return False, f"{where}The loss is not a finite number: the run failed."
-    checked = [entry for entry in log if entry.get("validation") is not None]
-    if len(checked) > 1:
-        values = [entry["validation"] for entry in checked]
-        best = min(range(len(values)), key=values.__getitem__)
-        text = (
-            f"Validation loss {values[0]:.4f} at step {checked[0]['step']:,}, {values[-1]:.4f} now"
+        return "open", "No step is logged yet."
+    where = f"Step {steps[-1]['step']:,} of {total:,}. "
+    if steps[-1]["loss"] is None or steps[-1]["grad_norm"] is None:
+        return "bad", f"{where}The loss is not a finite number: the run failed."
+    validation = _line(log, "validation")
+    tone, text = (
+        _judge_validation(validation, checkpoints)
+        if len(validation) > 1
+        else _judge_training([loss for _, loss in _line(steps, "loss")])
+    )
+    return tone, where + text
+
+
+def _judge_validation(line: _Line, checkpoints: Collection[int]) -> tuple[Tone, str]:
+    """Judge (step, loss) of each validation.
+
+    The lowest of several noisy losses is low by chance, so overfitting takes more than a loss
+    above it: the last three must all be higher, by 2 % and by three standard deviations.
+    """
+    (first_step, first), (_, last) = line[0], line[-1]
+    text = f"Validation loss {first:.4f} at step {first_step:,.0f}, {last:.4f} now"
+    if len(line) < _MIN_VALIDATIONS:
+        return "open", (
+            f"{text}. It is too early for a verdict: that takes {_MIN_VALIDATIONS} validations, "
+            f"and there are {len(line)}."
         )
-        if values[-1] > 1.02 * values[best]:
-            step = checked[best]["step"]
-            return False, (
-                f"{where}{text}; it was best, {values[best]:.4f}, at step {step:,} and has risen "
-                "since: the adapter overfits. Consider the checkpoint of that step."
+    best_step, best = min(line, key=lambda point: point[1])
+    recent = [loss for _, loss in line[-3:]]
+    noise = _noise([loss for _, loss in line])
+    if min(recent) - best > max(0.02 * best, 3 * noise):
+        if best_step == 0:
+            return "bad", (
+                f"{text}: training has only raised it. Lower train.learning_rate, or check that "
+                "val/ shows what the other grids show."
             )
-        return values[-1] < values[0], f"{where}{text}."
-    tenth = max(1, len(steps) // 10)
-    first, now = (_mean(part) for part in (steps[:tenth], steps[-tenth:]))
-    text = f"{where}Training loss {first:.4f} at the start, {now:.4f} now."
-    return now < first, f"{text} Without grids in val/ nothing tells whether it overfits."
+        return "bad", (
+            f"{text}. It was lowest, {best:.4f}, at step {best_step:,.0f} and has risen since: the "
+            f"adapter overfits. {_way_back(line, checkpoints, below=min(recent))}"
+        )
+    if first - max(recent) > 3 * noise:
+        return "good", f"{text}; the lowest was {best:.4f}, at step {best_step:,.0f}."
+    return "open", f"{text}: no change beyond its noise."
+
+
+def _noise(values: Sequence[float]) -> float:
+    """The standard deviation of values around a curve, from their second differences.
+
+    The median of absolute values, so that a few large changes count little. 1.48 makes it a
+    standard deviation, and a second difference has six times the variance of a value.
+    """
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    return 1.48 * statistics.median(bends) / math.sqrt(6)
+
+
+def _way_back(line: _Line, checkpoints: Collection[int], *, below: float) -> str:
+    """The checkpoint with the lowest validation loss, if one is there that was better than now."""
+    better = [(loss, int(step)) for step, loss in line if step in checkpoints and loss < below]
+    if not better:
+        return "No checkpoint from before the rise is left; train again with fewer steps."
+    loss, step = min(better)
+    return f"--export {step} writes the adapter of the best checkpoint that is left ({loss:.4f})."
+
+
+def _judge_training(losses: Sequence[float]) -> tuple[Tone, str]:
+    """Judge the training losses: the mean of their last quarter against that of the first."""
+    quarter = max(1, len(losses) // 4)
+    first, last = losses[:quarter], losses[-quarter:]
+    before, now = statistics.fmean(first), statistics.fmean(last)
+    text = f"Training loss {before:.4f} at the start, {now:.4f} now"
+    blind = "Without grids in val/, overfitting does not show."
+    if len(losses) < _MIN_LOSSES:
+        return "open", f"{text}. It is too early for a verdict. {blind}"
+    noise = math.sqrt((statistics.variance(first) + statistics.variance(last)) / quarter)
+    if abs(now - before) <= 2 * noise:
+        return "open", f"{text}: no change beyond its noise. {blind}"
+    return ("good" if now < before else "bad"), f"{text}. {blind}"
 
 
 def _own(settings: Sequence[str]) -> list[str]:
-    """The lines of a profile without those that only other commands read."""
+    """The lines of a profile that training reads."""
     others = ("pack.", "unpack.", "caption.")
     return [
         line
@@ -134,29 +205,21 @@ def _own(settings: Sequence[str]) -> list[str]:
     ]
 
 
-def _mean(entries: Sequence[Mapping[str, Any]]) -> float:
-    return sum(entry["loss"] or 0.0 for entry in entries) / len(entries)
-
-
 def _charts(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    bands = [band["sigma"] for entry in log for band in entry.get("validation_bands", ())]
-    sigmas = sorted(set(bands))
+    flat = [{"step": entry["step"], **flat_metrics(entry)} for entry in log]
+
+    def lines(*keys: str) -> dict[str, _Line]:
+        return {key.rpartition("/")[-1].replace("_", " "): _line(flat, key) for key in keys}
+
+    losses = lines("loss", "base", "temporal")
     charts = {
-        "Training loss, smoothed": {
-            "loss": _smooth(_line(log, "loss")),
-            "base": _smooth(_line(log, "base")),
-            "temporal": _smooth(_line(log, "temporal")),
-        },
-        "Validation loss": {"validation": _line(log, "validation")},
-        "Validation, base loss by noise level": {
-            f"sigma {sigma}": _band(log, sigma, "base") for sigma in sigmas
-        },
-        "Validation, temporal loss by noise level": {
-            f"sigma {sigma}": _band(log, sigma, "temporal") for sigma in sigmas
-        },
-        "Gradient norm": {"gradient norm": _line(log, "grad_norm")},
-        "Learning rate": {"learning rate": _line(log, "learning_rate")},
-        "Seconds a step": {"seconds": _line(log, "seconds")},
+        "Training loss, smoothed": {name: _smooth(line) for name, line in losses.items()},
+        "Validation loss": lines("validation"),
+        "Validation, base loss by noise level": lines(*validation_keys("base")),
+        "Validation, temporal loss by noise level": lines(*validation_keys("temporal")),
+        "Gradient norm": lines("grad_norm"),
+        "Learning rate": lines("learning_rate"),
+        "Seconds per step": lines("seconds"),
     }
     return [
         _chart(title, lines)
@@ -169,23 +232,8 @@ def _line(log: Sequence[Mapping[str, Any]], key: str) -> _Line:
     return [(entry["step"], entry[key]) for entry in log if entry.get(key) is not None]
 
 
-def _band(log: Sequence[Mapping[str, Any]], sigma: float, kind: str) -> _Line:
-    return [
-        (entry["step"], band[kind])
-        for entry in log
-        for band in entry.get("validation_bands", ())
-        if band["sigma"] == sigma and band[kind] is not None
-    ]
-
-
 def _smooth(line: _Line) -> _Line:
-    mean = weight = 0.0
-    smoothed = []
-    for step, value in line:
-        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * value
-        weight = _SMOOTHING * weight + 1 - _SMOOTHING
-        smoothed.append((step, mean / weight))
-    return smoothed
+    return list(zip((step for step, _ in line), smoothed(v for _, v in line), strict=True))
 
 
 def _chart(title: str, lines: Mapping[str, _Line]) -> str:

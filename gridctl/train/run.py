@@ -58,18 +58,17 @@ from gridctl.train.setup import (
 from gridctl.train.step import take_step
 
 LOCK_FILE = ".lock"
-# Errors of file systems without locks: some network drives, FUSE.
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # of network drives without locks
 _EXPLODED = 3.0  # times the loss at the start, and above _USELESS
 _USELESS = 1.0  # noise has unit variance, so predicting no velocity at all costs more
-_COMPARED = 5  # logged steps whose mean is looked at
-_FIRST_CHECKPOINT_SECONDS = 60  # a fault in saving shows at once, not after hours
-_FAULTS = 5  # of captions, shown at the start
+_COMPARED = 5  # logged steps whose mean is compared with the start
+_FIRST_CHECKPOINT_SECONDS = 60  # so that a fault in saving shows at once, not after hours
+_SHOWN_FAULTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run has made; `resumed_at` is the step it continued from (0 for a new one)."""
+    """A finished run; `resumed_at` is the step it continued from (0 for a new one)."""
 
     adapter: Path
     run_folder: Path
@@ -79,7 +78,7 @@ class TrainResult:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the run after a step; `str` says where it stands."""
+    """A signal ended the run after a step; `str` says at which."""
 
 
 def train(
@@ -100,7 +99,7 @@ def train(
     adapter that exists already or a disk that takes no checkpoint; NotFiniteError for a loss
     that is not finite or explodes; Stopped after a signal.
     """
-    progress, note = progress or silent, note or _ignore
+    progress, note = progress or silent, note or (lambda text: None)
     refuse_schnell(profile)
     grow_segments()  # accelerate starts CUDA
     accelerator = make_accelerator(profile)
@@ -110,12 +109,10 @@ def train(
     if is_main:
         for dataset in dict.fromkeys(map(str, setup.datasets)):
             note(dataset)
-        for fault in setup.caption_faults[:_FAULTS]:
+        for fault in setup.caption_faults[:_SHOWN_FAULTS]:
             note(fault)
-        if (more := len(setup.caption_faults) - _FAULTS) > 0:
-            note(
-                f"{counted(more, 'caption')} more with a fault; gridctl caption --check lists them"
-            )
+        if (more := len(setup.caption_faults) - _SHOWN_FAULTS) > 0:
+            note(f"{counted(more, 'more fault')} in captions; gridctl caption --check lists them")
     if setup.base.device.type == "cuda":
         card_gib = torch.cuda.get_device_properties(setup.base.device).total_memory / GIB
         plan = check_memory(profile, setup.stages, setup.base.transformer_config, card_gib)
@@ -124,8 +121,8 @@ def train(
         if is_main:
             if force:
                 forget(setup.folder)
-            check_folder(setup, force=force)  # again: another run may just have ended
-            setup.identity.write(setup.folder, about(setup, processes=accelerator.num_processes))
+            check_folder(setup, force=force)  # again, because another run may just have ended
+            setup.inputs.write(setup.folder, about(setup, processes=accelerator.num_processes))
             fill_cache(setup, progress=progress)
         accelerator.wait_for_everyone()
         run = load_run(setup, accelerator, progress=progress)
@@ -154,20 +151,24 @@ def _train(
     """Take the steps from `start` to the end."""
     settings, total = run.profile.train, run.setup.total_steps
     meter, guard = Meter(read_metrics(run.setup.folder)), LossGuard()
-    began, tried = clock(), start > 0
+    began, has_saved = clock(), start > 0
     kernel = attention_kernel(run.profile.model.attention, training=True)
     with kernel, stop_on_signal(note) as stopped:
-        if start == 0:
-            _show_start(run, progress=progress, note=note)
+        if start == 0:  # validation and previews to compare with
+            progress(0, total, "validating the start")
+            if (entry := validate(run)) and run.is_main:
+                append_metrics(run.setup.folder, {"step": 0, **entry})
+            if settings.preview_every:
+                draw_previews(run, 0, progress=progress, note=note)
         progress(start, total, "first step")
         for step in range(start, total):
-            taken = take_step(run, step)
+            result = take_step(run, step)
             done = step + 1
             meter.count()
-            stop = _agree(run, stopped()) and done < total
+            stop = _in_any_process(run, stopped()) and done < total
             due = done % settings.checkpoint_every == 0 or done == total
             if stop or due or step == 0 or done % settings.log_every == 0:
-                entry = meter.measure(run, done, taken)
+                entry = meter.measure(run, done, result)
                 if due:
                     entry |= validate(run)
                 if run.is_main:
@@ -175,69 +176,47 @@ def _train(
                     run.accelerator.log(flat_metrics(entry), step=done)
                 guard.check(run, entry)
             progress(done, total, meter.text)
-            early = not tried and clock() - began > _FIRST_CHECKPOINT_SECONDS
+            early = not has_saved and clock() - began > _FIRST_CHECKPOINT_SECONDS
             if run.is_main and (due or stop or early):
-                tried = True  # a full disk is not tried again at every step
-                save_or_note(run, done, note=note, must=stop or done == total)
+                has_saved = True  # or has failed to: a full disk is not tried again at every step
+                _save(run, done, note=note, must=stop or done == total)
             if stop:
                 raise Stopped(f"stopped at step {done} of {total}; the same command resumes there")
             if settings.preview_every and (done % settings.preview_every == 0 or done == total):
                 draw_previews(run, done, progress=progress, note=note)
 
 
-def _show_start(run: Run, *, progress: Progress, note: Note) -> None:
-    """Validation and previews before the first step, to compare with."""
-    progress(0, run.setup.total_steps, "validating the start")
-    entry = validate(run)
-    if entry and run.is_main:
-        append_metrics(run.setup.folder, {"step": 0, **entry})
-    if run.profile.train.preview_every:
-        draw_previews(run, 0, progress=progress, note=note)
-
-
-def _agree(run: Run, stop: bool) -> bool:
-    """Whether any process was asked to stop; all of them must stop at the same step."""
+def _in_any_process(run: Run, stop: bool) -> bool:
+    """Whether any process was asked to stop: all of them must stop at the same step."""
     if run.accelerator.num_processes == 1:
         return stop
     asked = torch.tensor(float(stop), device=run.device)
     return bool(run.accelerator.reduce(asked, "sum") > 0)
 
 
-def _ignore(text: str) -> None:
-    """The note of callers who do not ask."""
-
-
 class LossGuard:
-    """Watches logged losses for one that is not finite, or far above where the run began."""
+    """Ends a run whose logged losses become NaN or diverge."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []
 
     def check(self, run: Run, entry: dict[str, Any]) -> None:
-        """Raise NotFiniteError, which names the last good checkpoint, if the run went wrong."""
-        if problem := self._problem(entry):
-            raise NotFiniteError(_advice(run, problem))
-
-    def _problem(self, entry: dict[str, Any]) -> str | None:
+        """Raise NotFiniteError, which names the last good checkpoint, for such an entry."""
         step = entry["step"]
-        if not all(math.isfinite(entry[key]) for key in ("loss", "grad_norm")):
-            return f"the loss or its gradient is not a finite number at step {step}"
+        if not (math.isfinite(entry["loss"]) and math.isfinite(entry["grad_norm"])):
+            raise _failed(run, f"the loss or its gradient is not a finite number at step {step}")
         self._losses.append(entry["base"])
-        if len(self._losses) <= _COMPARED:
-            return None
-        first = self._losses[0]
-        last = statistics.fmean(self._losses[-_COMPARED:])
-        if last <= max(_USELESS, _EXPLODED * first):
-            return None
-        return f"the loss exploded from {first:.3g} to {last:.3g} by step {step}"
+        first, last = self._losses[0], statistics.fmean(self._losses[-_COMPARED:])
+        if len(self._losses) > _COMPARED and last > max(_USELESS, _EXPLODED * first):
+            raise _failed(run, f"the loss exploded from {first:.3g} to {last:.3g} by step {step}")
 
 
-def save_or_note(run: Run, step: int, *, note: Note, must: bool) -> None:
+def _save(run: Run, step: int, *, note: Note, must: bool) -> None:
     """Write a checkpoint. A full disk ends the run only if the checkpoint `must` be written."""
     try:
         save_run(run, step)
     except NotFiniteError as error:
-        raise NotFiniteError(_advice(run, str(error))) from None
+        raise _failed(run, str(error)) from None
     except InputError as error:
         last = last_checkpoint(run.setup.folder)
         if must:
@@ -245,8 +224,8 @@ def save_or_note(run: Run, step: int, *, note: Note, must: bool) -> None:
         note(f"{error} The run goes on and tries again at the next checkpoint; {last}.")
 
 
-def _advice(run: Run, problem: str) -> str:
-    return (
+def _failed(run: Run, problem: str) -> NotFiniteError:
+    return NotFiniteError(
         f"{problem}; {last_checkpoint(run.setup.folder)}. Lower train.learning_rate in a new run "
         "(-o); --export STEP turns a good checkpoint into an adapter to --start from."
     )
@@ -254,20 +233,20 @@ def _advice(run: Run, problem: str) -> str:
 
 @contextmanager
 def stop_on_signal(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Yield a question: has SIGINT or SIGTERM come? A second signal acts at once, as usual."""
+    """Yield a function: whether SIGINT or SIGTERM has come. A second signal acts at once."""
     caught: list[int] = []
     previous: dict[int, Any] = {}
 
     def catch(number: int, _frame: object) -> None:
         caught.append(number)
         signal.signal(number, previous[number])
-        with suppress(RuntimeError):  # it came in the middle of another line
+        with suppress(RuntimeError):  # stderr refuses a line within a line
             note("stopping after this step; another signal stops at once")
 
     try:
         for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             previous[number] = signal.signal(number, catch)
-    except ValueError:  # not the main thread, as in some notebooks: nothing to catch
+    except ValueError:  # not the main thread, as in some notebooks: no signals come here
         pass
     try:
         yield lambda: bool(caught)

@@ -33,7 +33,7 @@ from gridctl.train.data import (
     read_dataset,
     resolve_stages,
 )
-from gridctl.train.resume import Identity, identify
+from gridctl.train.resume import RunInputs, run_inputs
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
 _VALIDATION_SAMPLES = 32
@@ -55,7 +55,7 @@ class Setup:
     cache: Cache
     start: Path | None
     folder: Path
-    identity: Identity
+    inputs: RunInputs
 
     @property
     def adapter(self) -> Path:
@@ -89,13 +89,13 @@ class Setup:
     @property
     def preview_prompts(self) -> list[str]:
         """The whole prompts of the preview clips."""
-        facts = self.facts(0)
+        made = self.adapter_metadata(0)
         if given := self.profile.train.preview_prompts:
-            return [grid_prompt(facts.grid, text, facts.layout, fps=facts.fps) for text in given]
+            return [grid_prompt(made.grid, text, made.layout, fps=made.fps) for text in given]
         samples = self.validation or list(self.datasets[-1].train)
         return [sample.captions[0] for sample in samples[:_PREVIEWS]]
 
-    def facts(self, steps: int) -> AdapterMetadata:
+    def adapter_metadata(self, steps: int) -> AdapterMetadata:
         """The header of the adapter after `steps`."""
         profile = self.profile
         samples = [sample for dataset in self.datasets for sample in dataset.train]
@@ -186,7 +186,7 @@ def set_up(profile: Profile, *, progress: Progress) -> Setup:
         cache=cache,
         start=start,
         folder=run_folder(profile),
-        identity=identify(profile, base, cache, stages, samples, start),
+        inputs=run_inputs(profile, base, cache, stages, samples, start),
     )
 
 

@@ -18,8 +18,8 @@ from gridctl.train.setup import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """What an optimizer step did. `losses` (3,) are this process's base, temporal and preserve.
+class StepResult:
+    """An optimizer step. `losses` (3,) are this process's base, temporal and preserve.
 
     The tensors are still on the device: reading one waits for it.
     """
@@ -31,7 +31,7 @@ class Step:
     temporal_weight: float
 
 
-def take_step(run: Run, step: int) -> Step:
+def take_step(run: Run, step: int) -> StepResult:
     """Train on the slots of `step`, counted from 0."""
     settings = run.profile.train
     stage_index, stage_step = stage_at(run.stages, step)
@@ -69,7 +69,7 @@ def take_step(run: Run, step: int) -> Step:
     if run.ema:
         for name, tensor in lora_tensors(unwrap(run.transformer)).items():
             run.ema[name].lerp_(tensor.detach(), 1 - settings.ema)
-    return Step(
+    return StepResult(
         losses=sums,
         grad_norm=norm,
         stage=stage,

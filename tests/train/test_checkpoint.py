@@ -19,7 +19,7 @@ from gridctl.train.checkpoint import (
 
 def write(folder: Path, step: int, *, keep: int = 2) -> Path:
     tensors = {"weight": torch.full((3,), float(step)), "half": torch.ones(2, dtype=torch.half)}
-    return write_checkpoint(folder, step, tensors, facts={"log": "[1]"}, keep=keep)
+    return write_checkpoint(folder, step, tensors, metadata={"log": "[1]"}, keep=keep)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
     large = {"weight": torch.zeros(100_000)}
     unwritten = pytest.raises(InputError, match=r"step-000002\.safetensors cannot be written")
     with full_disk(), unwritten as error:
-        write_checkpoint(tmp_path, 2, large, facts={}, keep=1)
+        write_checkpoint(tmp_path, 2, large, metadata={}, keep=1)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.safetensors"]
     assert read_checkpoint(list_checkpoints(tmp_path)[-1])[0] == 1
@@ -128,7 +128,7 @@ def test_an_optimizer_continues_as_if_it_had_not_stopped(
         step(whole, first)
     second = [weight.detach().clone().requires_grad_() for weight in first]
     other = make(second)
-    path = write_checkpoint(tmp_path, 3, optimizer_tensors(whole), facts={}, keep=1)
+    path = write_checkpoint(tmp_path, 3, optimizer_tensors(whole), metadata={}, keep=1)
     load_optimizer(other, read_checkpoint(path)[1])
     assert_same(other.state_dict()["state"], whole.state_dict()["state"])
     for _ in range(3):
@@ -136,6 +136,21 @@ def test_an_optimizer_continues_as_if_it_had_not_stopped(
         step(other, second)
     for mine, theirs in zip(first, second, strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_states_that_share_a_tensor_are_saved(tmp_path: Path) -> None:
+    """8-bit AdamW has one quantisation map for all weights of 4,096 numbers or more."""
+    weights = [torch.ones(64, 64 + k, requires_grad=True) for k in range(3)]
+    optimizer = adamw8bit(weights)
+    sum(weight.square().sum() for weight in weights).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    states = optimizer.state_dict()["state"]
+    tensors = optimizer_tensors(optimizer)
+    assert len({tensor.data_ptr() for tensor in tensors.values()}) < len(tensors)
+    path = write_checkpoint(tmp_path, 1, tensors, metadata={}, keep=1)
+    other = adamw8bit([weight.detach().clone().requires_grad_() for weight in weights])
+    load_optimizer(other, read_checkpoint(path)[1])
+    assert_same(other.state_dict()["state"], states)
 
 
 def test_a_fused_optimizer_continues_the_run_of_one_that_is_not(tmp_path: Path) -> None:
@@ -146,7 +161,7 @@ def test_a_fused_optimizer_continues_the_run_of_one_that_is_not(tmp_path: Path) 
     plain.step()
     second = first.detach().clone().requires_grad_()
     fused = fused_adamw([second])
-    path = write_checkpoint(tmp_path, 1, optimizer_tensors(plain), facts={}, keep=1)
+    path = write_checkpoint(tmp_path, 1, optimizer_tensors(plain), metadata={}, keep=1)
     load_optimizer(fused, read_checkpoint(path)[1])
     for optimizer, weight in ((plain, first), (fused, second)):
         for _ in range(3):
@@ -191,7 +206,7 @@ def test_state_of_any_nesting_survives(tmp_path: Path) -> None:
         "empty": {},
         "nan": float("inf"),
     }
-    path = write_checkpoint(tmp_path, 1, optimizer_tensors(Odd(state)), facts={}, keep=1)
+    path = write_checkpoint(tmp_path, 1, optimizer_tensors(Odd(state)), metadata={}, keep=1)
     back = Odd({})
     load_optimizer(back, read_checkpoint(path)[1])
     assert_same(back.state_dict()["state"][0], state)

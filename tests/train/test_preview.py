@@ -1,7 +1,6 @@
-"""Previews, the report and trackers: what is seen of a run."""
+"""Previews and trackers."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gridctl.errors import InputError, UsageError
+from gridctl.errors import UsageError
 from gridctl.generate import draw
 from gridctl.generate.drawing import Request
 from gridctl.generate.tasks import t2v
-from gridctl.train import report, train
+from gridctl.train import train
 from gridctl.train.preview import contact_sheet
-from gridctl.train.report import judge
 
 Make = Callable[..., Any]
 DRAWN = {"generate__steps": 2, "generate__seed": 3}
@@ -84,67 +82,6 @@ def test_a_contact_sheet_has_a_row_for_each_clip() -> None:
     assert sheet.size == (8 * 128 + 7 * 2, 3 * 32 + 2 * 2)
     pixels = np.asarray(sheet)
     assert [int(pixels[row, 500, 0]) for row in (10, 44, 78)] == [10, 20, 30]
-
-
-def test_the_report_needs_nothing_else(make_profile: Make, dataset: Path, tmp_path: Path) -> None:
-    import shutil
-
-    data = Path(shutil.copytree(dataset, tmp_path / "vidgrid"))
-    (data / "val").mkdir()
-    for suffix in (".png", ".txt"):
-        (data / f"clip_0004{suffix}").rename(data / "val" / f"clip_0004{suffix}")
-    path = tmp_path / "a.safetensors"
-    profile = make_profile(
-        train__output=path,
-        train__data=data,
-        train__steps=3,
-        train__checkpoint_every=1,
-        train__preview_every=3,
-        train__preview_prompts=["a <red> circle"],
-        **DRAWN,
-    )
-    page = (train(profile).run_folder / "report.html").read_text()
-    titles = re.findall("<figcaption>(.*?)</figcaption>", page)
-    for title in ("Training loss, smoothed", "Validation loss", "step 0", "step 3"):
-        assert title in titles
-    assert "Validation, temporal loss by noise level" in titles
-    assert page.count("data:image/jpeg;base64,") == 2
-    assert "3 grids to train on, 1 to validate on" in page
-    assert "train.rank = 4" in page
-    assert "caption.layout" in page
-    assert "pack.format" not in page  # of another command
-    assert "a &lt;red&gt; circle" in page
-    assert "torch " in page
-    assert not re.search(r"(src|href)=.(?!data:)", page)
-    assert str(tmp_path) not in page
-    before = page
-    assert report(profile).read_text() == before
-    with pytest.raises(InputError, match="holds no run"):
-        report(make_profile(train__output=tmp_path / "nowhere.safetensors"))
-
-
-def entries(losses: list[float | None], validation: list[float] | None = None) -> list[Any]:
-    log = [{"step": k, "loss": loss, "grad_norm": 1.0} for k, loss in enumerate(losses, start=1)]
-    for entry, value in zip(log, validation or [], strict=False):
-        entry["validation"] = value
-    return log
-
-
-@pytest.mark.parametrize(
-    ("log", "good", "words"),
-    [
-        ([], False, "No step"),
-        (entries([0.5, None]), False, "not a finite number"),
-        (entries([0.5, 0.4, 0.3]), True, "Training loss 0.5000 at the start, 0.3000 now"),
-        (entries([0.5, 0.5, 0.6]), False, "Training loss 0.5000 at the start, 0.6000 now"),
-        (entries([0.5] * 3, [0.5, 0.4, 0.3]), True, "0.5000 at step 1, 0.3000 now."),
-        (entries([0.5] * 3, [0.5, 0.3, 0.4]), False, "best, 0.3000, at step 2 and has risen"),
-    ],
-)
-def test_the_report_says_whether_the_run_went_well(log: Any, good: bool, words: str) -> None:
-    verdict, text = judge(log, total=10)
-    assert verdict is good
-    assert words in text
 
 
 def test_metrics_go_to_tensorboard(make_profile: Make, tmp_path: Path) -> None:

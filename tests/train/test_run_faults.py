@@ -20,7 +20,6 @@ from gridctl.train.batch import slot_samples
 from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
 from gridctl.train.data import read_dataset
-from gridctl.train.metrics import keep_metrics, read_metrics
 
 Make = Callable[..., Any]
 
@@ -220,12 +219,3 @@ def test_an_adapter_with_weights_that_are_no_numbers_is_refused(
     save_file(stored, broken)
     with pytest.raises(InputError, match="not finite numbers"):
         load_adapter(broken)
-
-
-def test_metrics_survive_a_crash(tmp_path: Path) -> None:
-    """A line that was cut off is left out, and so is what a resumed run will do again."""
-    lines = [json.dumps({"step": step, "loss": 0.5}) for step in (1, 2, 3)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
-    assert [entry["step"] for entry in read_metrics(tmp_path)] == [1, 2, 3]
-    assert [entry["step"] for entry in keep_metrics(tmp_path, 2)] == [1, 2]
-    assert (tmp_path / "metrics.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
