@@ -23,22 +23,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from gridctl.bench.quality.cases import Case, Part, make_cases
+from gridctl.bench.quality import Part, draw_cases, judge_case, make_cases
 from gridctl.caption import caption
 from gridctl.files import write_text
 from gridctl.machine.devices import num_cores, pick_device
-from gridctl.media.images import Frames
 from gridctl.pack import pack
 from gridctl.profile import Profile, load_profile
 from gridctl.tiny.dataset import write_clips
-
-if TYPE_CHECKING:
-    from gridctl.generate.canvas import Canvas
-    from gridctl.generate.studio import Studio
 
 GRID = {"grid.rows": 3, "grid.cols": 3, "grid.cell": "64x64"}  # 144 tokens, a fast step
 SEEDS = (0, 1, 2)
@@ -153,7 +148,7 @@ def run(job: Job) -> dict[str, Any] | None:
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     bands = entries[-1]["validation_bands"]
     seconds = [entry["seconds"] for entry in entries if entry["step"] > 1]  # 1 has the start
-    takes = list(judged(job, result.adapter))
+    readings = list(judged(job, result.adapter))
     row = {
         "setting": job.setting.name,
         "seed": job.seed,
@@ -164,7 +159,7 @@ def run(job: Job) -> dict[str, Any] | None:
         "step_seconds": float(np.median(seconds)) if seconds else None,
         "train_seconds": trained - began,
         "judge_seconds": time.monotonic() - trained,
-        "takes": takes,
+        "readings": readings,
     }
     shutil.rmtree(result.run_folder)
     return row
@@ -180,73 +175,21 @@ def run_facts(budget: int, clips: int) -> dict[str, Any]:
 
 
 def judged(job: Job, adapter: Path) -> Iterator[dict[str, Any]]:
-    """What the judge read of each clip that the adapter drew."""
-    from gridctl.bench.quality.score import judge_take
-    from gridctl.generate.canvas import find_canvas
-    from gridctl.generate.studio import open_studio
-
+    """Draw clips with the adapter; the judge's readings of each."""
     profile = job.profile(model__adapter=str(adapter))
-    canvas, seed = find_canvas(profile, {}), profile.generate.seed
-    cases = {part: make_cases(part, job.clips, seed) for part in PARTS}
-    prompts = [canvas.prompt(case.prompt) for some in cases.values() for case in some]
-    with open_studio(profile, adapter, prompts, on_step=ignore, on_grid=ignore) as studio:
-        studio = studio.set_up(
-            profile,
-            prompts,
-            num_tokens=canvas.grid.num_tokens,
-            keep_clean=bool(canvas.keep),
-            learned=canvas.words,
-        )
-        drawn = {part: draw(part, some, studio, canvas) for part, some in cases.items()}
-    for part, some in cases.items():
-        for case, frames in zip(some, drawn[part], strict=True):
-            take = judge_take(case, frames, seed=seed, grid=canvas.grid)
-            (jump,) = take.measures.values()  # t2v: at the end of a row; i2v: from the given frame
+    for part in PARTS:
+        cases = make_cases(part, job.clips, profile.generate.seed)
+        for case, seed, frames in draw_cases(cases, profile):
+            result = judge_case(case, frames, seed=seed, grid=profile.grid.to_grid())
+            # t2v: the jump at the end of a row; i2v: from the given frame
+            (jump,) = result.measures.values()
             yield {
                 "part": part,
                 "index": case.index,
-                **{what: take.right[what] for what in ("shape", "motion", "all")},
-                "temporal_error": take.temporal_error,
+                **{what: result.right[what] for what in ("shape", "motion", "all")},
+                "temporal_error": result.temporal_error,
                 "jump": jump,
             }
-
-
-def ignore(*_: object) -> None:
-    """A callback that does nothing."""
-
-
-def draw(part: Part, cases: Sequence[Case], studio: "Studio", canvas: "Canvas") -> list[Frames]:
-    """The frames (F, H, W, 3) of each case, all sampled in one batch."""
-    import torch
-
-    from gridctl.diffusion.plan import Plan
-    from gridctl.diffusion.sampler import Denoiser, draw_noise, sample
-    from gridctl.models.latents import Conditioning, decode_frames, split_cells
-
-    grid, base, count = canvas.grid, studio.base, len(cases)
-    plan = Plan.keep(grid, [0]) if part == "i2v" else Plan.generate(grid)
-    generator = torch.Generator().manual_seed(studio.profile.generate.seed)
-    noise = [draw_noise(plan, base.latent_channels, generator) for _ in cases]
-    texts = [canvas.prompt(case.prompt) for case in cases]
-    given = [case.given(grid.num_frames, grid.cell) for case in cases] if plan.kept else None
-    latents = sample(
-        Denoiser(
-            transformer=studio.transformer,
-            prompt=Conditioning.cat([studio.prompts[text] for text in texts]).to(base.device),
-            empty=Conditioning.cat([studio.prompts[""]] * count).to(base.device),
-            sampling=studio.sampling,
-        ),
-        plan,
-        noise=torch.cat(noise).to(base.device),
-        generator=generator,
-        reference=torch.cat([studio.encode(frames, grid) for frames in given]) if given else None,
-    )
-    cells = split_cells(latents, grid).flatten(0, 1)
-    frames = decode_frames(studio.vae, cells, batch=studio.profile.memory.decode_batch)
-    clips = list(frames.reshape(count, grid.num_frames, *frames.shape[1:]))
-    for clip, known in zip(clips, given or [], strict=False):
-        clip[list(plan.kept)] = known[list(plan.kept)]
-    return clips
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -305,8 +248,8 @@ def values_of(measure: str, row: dict[str, Any]) -> Any:
     part, _, what = measure.partition(" ")
     if not what:
         return np.array([[row[part]]])
-    takes = sorted((t for t in row["takes"] if t["part"] == part), key=lambda t: t["index"])
-    return np.array([np.atleast_1d(take[what] or 0) for take in takes], float)
+    clips = sorted((c for c in row["readings"] if c["part"] == part), key=lambda c: c["index"])
+    return np.array([np.atleast_1d(clip[what] or 0) for clip in clips], float)
 
 
 def summary(values: Any) -> float:

@@ -159,14 +159,14 @@ def test_choices_are_compared_with_the_baseline_seed_by_seed(tmp_path: Path) -> 
     lines = []
     for setting, right in (("baseline", 5), ("keep 0.3", 6)):
         for seed in (0, 1, 2):
-            takes = [
+            readings = [
                 {"part": part, "index": k, "shape": True, "motion": k < right + seed, "all": False}
                 | {"temporal_error": 10.0, "jump": [2.0, 1.0 + k]}
                 for part in ("t2v", "i2v")
                 for k in range(10)
             ]
             row = {"setting": setting, "seed": seed, "budget": 600, "base": 0.1, "temporal": 0.2}
-            lines.append(json.dumps({**row, "takes": takes}) + "\n")
+            lines.append(json.dumps({**row, "readings": readings}) + "\n")
     (tmp_path / "results.jsonl").write_text("".join(lines))
     *_, head, _, baseline, keep, _ = run_script("choices.py", tmp_path, "--table")
     columns = [cell.strip() for cell in head.split("|")]

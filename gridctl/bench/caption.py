@@ -1,4 +1,4 @@
-"""The time of captioning through a server, compared with the time of the server alone."""
+"""`gridctl bench caption`: captioning through a server, beside the time of its answers alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gridctl.bench.harness import Contestant, Report, hold_contest
+from gridctl.bench.harness import Candidate, Report, compare
 from gridctl.caption import caption
 from gridctl.caption.server import ServerDescriber
 from gridctl.dataset.grid_image import save_grid
@@ -58,13 +58,13 @@ def bench_caption(
             settings = CaptionSection(
                 server=f"http://127.0.0.1:{ours.recv()}", concurrency=sizes.concurrency
             )
-            contestants = [
-                Contestant(name="gridctl caption", work=partial(_caption, folder, settings)),
-                Contestant(
+            candidates = [
+                Candidate(name="gridctl caption", work=partial(_caption, folder, settings)),
+                Candidate(
                     name="the server's answers alone", work=partial(_sleep, sizes), target=1.2
                 ),
             ]
-            contest = hold_contest("captions", contestants, repeats=repeats, progress=progress)
+            comparison = compare("captions", candidates, repeats=repeats, progress=progress)
     finally:
         process.terminate()
         process.join()
@@ -72,7 +72,7 @@ def bench_caption(
         bench="caption",
         about=f"{sizes.grids} grids of {GRID}, {sizes.answer_seconds * 1000:.0f} ms per answer, "
         f"{sizes.concurrency} concurrent requests",
-        contests=(contest,),
+        comparisons=(comparison,),
     )
 
 
@@ -90,7 +90,7 @@ def _caption(folder: Path, settings: CaptionSection) -> float:
 
 
 def _sleep(sizes: CaptionSizes) -> None:
-    """What a client waits that costs nothing itself and keeps every request slot busy."""
+    """Wait as a client would that costs nothing and keeps every request slot busy."""
     with ThreadPoolExecutor(sizes.concurrency) as slots:
         for _ in slots.map(time.sleep, [sizes.answer_seconds] * sizes.grids):
             pass

@@ -1,4 +1,4 @@
-"""What generating costs beside diffusers' own pipeline, and beside video models."""
+"""`gridctl bench generate`: generating beside diffusers' own pipeline, and beside video models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gridctl.bench.bare import wait
-from gridctl.bench.harness import Contest, Contestant, Report, Table, hold_contest
-from gridctl.bench.process import own_cache, run_command, run_python
-from gridctl.bench.rivals import count_arithmetic, time_parts
+from gridctl.bench.harness import (
+    Candidate,
+    Comparison,
+    Report,
+    Table,
+    compare,
+    own_cache,
+    run_command,
+    run_python,
+)
+from gridctl.bench.random_base import wait
+from gridctl.bench.video_models import count_arithmetic, time_parts
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.generate import Drawing, Request, draw
@@ -65,11 +73,11 @@ def bench_generate(
     progress(0, 1, "loading the base")
     base = open_base(profile)
     with TemporaryDirectory(prefix="gridctl-bench-") as name, own_cache(Path(name) / "cache"):
-        sampler, difference = _sampler_contest(profile, base, repeats=repeats, progress=progress)
-        contests = (
+        sampler, difference = _compare_sampler(profile, base, repeats=repeats, progress=progress)
+        comparisons = (
             sampler,
-            _second_contest(profile, Path(name), repeats=repeats, progress=progress),
-            _start_contest(profile, Path(name), repeats=repeats, progress=progress),
+            _compare_second(profile, Path(name), repeats=repeats, progress=progress),
+            _compare_start(profile, Path(name), repeats=repeats, progress=progress),
         )
     tables: tuple[Table, ...] = (difference,)
     if against:
@@ -81,14 +89,14 @@ def bench_generate(
         bench="generate",
         about=f"base {profile.model.base} on {base.device.type}, {profile.grid.to_grid()}, "
         f"{steps} steps, {str(base.dtype).removeprefix('torch.')}",
-        contests=contests,
+        comparisons=comparisons,
         tables=tables,
     )
 
 
-def _sampler_contest(
+def _compare_sampler(
     profile: Profile, base: BaseModel, *, repeats: int, progress: Progress
-) -> tuple[Contest, Table]:
+) -> tuple[Comparison, Table]:
     """Our sampler beside FluxPipeline, and how much their images differ."""
     import torch
 
@@ -123,12 +131,12 @@ def _sampler_contest(
             latents["theirs"] = _draw(pipeline, grid.image_size, encoded, noise, settings)
             wait(base.device)
 
-        contestants = [
-            Contestant(name="gridctl's sampler", work=ours),
-            Contestant(name="diffusers' FluxPipeline", work=theirs, target=1.03),
+        candidates = [
+            Candidate(name="gridctl's sampler", work=ours),
+            Candidate(name="diffusers' FluxPipeline", work=theirs, target=1.03),
         ]
-        contest = hold_contest(
-            "latents of a clip", contestants, repeats=repeats, warmups=1, progress=progress
+        comparison = compare(
+            "latents of a clip", candidates, repeats=repeats, warmups=1, progress=progress
         )
         images = [
             decode_frames(vae, split_cells(one, grid)[0], batch=profile.memory.decode_batch)
@@ -141,7 +149,7 @@ def _sampler_contest(
             f"gridctl and diffusers draw different images: up to {apart.max()} of 255 apart."
         )
     values = (int(apart.max()), round(float(apart.mean()), 5))
-    return contest, Table(
+    return comparison, Table(
         title="the two clips, in 8-bit levels",
         columns=("largest difference", "mean"),
         rows=(values,),
@@ -185,7 +193,9 @@ def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settin
     return unpatchify(tokens.to(noise.dtype), height=height // 8, width=width // 8)
 
 
-def _second_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
+def _compare_second(
+    profile: Profile, folder: Path, *, repeats: int, progress: Progress
+) -> Comparison:
     """A further clip of a call that is under way, beside sampling and decoding one."""
     from gridctl.generate.tasks import t2v
 
@@ -207,12 +217,12 @@ def _second_contest(profile: Profile, folder: Path, *, repeats: int, progress: P
         return sampled[1] - sampled[0]
 
     with _bare_sampler(profile, drawing) as alone:
-        contestants = [
-            Contestant(name="the second clip of gridctl generate", work=ours),
-            Contestant(name="sampling and decoding alone", work=alone, target=1.05),
+        candidates = [
+            Candidate(name="the second clip of gridctl generate", work=ours),
+            Candidate(name="sampling and decoding alone", work=alone, target=1.05),
         ]
-        return hold_contest(
-            "a further prompt", contestants, repeats=repeats, warmups=1, progress=progress
+        return compare(
+            "a further prompt", candidates, repeats=repeats, warmups=1, progress=progress
         )
 
 
@@ -251,18 +261,20 @@ def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], N
         yield work
 
 
-def _start_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
+def _compare_start(
+    profile: Profile, folder: Path, *, repeats: int, progress: Progress
+) -> Comparison:
     """A whole process each: a first clip, beside the imports that any such script has."""
     file = folder / "profile.toml"
     write_text(file, profile_toml(profile))
     command = [sys.executable, "-m", "gridctl", "generate", "t2v", PROMPTS[0], "--force", "--quiet"]
     command += ["--profile", str(file), "-o", str(folder / "first.mp4")]
-    contestants = [
-        Contestant(name="gridctl generate t2v", work=partial(run_command, command)),
-        Contestant(
+    candidates = [
+        Candidate(name="gridctl generate t2v", work=partial(run_command, command)),
+        Candidate(
             name="import torch and diffusers", work=partial(run_python, _IMPORTS), target=2.2
         ),
     ]
-    return hold_contest(
-        "from the start to the first clip", contestants, repeats=repeats, progress=progress
+    return compare(
+        "from the start to the first clip", candidates, repeats=repeats, progress=progress
     )

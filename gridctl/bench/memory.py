@@ -1,4 +1,4 @@
-"""GPU memory of training by grid, batch, rank and preset: planned, and measured on a GPU."""
+"""`gridctl bench memory`: GPU memory of training, planned, and measured on a GPU."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gridctl.bench.bare import bare_step, make_optimizer, random_inputs
 from gridctl.bench.gpu.meter import peak_memory, reset_peak
-from gridctl.bench.gpu.random_base import make_base
 from gridctl.bench.harness import Report, Table
+from gridctl.bench.random_base import bare_step, make_base, make_optimizer, random_inputs
 from gridctl.models.base import BaseModel, open_base
 from gridctl.models.memory import FLUX_DEV, fits, training_memory
 from gridctl.profile import Profile, load_profile
@@ -21,7 +20,7 @@ PRESETS = ("12gb", "16gb", "24gb", "48gb", "80gb")
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySizes:
-    """What is swept. A grid is (rows, cols) of 256x256 cells; `presets` are those of cards."""
+    """The combinations. A grid is (rows, cols) of 256x256 cells; `presets` are those of cards."""
 
     presets: tuple[str, ...] = PRESETS
     grids: tuple[tuple[int, int], ...] = ((2, 4), (4, 6))

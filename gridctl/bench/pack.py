@@ -1,4 +1,7 @@
-"""How long packing takes, next to decoding alone, an ffmpeg loop, and PNG frames with OpenCV."""
+"""`gridctl bench pack`: packing beside decoding alone, an ffmpeg loop, and PNG frames with OpenCV.
+
+Its peak memory is measured too, and the time of the parts that look at all clips at once.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,21 @@ import av
 import numpy as np
 from PIL import Image
 
-from gridctl.bench.harness import Contestant, Report, Table, hold_contest
-from gridctl.bench.names import bench_names
-from gridctl.bench.process import run_command
+from gridctl.bench.harness import Candidate, Report, Table, compare, run_command, timed
+from gridctl.dataset.folder import write_metadata
+from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
 from gridctl.media.images import Picture
 from gridctl.media.write import write_clip
+from gridctl.pack.frames import select_windows
+from gridctl.pack.options import PackOptions
+from gridctl.pack.sources import find_clips
+from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
 CLIP_FPS = 24
+NAMED_FRAMES = 240  # of each clip that is only a name
 GOP_SECONDS = 5  # time between key frames of the long clip
 
 
@@ -69,15 +77,15 @@ def bench_pack(
         progress(0, 1, "making the long clip")
         long = make_long_clip(folder / "long.mp4", sizes)
         windows = [
-            Contestant(
+            Candidate(
                 name="gridctl pack --sample windows",
                 work=partial(_pack, sources, folder / "vidgrid", "--sample", "windows"),
             ),
-            Contestant(name="decoding alone", work=partial(_decode, sources), target=1.15),
+            Candidate(name="decoding alone", work=partial(_decode, sources), target=1.15),
         ]
         if ffmpeg:
             windows.append(
-                Contestant(
+                Candidate(
                     name="ffmpeg loop: crop, scale, tile",
                     work=partial(_ffmpeg, sources, folder / "ffmpeg"),
                     target=0.70,
@@ -85,7 +93,7 @@ def bench_pack(
             )
         if ffmpeg and opencv:  # one run: it takes minutes, and the gap is far larger than noise
             windows.append(
-                Contestant(
+                Candidate(
                     name="PNG frames, then OpenCV (once)",
                     work=partial(_opencv, sources, folder / "cv2"),
                     target=0.25,
@@ -93,12 +101,12 @@ def bench_pack(
                 )
             )
         uniform = [
-            Contestant(name="gridctl pack", work=partial(_pack, [long], folder / "uniform")),
-            Contestant(name="decoding alone", work=partial(_decode, [long]), target=0.15),
+            Candidate(name="gridctl pack", work=partial(_pack, [long], folder / "uniform")),
+            Candidate(name="decoding alone", work=partial(_decode, [long]), target=0.15),
         ]
-        contests = (
-            hold_contest("the clips", windows, repeats=repeats, progress=progress),
-            hold_contest("the long clip", uniform, repeats=repeats, progress=progress),
+        comparisons = (
+            compare("the clips", windows, repeats=repeats, progress=progress),
+            compare("the long clip", uniform, repeats=repeats, progress=progress),
         )
         progress(0, 1, "peak memory")
         peaks = tuple(_peak(clip, folder / "memory") for clip in (sources[0], long))
@@ -112,8 +120,8 @@ def bench_pack(
         bench="pack",
         about=f"{sizes.clips} H.264 clips of {sizes.frames} frames at {width}x{height}, and one of "
         f"{sizes.minutes:g} minutes with a key frame each {GOP_SECONDS} seconds, to {GRID}",
-        contests=contests,
-        tables=(memory, bench_names(clips=sizes.names, progress=progress)),
+        comparisons=comparisons,
+        tables=(memory, time_names(clips=sizes.names, progress=progress)),
         notes=tuple(notes),
     )
 
@@ -172,7 +180,7 @@ def _drift(seed: int, frames: int, size: tuple[int, int]) -> Iterator[Picture]:
         yield np.roll(picture, (2 * frame, 5 * frame), axis=(0, 1))
 
 
-# ------------------------------------------------------------ contestants
+# ------------------------------------------------------------ candidates
 
 
 def _pack(sources: Sequence[Path], output: Path, *flags: str) -> None:
@@ -257,3 +265,76 @@ def _peak(clip: Path, output: Path) -> tuple[float, float]:
     with av.open(str(clip)) as container:
         seconds = (container.duration or 0) / 1_000_000
     return round(seconds, 1), round(int(done.stdout) / 1024, 1)
+
+
+# ------------------------------------------------------------ many clips
+
+
+def time_names(*, clips: int, progress: Progress | None = None) -> Table:
+    """Time the parts of pack that look at all clips at once, on `clips` empty files.
+
+    The last column is the time per clip over that with a tenth of the clips: 1 is linear.
+    """
+    progress = progress or silent
+    with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as name:
+        rows = []
+        for number, (work, measure) in enumerate(
+            (
+                ("list clips", _list_clips),
+                ("choose frames", _choose_frames),
+                ("write metadata", _write_metadata),
+            )
+        ):
+            progress(number, 3, work)
+            tenth, whole = (measure(Path(name), count) for count in (clips // 10, clips))
+            rows.append((work, round(whole, 4), round(growth(tenth, whole), 3)))
+        progress(3, 3, "")
+    columns = ("work", "seconds", "per clip, over a tenth")
+    return Table(title=f"{clips:,} clips", columns=columns, rows=tuple(rows))
+
+
+def growth(seconds_for_a_tenth: float, seconds: float) -> float:
+    """Time per clip with all clips, over time per clip with a tenth of them."""
+    return seconds / (10 * max(seconds_for_a_tenth, 1e-9))
+
+
+def _list_clips(folder: Path, count: int) -> float:
+    source = _touch(folder / f"clips-{count}", "video_{:06}_some_name.mp4", count)
+
+    def work() -> None:
+        find_clips([source], folder / "out", first_name="{}.jpg")
+
+    return timed(work)
+
+
+def _choose_frames(folder: Path, count: int) -> float:
+    options = PackOptions.of(Profile())
+    times = np.arange(NAMED_FRAMES) / CLIP_FPS
+
+    def choose() -> None:
+        for _ in range(count):
+            select_windows(times, NAMED_FRAMES / CLIP_FPS, float(CLIP_FPS), options)
+
+    return timed(choose)
+
+
+def _write_metadata(folder: Path, count: int) -> float:
+    grids = _touch(folder / f"grids-{count}", "video_{:06}_some_name.jpg", count)
+    grid = Profile().grid.to_grid()
+    times = tuple(float(k) for k in range(grid.num_frames))
+    metadata = GridMetadata(
+        grid=grid, source="clip.mp4", times_seconds=times, fps=1.0, num_frames=grid.num_frames
+    ).to_json()
+    known = {path: {"file_name": path.name, "text": None, **metadata} for path in grids.iterdir()}
+
+    def work() -> None:
+        write_metadata(grids, known)
+
+    return timed(work)
+
+
+def _touch(folder: Path, name: str, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / name.format(number)).touch()
+    return folder

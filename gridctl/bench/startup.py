@@ -1,4 +1,4 @@
-"""How long `gridctl --help` takes, next to a Typer app with six commands that do nothing."""
+"""`gridctl bench startup`: `--help` beside a Typer app with six commands that do nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from gridctl.bench.harness import Contestant, Report, hold_contest
-from gridctl.bench.process import run_command
+from gridctl.bench.harness import Candidate, Report, compare, run_command
 from gridctl.progress import Progress
 
 # The same six names, and options of the same kinds, without any of gridctl's code.
@@ -40,23 +39,21 @@ def bench_startup(*, repeats: int = 11, progress: Progress | None = None) -> Rep
     with tempfile.TemporaryDirectory(prefix="gridctl-bench-") as folder:
         script = Path(folder) / "bare.py"
         script.write_text(BARE_APP, encoding="utf-8")
-        contests = []
+        comparisons = []
         for page in (["--help"], ["pack", "--help"]):
             commands = {
                 "gridctl": [sys.executable, "-m", "gridctl", *page],
                 "bare Typer app": [sys.executable, str(script), *page],
             }
-            contestants = [
-                Contestant(name=name, work=partial(run_command, command), target=target)
+            candidates = [
+                Candidate(name=name, work=partial(run_command, command), target=target)
                 for (name, command), target in zip(commands.items(), (None, 1.5), strict=True)
             ]
-            contests.append(
-                hold_contest(
-                    " ".join(page), contestants, repeats=repeats, warmups=1, progress=progress
-                )
+            comparisons.append(
+                compare(" ".join(page), candidates, repeats=repeats, warmups=1, progress=progress)
             )
     return Report(
         bench="startup",
         about="gridctl's help pages beside those of a bare Typer app with six commands",
-        contests=tuple(contests),
+        comparisons=tuple(comparisons),
     )

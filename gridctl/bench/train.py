@@ -1,4 +1,4 @@
-"""What training costs beside the bare model: a step, the start of a run, and filling the cache."""
+"""`gridctl bench train`: a step, the start of a run and its cache, beside the bare model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gridctl.bench.bare import bare_step, random_inputs, wait
-from gridctl.bench.gpu.random_base import make_grids
-from gridctl.bench.harness import Contest, Contestant, Report, hold_contest
-from gridctl.bench.process import own_cache, run_python
+from gridctl.bench.harness import Candidate, Comparison, Report, compare, own_cache, run_python
+from gridctl.bench.random_base import bare_step, make_grids, random_inputs, wait
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.models.base import BaseModel, open_base
@@ -20,7 +18,7 @@ from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 from gridctl.train.setup import Run
 
-# What a run does once for its first step; the process ends with it.
+# A run up to its first step; the process ends with it.
 _FIRST_STEP = """
 import os, sys
 import gridctl.cli.app
@@ -85,17 +83,17 @@ def bench_train(
         make_grids(folder / "few", grid, count=profile.train.batch_size)
         make_grids(folder / "many", grid, count=sizes.grids)
         progress(0, 1, "loading the base")
-        contests = (
-            _step_contest(_load_run(profile), repeats=repeats, progress=progress),
-            _start_contest(profile, folder, repeats=repeats, progress=progress),
-            _cache_contest(profile, folder, repeats=sizes.cache_rounds, progress=progress),
+        comparisons = (
+            _compare_step(_load_run(profile), repeats=repeats, progress=progress),
+            _compare_start(profile, folder, repeats=repeats, progress=progress),
+            _compare_cache(profile, folder, repeats=sizes.cache_rounds, progress=progress),
         )
     device = open_base(profile).device.type
     return Report(
         bench="train",
         about=f"base {profile.model.base} on {device}, {profile.train.batch_size} grids of {grid} "
         f"a step, rank {profile.train.rank}; {sizes.grids} grids are encoded",
-        contests=contests,
+        comparisons=comparisons,
     )
 
 
@@ -128,7 +126,7 @@ def _load_run(profile: Profile) -> Run:
     return load_run(setup, accelerator, progress=silent)
 
 
-def _step_contest(run: Run, *, repeats: int, progress: Progress) -> Contest:
+def _compare_step(run: Run, *, repeats: int, progress: Progress) -> Comparison:
     from gridctl.models.attention import attention_kernel
     from gridctl.train.step import take_step
 
@@ -151,17 +149,17 @@ def _step_contest(run: Run, *, repeats: int, progress: Progress) -> Contest:
         )
         wait(run.device)
 
-    contestants = [
-        Contestant(name="gridctl train", work=ours),
-        Contestant(name="bare forward, backward, optimizer", work=bare, target=1.05),
+    candidates = [
+        Candidate(name="gridctl train", work=ours),
+        Candidate(name="bare forward, backward, optimizer", work=bare, target=1.05),
     ]
     with attention_kernel(profile.model.attention, training=True):
-        return hold_contest(
-            "a training step", contestants, repeats=repeats, warmups=1, progress=progress
-        )
+        return compare("a training step", candidates, repeats=repeats, warmups=1, progress=progress)
 
 
-def _cache_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
+def _compare_cache(
+    profile: Profile, folder: Path, *, repeats: int, progress: Progress
+) -> Comparison:
     from gridctl.train.cache import encode_grids
     from gridctl.train.setup import set_up
 
@@ -180,16 +178,16 @@ def _cache_contest(profile: Profile, folder: Path, *, repeats: int, progress: Pr
             raise GridctlError("grids are missing in the cache after it was filled.")
 
     frames = len(samples) * grid.num_frames
-    contestants = [
-        Contestant(name="gridctl train fills its cache", work=ours),
-        Contestant(
+    candidates = [
+        Candidate(name="gridctl train fills its cache", work=ours),
+        Candidate(
             name="the VAE alone",
             work=partial(_encode, setup.base, frames, batch, grid.cell),
             target=1.15,
         ),
     ]
-    return hold_contest(
-        f"latents of {len(samples)} grids", contestants, repeats=repeats, progress=progress
+    return compare(
+        f"latents of {len(samples)} grids", candidates, repeats=repeats, progress=progress
     )
 
 
@@ -205,23 +203,25 @@ def _encode(base: BaseModel, frames: int, batch: int, cell: tuple[int, int]) -> 
             vae.encode(pixels[: frames - first] * 2 - 1).latent_dist.mode().cpu()
 
 
-def _start_contest(profile: Profile, folder: Path, *, repeats: int, progress: Progress) -> Contest:
+def _compare_start(
+    profile: Profile, folder: Path, *, repeats: int, progress: Progress
+) -> Comparison:
     """A whole process each, until the first step of a run whose cache is full."""
     file = folder / "profile.toml"
     write_text(file, profile_toml(profile))
     base = open_base(profile)
     loading = [str(base.folder / "transformer"), str(base.dtype).removeprefix("torch.")]
-    contestants = [
-        Contestant(
+    candidates = [
+        Candidate(
             name="gridctl train, until its first step",
             work=partial(run_python, _FIRST_STEP, str(file)),
         ),
-        Contestant(
+        Candidate(
             name="import the libraries, load the base",
             work=partial(run_python, _LIBRARIES, *loading, base.device.type),
             target=1.5,
         ),
     ]
-    return hold_contest(
-        "from the start to the first step", contestants, repeats=repeats, progress=progress
+    return compare(
+        "from the start to the first step", candidates, repeats=repeats, progress=progress
     )

@@ -5,16 +5,18 @@ from typing import Any
 
 
 def assert_makes_sense(report: dict[str, Any], *, bench: str, repeats: int) -> None:
-    """Structure, positive finite figures, and ratios that pair with their contestants."""
+    """Structure, positive finite figures, and ratios that pair with their candidates."""
     assert report["bench"] == bench
     assert report["about"]
     assert {"date", "machine", "cores", "Python", "gridctl", "torch"} <= set(report["machine"])
-    assert report["contests"] or report["tables"]
-    for contest in report["contests"]:
-        first = contest["timings"][0]
+    assert report["comparisons"] or report["tables"]
+    for comparison in report["comparisons"]:
+        first = comparison["timings"][0]
         assert first["ratio"] == 1
-        assert len({timing["name"] for timing in contest["timings"]}) == len(contest["timings"])
-        for timing in contest["timings"]:
+        assert len({timing["name"] for timing in comparison["timings"]}) == len(
+            comparison["timings"]
+        )
+        for timing in comparison["timings"]:
             seconds, ratios = timing["seconds"], timing["ratios"]
             assert len(seconds) == len(ratios) == (1 if "(once)" in timing["name"] else repeats)
             assert all(math.isfinite(value) and value > 0 for value in seconds)

@@ -12,8 +12,8 @@ def test_every_round_captions_all_grids(capfd: pytest.CaptureFixture[str]) -> No
     sizes = CaptionSizes(grids=12, answer_seconds=0.02, concurrency=4)
     report = bench_caption(sizes, repeats=2)
     assert_makes_sense(report.to_json(), bench="caption", repeats=2)
-    ours, alone = report.contests[0].timings
-    # Each answer takes 0.02 s, four at a time: nothing that did the work is faster.
+    ours, alone = report.comparisons[0].timings
+    # Each answer results 0.02 s, four at a time: nothing that did the work is faster.
     assert min(ours.seconds) > 12 / 4 * 0.02
     assert min(alone.seconds) > 12 / 4 * 0.02
     assert (alone.target, "12 grids" in report.about) == (1.2, True)

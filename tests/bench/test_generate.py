@@ -6,10 +6,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline, WanPipeline
 
 from gridctl.bench.generate import GenerateSizes, bench_generate
-from gridctl.bench.rivals import (
+from gridctl.bench.video_models import (
     GRIDCTL,
-    RIVALS,
-    Rival,
+    VIDEO_MODELS,
+    ModelSpec,
     count_arithmetic,
     flops,
     small,
@@ -25,7 +25,7 @@ def test_sampler_second_prompt_and_start_are_measured(
     profile = make_profile(model__adapter=str(adapter), generate__stochastic_min_sigma=0.0)
     report = bench_generate(profile, GenerateSizes(steps=1), repeats=1)
     assert_makes_sense(report.to_json(), bench="generate", repeats=1)
-    assert [contest.timings[1].target for contest in report.contests] == [1.03, 1.05, 2.2]
+    assert [comparison.timings[1].target for comparison in report.comparisons] == [1.03, 1.05, 2.2]
     (difference,) = report.tables
     largest, mean = difference.rows[0]
     assert largest <= 1
@@ -39,10 +39,10 @@ def test_seconds_come_by_part_as_they_are_measured() -> None:
     assert len(notes) == len(table.rows) == 5
     for row in table.rows:
         name, _, passes, one, text, vae, whole, rate, _ = row
-        rival = next(r for r in (GRIDCTL, *RIVALS.values()) if r.name == name)
-        decodes = 6 if rival is GRIDCTL else 1
-        expected = passes * one + (1 + rival.guided) * text + decodes * vae
-        assert passes == rival.passes
+        model = next(r for r in (GRIDCTL, *VIDEO_MODELS.values()) if r.name == name)
+        decodes = 6 if model is GRIDCTL else 1
+        expected = passes * one + (1 + model.guided) * text + decodes * vae
+        assert passes == model.passes
         assert whole == pytest.approx(expected, rel=0.01)
         assert rate > 0
 
@@ -61,18 +61,18 @@ def test_arithmetic_is_counted_at_full_size() -> None:
     assert clips["Wan 2.1 1.3B", "81 x 832x480"] == pytest.approx(by_hand, rel=0.05)
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", VIDEO_MODELS)
 def test_parts_are_what_the_pipeline_of_diffusers_runs(name: str) -> None:
-    rival = small(RIVALS[name])
-    clip = rival.ours
-    parts = rival.build(rival, clip)
+    model = small(VIDEO_MODELS[name])
+    clip = model.matched
+    parts = model.build(model, clip)
     transformer, vae = parts["transformer"].make(), parts["VAE"].make()
     seen: list[dict[str, Any]] = []
     transformer.register_forward_pre_hook(
         lambda _, __, kwargs: seen.append(kwargs), with_kwargs=True
     )
-    frames = run_pipeline(name, rival, transformer, vae, steps=2)
-    assert sum(len(call["hidden_states"]) for call in seen) == 2 * rival.passes / rival.steps
+    frames = run_pipeline(name, model, transformer, vae, steps=2)
+    assert sum(len(call["hidden_states"]) for call in seen) == 2 * model.passes / model.steps
     inputs = parts["transformer"].inputs(torch.zeros)
     for key in ("hidden_states", "encoder_hidden_states"):
         assert seen[0][key].shape[1:] == inputs[key].shape[1:]
@@ -83,7 +83,7 @@ def test_parts_are_what_the_pipeline_of_diffusers_runs(name: str) -> None:
     assert flops(parts["transformer"]) > 0
 
 
-def run_pipeline(name: str, rival: Rival, transformer: Any, vae: Any, *, steps: int) -> Any:
+def run_pipeline(name: str, model: ModelSpec, transformer: Any, vae: Any, *, steps: int) -> Any:
     """Diffusers' own pipeline at its own guidance, on random embeddings."""
     pipeline_class = {"wan": WanPipeline, "ltx": LTXPipeline}[name]
     pipeline = pipeline_class(
@@ -94,17 +94,17 @@ def run_pipeline(name: str, rival: Rival, transformer: Any, vae: Any, *, steps: 
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
     pipeline.set_progress_bar_config(disable=True)
-    embeds = torch.randn(1, rival.text_tokens, rival.text["d_model"])
+    embeds = torch.randn(1, model.text_tokens, model.text["d_model"])
     masks = {}
     if name == "ltx":
-        ones = torch.ones(1, rival.text_tokens)
+        ones = torch.ones(1, model.text_tokens)
         masks = {"prompt_attention_mask": ones, "negative_prompt_attention_mask": ones}
     return pipeline(
         prompt_embeds=embeds,
         negative_prompt_embeds=embeds,
-        num_frames=rival.ours.frames,
-        height=rival.ours.height,
-        width=rival.ours.width,
+        num_frames=model.matched.frames,
+        height=model.matched.height,
+        width=model.matched.width,
         num_inference_steps=steps,
         output_type="pt",
         **masks,

@@ -8,7 +8,7 @@ import torch
 
 from gridctl.bench.gpu import check_gpu, table_lines
 from gridctl.bench.gpu.meter import append_row, read_rows
-from gridctl.bench.gpu.random_base import make_base, make_models
+from gridctl.bench.random_base import make_base, make_models
 from gridctl.models.base import open_base
 from gridctl.models.hub import file_hash
 from gridctl.profile import load_profile

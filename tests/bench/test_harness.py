@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gridctl.bench.harness import Contestant, Report, Table, Timing, hold_contest
-from gridctl.bench.plot import save_plot
+from gridctl.bench.harness import Candidate, Report, Table, Timing, compare, save_plot
 from gridctl.errors import GridctlError
 from tests.bench.sense import assert_makes_sense
 
 Gridctl = Callable[..., int]
 
 
-def test_contestants_take_turns_and_warm_ups_do_not_count() -> None:
+def test_candidates_take_turns_and_warm_ups_do_not_count() -> None:
     calls: list[str] = []
     seen: list[tuple[int, int]] = []
 
@@ -25,12 +24,12 @@ def test_contestants_take_turns_and_warm_ups_do_not_count() -> None:
         calls.append(name)
         return seconds * len(calls)
 
-    contest = hold_contest(
+    comparison = compare(
         "work",
         [
-            Contestant(name="a", work=partial(work, "a", 2.0)),
-            Contestant(name="b", work=partial(work, "b", 1.0), target=1.5),
-            Contestant(name="slow", work=partial(work, "slow", 1.0), once=True),
+            Candidate(name="a", work=partial(work, "a", 2.0)),
+            Candidate(name="b", work=partial(work, "b", 1.0), target=1.5),
+            Candidate(name="slow", work=partial(work, "slow", 1.0), once=True),
         ],
         repeats=2,
         warmups=1,
@@ -38,7 +37,7 @@ def test_contestants_take_turns_and_warm_ups_do_not_count() -> None:
     )
     assert calls == ["a", "b", "a", "b", "slow", "a", "b"]
     assert seen[-1] == (2, 2)
-    first, second, slow = contest.timings
+    first, second, slow = comparison.timings
     assert (first.seconds, first.ratios) == ((6.0, 12.0), (1.0, 1.0))
     assert (second.seconds, second.ratios) == ((4.0, 7.0), (6 / 4, 12 / 7))
     assert (slow.seconds, slow.ratios) == ((5.0,), (6 / 5,))
@@ -46,16 +45,16 @@ def test_contestants_take_turns_and_warm_ups_do_not_count() -> None:
 
 
 def test_work_that_does_not_measure_itself_is_timed() -> None:
-    contest = hold_contest("sum", [Contestant(name="a", work=lambda: [None][0])], repeats=3)
-    (timing,) = contest.timings
+    comparison = compare("sum", [Candidate(name="a", work=lambda: [None][0])], repeats=3)
+    (timing,) = comparison.timings
     assert len(timing.seconds) == 3
     assert all(0 < seconds < 10 for seconds in timing.seconds)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_that_cannot_be_is_an_error(seconds: float) -> None:
-    with pytest.raises(GridctlError, match="cannot be"):
-        hold_contest("work", [Contestant(name="a", work=lambda: seconds)], repeats=1)
+    with pytest.raises(GridctlError, match="impossible"):
+        compare("work", [Candidate(name="a", work=lambda: seconds)], repeats=1)
 
 
 def test_medians_and_ratios_go_pair_by_pair() -> None:
@@ -67,12 +66,12 @@ def test_a_chart_has_a_bar_for_each_row(tmp_path: Path) -> None:
     report = Report(
         bench="any",
         about="",
-        contests=(
-            hold_contest(
+        comparisons=(
+            compare(
                 "work",
                 [
-                    Contestant(name="a", work=lambda: 1.0),
-                    Contestant(name="b", work=lambda: 100.0),
+                    Candidate(name="a", work=lambda: 1.0),
+                    Candidate(name="b", work=lambda: 100.0),
                 ],
                 repeats=1,
             ),
@@ -121,7 +120,7 @@ def test_a_report_is_a_table(gridctl: Gridctl, capsys: Any) -> None:
 
 def test_a_chart_that_cannot_be_drawn_is_refused_first(gridctl: Gridctl, capsys: Any) -> None:
     assert gridctl("bench", "startup", "--plot", "chart.txt") == 2
-    assert "chart.txt is no chart" in capsys.readouterr().err
+    assert "chart.txt is not a chart" in capsys.readouterr().err
 
 
 def test_an_unknown_rival_is_named(gridctl: Gridctl, capsys: Any) -> None:

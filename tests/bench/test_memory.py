@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gridctl.bench.gpu.random_base import make_base
 from gridctl.bench.memory import MemorySizes, bench_memory, measure
+from gridctl.bench.random_base import make_base
 from gridctl.profile import load_profile
 from tests.bench.sense import assert_makes_sense
 
@@ -36,7 +36,7 @@ def test_the_steps_that_are_measured_run(tmp_path: Path) -> None:
         "grid.cols": 2, "train.rank": 4, "train.ema": 0.9, "memory.gradient_checkpointing": True,
         "model.text_tokens": 32,
     }  # fmt: skip
-    assert measure(load_profile(None, values).profile) is None  # no GPU takes part
+    assert measure(load_profile(None, values).profile) is None  # no GPU results part
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,15 @@ import shutil
 import pytest
 
 from gridctl.bench.harness import Report
-from gridctl.bench.names import growth
-from gridctl.bench.pack import QUICK, bench_pack
+from gridctl.bench.pack import QUICK, bench_pack, growth
 from tests.bench.sense import assert_makes_sense
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_every_contestant_is_measured_in_one_run() -> None:
+def test_every_candidate_is_measured_in_one_run() -> None:
     report = bench_pack(QUICK, repeats=1)
     assert_makes_sense(report.to_json(), bench="pack", repeats=1)
-    windows, uniform = report.contests
+    windows, uniform = report.comparisons
     targets = [timing.target for timing in windows.timings]
     assert targets[:3] == [None, 1.15, 0.70]
     if len(targets) == 3:
@@ -28,7 +27,7 @@ def test_every_contestant_is_measured_in_one_run() -> None:
 def test_without_ffmpeg_the_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     report: Report = bench_pack(QUICK, repeats=1)
-    assert [row.name for row in report.contests[0].timings][1:] == ["decoding alone"]
+    assert [row.name for row in report.comparisons[0].timings][1:] == ["decoding alone"]
     assert "ffmpeg is not installed" in report.notes[0]
 
 

@@ -11,16 +11,15 @@ from gridctl.bench.quality import (
     PARTS,
     Case,
     Figure,
-    QualityBench,
+    PartResults,
+    QualityResult,
+    Result,
     Score,
-    Take,
-    Takes,
     bench_quality,
-    judge_take,
+    judge_case,
     make_cases,
-    quality_report,
 )
-from gridctl.bench.quality.measures import ratio_of_sums
+from gridctl.bench.quality.score import ratio_of_sums
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.tiny.render import render_clip, render_frame
@@ -47,18 +46,18 @@ def test_true_renders_are_all_right_and_those_of_other_prompts_are_not(
     cases = make_cases(part, COUNT, 0)
     others = [*cases[1:], cases[0]]
     for case, other in zip(cases, others, strict=True):
-        right = judge_take(case, drawn(case, case.scene), seed=0).right
+        right = judge_case(case, drawn(case, case.scene), seed=0).right
         assert set(right) == {"shape", "color", "background", "all", *own}
         assert all(right.values())
-        assert not judge_take(case, drawn(case, other.scene), seed=0).right["all"]
+        assert not judge_case(case, drawn(case, other.scene), seed=0).right["all"]
 
 
 @pytest.mark.parametrize("part", ["i2v", "interpolate", "multiview", "edit", "restore"])
 def test_a_perfect_drawing_scores_in_full(part: Any) -> None:
     for case in make_cases(part, COUNT, 0):
-        take = judge_take(case, case.truth(24, (64, 64)), seed=0)
-        assert all(take.right.values())
-        for what, (drawn, true) in take.measures.items():
+        result = judge_case(case, case.truth(24, (64, 64)), seed=0)
+        assert all(result.right.values())
+        for what, (drawn, true) in result.measures.items():
             if what.startswith("jump"):
                 assert drawn == true
             else:  # nothing is left of what was to go
@@ -69,14 +68,14 @@ def test_a_perfect_drawing_scores_in_full(part: Any) -> None:
 def test_a_long_clip_is_judged_by_its_end_and_its_seams(part: Any, cut_at: int) -> None:
     (case,) = make_cases(part, 1, 0)
     smooth = case.truth(96, (64, 64))
-    take = judge_take(case, smooth, seed=0)
-    assert all(take.right.values())
-    (seam, usual) = take.measures["jump at a seam, beside other steps"]
+    result = judge_case(case, smooth, seed=0)
+    assert all(result.right.values())
+    (seam, usual) = result.measures["jump at a seam, beside other steps"]
     assert 0.5 * usual < seam < 1.5 * usual
     cut = smooth.copy()
     cut[cut_at : cut_at + 12] = 255 - cut[cut_at : cut_at + 12]  # where another grid begins
-    take = judge_take(case, cut, seed=0)
-    (seam, usual) = take.measures["jump at a seam, beside other steps"]
+    result = judge_case(case, cut, seed=0)
+    (seam, usual) = result.measures["jump at a seam, beside other steps"]
     assert seam > 3 * usual
 
 
@@ -85,10 +84,10 @@ def test_a_jump_at_the_end_of_a_row_is_seen() -> None:
     (case,) = make_cases("t2v", 1, 0)
     frames = case.truth(24, grid.cell)
     what = "jump at a row's end, beside other steps"
-    wrap, usual = judge_take(case, frames, seed=0, grid=grid).measures[what]
+    wrap, usual = judge_case(case, frames, seed=0, grid=grid).measures[what]
     assert 0.5 * usual < wrap < 1.5 * usual
     frames[6:12] = 255 - frames[6:12]
-    wrap, usual = judge_take(case, frames, seed=0, grid=grid).measures[what]
+    wrap, usual = judge_case(case, frames, seed=0, grid=grid).measures[what]
     assert wrap > 5 * usual
 
 
@@ -96,7 +95,7 @@ def test_a_decoded_neighbour_sets_the_floor_of_a_jump() -> None:
     (case,) = make_cases("vae", 1, 0)
     decoded = case.truth(24, (64, 64))
     decoded[1:] = decoded[1:] // 2 + 60
-    drawn, true = judge_take(case, decoded, seed=0).measures["jump from the first frame"]
+    drawn, true = judge_case(case, decoded, seed=0).measures["jump from the first frame"]
     truth = case.truth(24, (64, 64)).astype(float)
     assert true == np.abs(truth[1] - truth[0]).mean()
     assert drawn == np.abs(decoded[1] - truth[0]).mean() > true
@@ -112,21 +111,23 @@ def test_a_ratio_of_sums_counts_clips_that_stand_still() -> None:
 
 
 def test_clips_that_all_stand_still_have_no_ratio(tmp_path: Path) -> None:
-    takes = Takes(tmp_path, "i2v")
+    results = PartResults(tmp_path, "i2v")
     frames = render_frame(make_cases("image", 1, 0)[0].scene, 0.5, (32, 32))[None]
-    takes.add(Take(part="i2v", index=0, prompt="", seed=0, measures={"jump": (1.0, 0.0)}), frames)
-    assert takes.figures() == {}
+    results.add(
+        Result(part="i2v", index=0, prompt="", seed=0, measures={"jump": (1.0, 0.0)}), frames
+    )
+    assert results.figures() == {}
 
 
 @pytest.mark.parametrize("part", ["edit", "restore"])
 def test_a_clip_that_comes_back_as_it_was_has_changed_nothing(part: Any) -> None:
     for case in make_cases(part, COUNT, 0):
-        take = judge_take(case, case.given(24, (64, 64)), seed=0)
+        result = judge_case(case, case.given(24, (64, 64)), seed=0)
         if part == "edit":
-            changed, kept = take.right.values()
+            changed, kept = result.right.values()
             assert (changed, kept) == (False, True)
         else:
-            (pair,) = take.measures.values()
+            (pair,) = result.measures.values()
             assert pair[0] == pair[1] > 10
 
 
@@ -162,14 +163,14 @@ def test_the_real_path_leaves_a_report_with_pictures(
     assert "seed 3" in report["about"]
     assert "true_cfg_scale 1.0 up to sigma 1.0" in report["about"]
     assert "stochastic above sigma 1.0" in report["about"]
-    takes = [json.loads(line) for line in (folder / "takes.jsonl").read_text().splitlines()]
+    results = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     for score in result.scores:
-        mine = [take for take in takes if take["part"] == score.part]
-        assert len(mine) == len({take["prompt"] for take in mine}) == 2
-        asked = [take["right"][score.what] for take in mine if score.what in take["right"]]
+        mine = [result for result in results if result["part"] == score.part]
+        assert len(mine) == len({result["prompt"] for result in mine}) == 2
+        asked = [result["right"][score.what] for result in mine if score.what in result["right"]]
         assert (sum(asked), len(asked)) == (score.right, score.count)
-        assert all("color" in take["read"] for take in mine)
-    assert len(takes) == 2 * len(parts)
+        assert all("color" in result["read"] for result in mine)
+    assert len(results) == 2 * len(parts)
     sheet = Image.open(folder / "t2v-first.png")
     assert sheet.height == 2 * (32 + 2)
     assert len(list((folder / "t2v-worst").glob("*.mp4"))) == 2
@@ -190,16 +191,16 @@ def test_a_stopped_run_resumes_where_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         bench_quality(profile, folder, count=3, parts=parts, progress=stop)
-    lines = (folder / "takes.jsonl").read_text()
+    lines = (folder / "results.jsonl").read_text()
     assert lines.count("\n") == 4
-    with (folder / "takes.jsonl").open("a") as file:
+    with (folder / "results.jsonl").open("a") as file:
         file.write('{"part": "vae", "ind')  # killed while it wrote
     seen.clear()
     resumed = bench_quality(
         profile, folder, count=3, parts=parts, progress=lambda done, *_: seen.append(done)
     )
     assert seen == [3, 4, 5, 6]
-    assert (folder / "takes.jsonl").read_text().startswith(lines)
+    assert (folder / "results.jsonl").read_text().startswith(lines)
     assert (resumed.scores, resumed.figures) == (whole.scores, whole.figures)
     for path in (tmp_path / "whole").rglob("*.png"):
         assert path.read_bytes() == (folder / path.relative_to(tmp_path / "whole")).read_bytes()
@@ -238,32 +239,32 @@ def test_a_report_is_shown_as_those_of_other_benchmarks(
 
 def test_the_interval_of_a_share_is_its_spread_in_a_chart(tmp_path: Path) -> None:
     score = Score(part="t2v", what="shape", right=95, count=100)
-    result = QualityBench(about="", scores=(score,), figures={}, folder=tmp_path)
-    ((_, unit, (bar,)),) = quality_report(result).charts()
+    result = QualityResult(about="", scores=(score,), figures={}, folder=tmp_path)
+    ((_, unit, (bar,)),) = result.report().charts()
     assert (bar.name, unit) == ("t2v, shape", "right %")
     assert (bar.value, bar.least, bar.most) == (95.0, 88.8, 97.8)
 
 
 def test_the_worst_takes_keep_their_frames_however_many_come(tmp_path: Path) -> None:
-    takes = Takes(tmp_path, "image")
+    results = PartResults(tmp_path, "image")
     frames = render_frame(make_cases("image", 1, 0)[0].scene, 0.5, (32, 32))[None]
     for index in range(40):
         wrong = index % 3 == 0
-        take = Take(
+        result = Result(
             part="image", index=index, prompt="", seed=0, right={"all": not wrong},
             temporal_error=float(index),
         )  # fmt: skip
-        takes.add(take, frames)
+        results.add(result, frames)
     stored = {int(path.stem) for path in (tmp_path / "frames" / "image").iterdir()}
     assert stored == {*range(12), 12, 15, 18, 21, 24, 27, 30, 33, 36, 39}
-    assert Takes(tmp_path, "image").scores() == takes.scores()
-    takes.show()
+    assert PartResults(tmp_path, "image").scores() == results.scores()
+    results.show()
     assert Image.open(tmp_path / "image-worst.png").height == 12 * 34
 
 
 def test_a_folder_of_something_else_is_left_alone(make_profile: Make, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(InputError, match="no folder of bench quality"):
+    with pytest.raises(InputError, match="not a folder of bench quality"):
         bench_quality(make_profile(), tmp_path, count=1, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -3,9 +3,9 @@ from gridctl.bench.startup import bench_startup
 
 def test_each_help_page_is_measured_beside_its_bare_twin() -> None:
     report = bench_startup(repeats=1)
-    assert [contest.title for contest in report.contests] == ["--help", "pack --help"]
-    for contest in report.contests:
-        ours, bare = contest.timings
+    assert [comparison.title for comparison in report.comparisons] == ["--help", "pack --help"]
+    for comparison in report.comparisons:
+        ours, bare = comparison.timings
         assert bare.target == 1.5
         # Both start Python and import Typer and rich: neither can be ten times the other.
         assert 0.1 < bare.ratio < 10

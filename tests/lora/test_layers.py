@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from gridctl.bench.bare import random_inputs
+from gridctl.bench.random_base import random_inputs
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import add_lora, apply_adapter
 from gridctl.tiny.weights import ADAPTER_FILE

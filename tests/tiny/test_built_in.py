@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from tiny_model.meaning import NAMES, draw_prompts
 
-from gridctl.bench.quality import QualityBench, bench_quality
+from gridctl.bench.quality import QualityResult, bench_quality
 from gridctl.generate import Request, render
 from gridctl.generate.canvas import find_adapter
 from gridctl.generate.tasks import image
@@ -27,7 +27,7 @@ def tiny() -> Profile:
     return load_profile("tiny").profile
 
 
-def rates(result: QualityBench) -> dict[str, float]:
+def rates(result: QualityResult) -> dict[str, float]:
     return {score.what: score.rate for score in result.scores}
 
 

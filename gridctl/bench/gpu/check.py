@@ -1,4 +1,4 @@
-"""The check: a random base, then every preset's jobs, as many at once as the card holds."""
+"""The GPU check: a random base, then every preset's jobs, as many at once as fit on the card."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gridctl.bench.gpu.jobs import PROMPT, Job, planned_gib, run_job, where_it_was
+from gridctl.bench.gpu.jobs import PROMPT, GpuJob, planned_gib, run_job, where_it_was
 from gridctl.bench.gpu.meter import append_row, read_rows
-from gridctl.bench.gpu.random_base import Size, make_base, make_grids
+from gridctl.bench.harness import package_version
+from gridctl.bench.random_base import Size, make_base, make_grids
 from gridctl.machine.devices import nvidia_cards
 from gridctl.profile import load_profile
 
@@ -26,12 +27,23 @@ STEPS_BEFORE_KILL = 4
 # What a card of that name leaves to a process, in GiB of 1024^3: drivers and cards differ.
 USABLE_SHARE = 0.92
 AT_ONCE = 4  # processes: more of them load no faster
+_PACKAGES = ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "torchao")
 _THREADS = "4"  # of a process: several load at once, and threads that wait for cores only spin
+
+_COLUMNS = (
+    ("run", 42, None),
+    ("cap", 7, "cap_gib"),
+    ("planned", 9, "planned_gib"),
+    ("allocated", 11, "allocated_gib"),
+    ("reserved", 10, "reserved_gib"),
+    ("s/step", 9, "seconds_per_step"),
+    ("MFU", 8, "utilisation"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuCheck:
-    """Where the rows are, and the rows themselves, in the order in which they ended."""
+class GpuResult:
+    """The rows of a check in the order in which they were written, and their file."""
 
     results: Path
     rows: tuple[dict[str, Any], ...]
@@ -49,7 +61,7 @@ def check_gpu(
     presets: Sequence[str] = PRESETS,
     scratch: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
-) -> GpuCheck:
+) -> GpuResult:
     """Run every preset on the card: train, kill, resume, generate, encode; rows as they come.
 
     `size` "small" takes a small random base and the CPU: what can be rehearsed without a GPU.
@@ -65,7 +77,7 @@ def check_gpu(
         prefix="gridctl-gpu-", dir=scratch or (ram if ram.is_dir() else None)
     ) as work:
         _check(Path(work), results, size=size, deadline=deadline, presets=presets, note=note)
-    return GpuCheck(results=results, rows=tuple(read_rows(results)))
+    return GpuResult(results=results, rows=tuple(read_rows(results)))
 
 
 def _check(
@@ -89,7 +101,14 @@ def _check(
     grid = load_profile("flux-dev-24gb", _small(size)).profile.grid.to_grid()
     data = make_grids(work / "grids", grid, count=4)
     row = {"job": "base", "kind": "base", "size": size, "wall_seconds": _since(started)}
-    append_row(results, {**row, **_versions(), "card": card.name if card else "cpu"})
+    append_row(
+        results,
+        {
+            **row,
+            **{name: package_version(name) or "none" for name in _PACKAGES},
+            "card": card.name if card else "cpu",
+        },
+    )
     note(f"base: {row['wall_seconds']} s")
     runner = _Runner(context=context, room=room, deadline=deadline, results=results, note=note)
     chains = [_chain(preset, base, data, work, results, size) for preset in presets]
@@ -106,7 +125,7 @@ def _check(
     runner.run_together([*chains, *others])
 
 
-def _others(chains: Sequence[Sequence[Job]]) -> list[list[Job]]:
+def _others(chains: Sequence[Sequence[GpuJob]]) -> list[list[GpuJob]]:
     """Other ways to train with the preset 24gb, if it is among the chains: short runs."""
     ways: dict[str, dict[str, Any]] = {
         "int8": {"memory.quantize": "int8"},
@@ -135,7 +154,9 @@ def _others(chains: Sequence[Sequence[Job]]) -> list[list[Job]]:
     ]
 
 
-def _chain(preset: str, base: Path, data: Path, work: Path, results: Path, size: Size) -> list[Job]:
+def _chain(
+    preset: str, base: Path, data: Path, work: Path, results: Path, size: Size
+) -> list[GpuJob]:
     """A preset's jobs: train until the checkpoint and be killed, go on, generate."""
     output = work / f"{preset}.safetensors"
     overrides = {
@@ -150,7 +171,7 @@ def _chain(preset: str, base: Path, data: Path, work: Path, results: Path, size:
         "generate.steps": 8,
         **_small(size),
     }
-    train = Job(
+    train = GpuJob(
         name=f"{preset} train",
         kind="train",
         profile=f"flux-dev-{preset}",
@@ -199,7 +220,7 @@ class _Runner:
         self._room, self._places = room, AT_ONCE
         self._changed = threading.Condition()
 
-    def run_together(self, chains: Sequence[Sequence[Job]]) -> None:
+    def run_together(self, chains: Sequence[Sequence[GpuJob]]) -> None:
         """Chains side by side, begun in their order, as far as the card has room."""
         threads = [threading.Thread(target=self.run, args=(chain,)) for chain in chains]
         for thread in threads:
@@ -208,7 +229,7 @@ class _Runner:
         for thread in threads:
             thread.join()
 
-    def run(self, chain: Sequence[Job]) -> None:
+    def run(self, chain: Sequence[GpuJob]) -> None:
         """The jobs of a chain one after the other; what has no time left is a row, too."""
         needed = max(job.cap_gib or 0 for job in chain)
         with self._changed:
@@ -229,7 +250,7 @@ class _Runner:
     def _fits(self, gib: float) -> bool:
         return self._room >= gib and self._places > 0
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: GpuJob) -> None:
         left = self._deadline - time.monotonic()
         if left < job.seconds / 2:
             append_row(self._results, {"job": job.name, "kind": job.kind, "error": "no time left"})
@@ -245,7 +266,7 @@ class _Runner:
             append_row(self._results, {**facts, "note" if expected else "error": reason})
         self._note(f"{job.name}: {_since(started)} s")
 
-    def _wait(self, process: Any, job: Job) -> str | None:
+    def _wait(self, process: Any, job: GpuJob) -> str | None:
         """Until it ends by itself, has left the file it waits for, or the time is over."""
         while process.is_alive():
             process.join(timeout=0.05)
@@ -262,24 +283,45 @@ class _Runner:
         return None
 
 
-def _clear(job: Job) -> None:
+def _clear(job: GpuJob) -> None:
     """Delete what a chain wrote: the RAM disk holds the base and few runs beside it."""
     output = Path(job.overrides["train.output"])
     shutil.rmtree(output.with_suffix(".run"), ignore_errors=True)
     output.unlink(missing_ok=True)
 
 
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "torchao"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "none"
-    return found
-
-
 def _since(started: float) -> float:
     return round(time.monotonic() - started, 1)
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The measured rows as lines of a table, memory in GiB; a failed one ends with its error."""
+    plans: list[dict[str, float]] = [r["planned_gib"] for r in rows if r["kind"] == "plan"]
+    planned = plans[0] if plans else {}
+    lines = ["".join(f"{name:<{width}}" for name, width, _ in _COLUMNS)]
+    for row in rows:
+        if row["kind"] == "base":
+            versions = {k: v for k, v in row.items() if k not in ("job", "kind")}
+            lines.insert(0, ", ".join(f"{name} {value}" for name, value in versions.items()))
+            continue
+        if row["kind"] == "plan" or "note" in row or "variants" in row:
+            continue
+        if row["kind"] == "train":
+            expected = planned.get(row["job"].replace("resume", "train"))
+            row = {**row, "planned_gib": expected}
+        name = f"{row['job']}: {row['variant']}" if "variant" in row else row["job"]
+        values = [name, *(_shown(row, key) for _, _, key in _COLUMNS[1:] if key)]
+        line = "".join(f"{v:<{w}}" for v, (_, w, _) in zip(values, _COLUMNS, strict=True))
+        lines.append(f"{line}{row.get('error', '')}".rstrip())
+    return lines
+
+
+def _shown(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if key == "seconds_per_step" and value is None:
+        value = row.get("seconds")
+    if value is None:
+        return "-"
+    if key == "utilisation":
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}" if key == "seconds_per_step" else f"{value:.1f}"

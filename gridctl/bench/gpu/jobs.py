@@ -1,4 +1,4 @@
-"""What is run on the card, each job in a process of its own under its memory cap."""
+"""Jobs of the GPU check, each in a process of its own under its memory cap."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,64 @@ from gridctl.bench.gpu.meter import (
     StepTimer,
     allocated_gib,
     allocator,
-    alone,
     append_row,
     cap_memory,
+    exclusive,
+    kernel_seconds,
+    matrix_flops,
     peak_memory,
     reset_peak,
 )
-from gridctl.bench.gpu.speed import speed
+from gridctl.bench.random_base import bare_step, make_optimizer, random_inputs, wait
+from gridctl.errors import GridctlError
 from gridctl.machine.devices import grow_segments
 from gridctl.machine.quiet import quiet_libraries
+from gridctl.models.flops import Flops
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import silent
 
 PROMPT = "a red circle moves to the right on a white background"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One process: what it does, with which profile, under which cap.
+TIMED_STEPS = 3
 
-    `seconds` is what it takes at most on a Hopper card; a job with less time left is not begun.
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to run a step. `share` of the blocks is recomputed; `grad` off is sampling."""
+
+    name: str
+    share: float = 1.0
+    grad: bool = True
+    fused: bool = True
+    attention: str = "auto"
+    compiled: bool = False
+
+
+VARIANTS = (  # from the first compiled one on, all are
+    Variant(name="all recomputed"),
+    Variant(name="half recomputed", share=0.5),
+    Variant(name="none recomputed", share=0.0),
+    Variant(name="sampling, cuDNN attention", grad=False, attention="cudnn"),
+    Variant(name="sampling, flash attention", grad=False, attention="flash"),
+    Variant(name="sampling, LoRA by PEFT's layers", grad=False, fused=False),
+    Variant(name="none recomputed, compiled", share=0.0, compiled=True),
+    Variant(name="all recomputed, compiled", compiled=True),
+    Variant(name="sampling, compiled", grad=False, compiled=True),
+    Variant(  # last, as it can end the process: see `attention_kernel`
+        name="none recomputed, compiled, cuDNN attention",
+        share=0.0,
+        compiled=True,
+        attention="cudnn",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuJob:
+    """One process: its work, profile and memory cap.
+
+    `seconds` is its longest time on a Hopper card; a job with less time left is not started.
     `until` is a file: once it is there, the process is killed.
     """
 
@@ -61,7 +101,7 @@ class Job:
         return load_profile(self.profile, dict(self.overrides)).profile
 
 
-def planned_gib(job: Job) -> float:
+def planned_gib(job: GpuJob) -> float:
     """GiB that the planner expects a training job to allocate at most."""
     from gridctl.models.base import open_base
     from gridctl.models.memory import training_memory
@@ -70,7 +110,7 @@ def planned_gib(job: Job) -> float:
     return round(training_memory(profile, open_base(profile).transformer_config).training, 2)
 
 
-def where_it_was(job: Job) -> str:
+def where_it_was(job: GpuJob) -> str:
     """The innermost line of gridctl that a job was at when it got SIGUSR1."""
     path = _stack_file(job)
     if not path.exists():
@@ -80,11 +120,11 @@ def where_it_was(job: Job) -> str:
     return ours[0] if ours else "an unknown line"
 
 
-def _stack_file(job: Job) -> Path:
+def _stack_file(job: GpuJob) -> Path:
     return job.work / f"{job.name.replace(' ', '-')}.stack"
 
 
-def run_job(job: Job) -> None:
+def run_job(job: GpuJob) -> None:
     """The process: do the job and append its rows, an error's too."""
     faulthandler.register(signal.SIGUSR1, _stack_file(job).open("w"))
     os.environ["GRIDCTL_CACHE"] = str(job.work / "cache")
@@ -105,7 +145,7 @@ def run_job(job: Job) -> None:
     append_row(job.results, {**facts, **row, "wall_seconds": round(time.monotonic() - started, 1)})
 
 
-def encode(job: Job) -> dict[str, Any]:
+def encode(job: GpuJob) -> dict[str, Any]:
     """Fill the cache: grids through the VAE, captions through T5 and CLIP."""
     from gridctl.train.cache import encode_grids, encode_prompts
     from gridctl.train.setup import set_up
@@ -121,7 +161,7 @@ def encode(job: Job) -> dict[str, Any]:
         "vae": lambda: encode_grids(setup.base, grids, batch=batch, progress=silent),
         "text": lambda: encode_prompts(setup.base, prompts, text_tokens=tokens, progress=silent),
     }
-    with alone(job.lock):
+    with exclusive(job.lock):
         for name, run in work.items():
             reset_peak()
             started = time.monotonic()
@@ -131,7 +171,7 @@ def encode(job: Job) -> dict[str, Any]:
     return row
 
 
-def train_steps(job: Job) -> dict[str, Any]:
+def train_steps(job: GpuJob) -> dict[str, Any]:
     """Train with the real command's code; memory and seconds a step."""
     from gridctl.train import train
 
@@ -160,7 +200,7 @@ def train_steps(job: Job) -> dict[str, Any]:
     return row | peak_memory() | allocator() | {"phases": phases.close()}
 
 
-def generate_clip(job: Job) -> dict[str, Any]:
+def generate_clip(job: GpuJob) -> dict[str, Any]:
     """Draw a clip with the adapter that `train_steps` wrote."""
     from gridctl.generate import Request, draw
     from gridctl.generate.tasks import t2v
@@ -190,6 +230,90 @@ def generate_clip(job: Job) -> dict[str, Any]:
         "clip_kib": round(output.stat().st_size / 1024),
         "phases": phases.close(),
     }
+
+
+def speed(job: GpuJob) -> dict[str, Any]:
+    """A row for each variant, appended as it is measured: seconds, memory, utilisation."""
+    from gridctl.lora.adapters import add_lora
+    from gridctl.models.base import compile_blocks, open_base
+
+    profile = job.load()
+    base = open_base(profile)
+    grid, rank = profile.grid.to_grid(), profile.train.rank
+    transformer = base.load_transformer(training=True).train()
+    parameters = add_lora(transformer, rank=rank, alpha=rank, seed=0)
+    optimizer = make_optimizer(profile.memory.optimizer, parameters)
+    tokens = profile.model.text_tokens or 512
+    flops = Flops.of(base.transformer_config, image_tokens=grid.num_tokens, text_tokens=tokens)
+    on_gpu = base.device.type == "cuda"
+    with exclusive(job.lock):
+        peak = matrix_flops(base.device, size=8192 if on_gpu else 256)
+    variants = [v for v in VARIANTS if on_gpu or not v.compiled]  # a CPU compiles for minutes
+    compiled = False
+    for variant in variants:
+        row: dict[str, Any] = {"job": job.name, "kind": "speed", "variant": variant.name}
+        row |= {"rank": rank, "matrix_tflops": round(peak / 1e12, 1)}
+        try:
+            if variant.compiled and not compiled:
+                compile_blocks(transformer, "train.compile")
+                compiled = True
+            step = partial(
+                bare_step,
+                transformer,
+                parameters,
+                optimizer,
+                random_inputs(base, grid, tokens, 1),
+                grad=variant.grad,
+            )
+            row |= _time_variant(job, transformer, step, variant)
+            counted = flops.training if variant.grad else flops.forward
+            row["tflops"] = round(counted / row["seconds"] / 1e12, 2)
+            row["utilisation"] = round(counted / row["seconds"] / peak, 4)
+        except (RuntimeError, GridctlError) as error:  # memory, or a kernel that is not there
+            row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            optimizer.zero_grad()
+        append_row(job.results, row)
+    return {"variants": len(variants)}
+
+
+def _time_variant(
+    job: GpuJob, transformer: Any, step: Callable[[], None], variant: Variant
+) -> dict[str, Any]:
+    from gridctl.models.attention import attention_kernel, recompute_blocks
+
+    recompute_blocks(transformer, variant.share)
+    reset_peak()
+    device = transformer.device
+    with (
+        exclusive(job.lock),
+        attention_kernel(variant.attention, training=variant.grad),
+        nullcontext() if variant.fused else _unfused(transformer),
+    ):
+        warm = time.perf_counter()
+        step()
+        wait(device)
+        started = time.perf_counter()
+        first = started - warm
+        for _ in range(TIMED_STEPS):
+            step()
+        wait(device)
+        seconds = (time.perf_counter() - started) / TIMED_STEPS
+        memory = peak_memory()
+        kernels = kernel_seconds(step) if device.type == "cuda" else {}
+    return {"first_seconds": round(first, 2), "seconds": round(seconds, 4), **memory, **kernels}
+
+
+@contextmanager
+def _unfused(transformer: Any) -> Iterator[None]:
+    """PEFT's own LoRA layers, as they were before `fuse_lora`."""
+    fused = [(m, type(m)) for m in transformer.modules() if hasattr(m, "fused_adapter")]
+    for module, layer_class in fused:
+        module.__class__ = layer_class.__mro__[2]
+    try:
+        yield
+    finally:
+        for module, layer_class in fused:
+            module.__class__ = layer_class
 
 
 KINDS = {"encode": encode, "train": train_steps, "generate": generate_clip, "speed": speed}

@@ -1,4 +1,4 @@
-"""Peak memory and seconds of steps, read while they run."""
+"""Measurements on a GPU: peak memory, seconds of steps and phases, and kernels; rows of results."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gridctl.bench.random_base import wait
+
 GIB = 1024**3
+# Parts of the names of GPU kernels, in this order: attention's are full of "cutlass", too.
+_KERNELS = {
+    "attention": ("flash", "fmha", "sdpa", "attention"),
+    "products": ("gemm", "nvjet", "cutlass", "cublas", "splitk"),
+}
 
 
 def cap_memory(gib: float | None) -> None:
@@ -57,7 +64,7 @@ def allocator() -> dict[str, bool]:
 
 
 def reset_peak() -> None:
-    """Forget the peak, and give cached memory back to the card."""
+    """Reset the peak, and free cached memory."""
     import torch
 
     if torch.cuda.is_available():
@@ -108,13 +115,13 @@ class Phases:
         self._name, self._began = "start", time.monotonic()
 
     def __call__(self, name: str) -> None:
-        """`name` begins, or goes on."""
+        """Begin the phase `name`, or continue it."""
         if name != self._name:
             self._end()
             self._name = name
 
     def close(self) -> dict[str, float]:
-        """The seconds so far, of the phase that goes on as well."""
+        """Seconds so far, those of the current phase too."""
         self._end()
         return self.seconds
 
@@ -124,9 +131,53 @@ class Phases:
         self.seconds[self._name], self._began = round(took, 2), now
 
 
+def matrix_flops(device: Any, *, size: int) -> float:
+    """FLOP/s of a square product of random bfloat16 matrices: what the card can do at most.
+
+    The best of several tries, as other processes may be at work in some.
+    """
+    import torch
+
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    wait(device)
+    best = float("inf")
+    for _ in range(20):
+        started = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 5 * 2 * size**3 / best
+
+
+def kernel_seconds(step: Callable[[], None]) -> dict[str, Any]:
+    """The GPU's seconds in a step by kind of kernel, and the slowest others."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        step()
+    seconds = dict.fromkeys((*_KERNELS, "rest"), 0.0)
+    others: dict[str, float] = {}
+    for event in record.key_averages():
+        if event.device_type.name != "CUDA":
+            continue
+        name, took = event.key.lower(), event.self_device_time_total / 1e6
+        kind = next((k for k, parts in _KERNELS.items() if any(p in name for p in parts)), "rest")
+        seconds[kind] += took
+        if kind == "rest":
+            others[event.key[:120]] = round(took, 4)
+    slowest = sorted(others.items(), key=lambda item: -item[1])[:8]
+    return {
+        "kernel_seconds": {kind: round(took, 4) for kind, took in seconds.items()},
+        "slowest_of_the_rest": dict(slowest),
+    }
+
+
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Have the card's timings to oneself."""
+def exclusive(lock: Path) -> Iterator[None]:
+    """Keep other jobs from timing steps on the card meanwhile."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

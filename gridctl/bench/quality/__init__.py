@@ -1,15 +1,13 @@
-"""How good generation is: clips and pictures of the toy world, scored by its judge.
+"""`gridctl bench quality`: clips and pictures of the toy world, scored by its judge.
 
 Prompts describe combinations that training never saw, in random wordings. A combination has a
-motion or a turn, so what single images show of one is not new. Everything is a function of
-generate.seed.
+motion or a turn, so a combination that single images show is still new. Everything is a function
+of generate.seed.
 """
 
-from gridctl.bench.quality.cases import PARTS, QUICK, Case, Part, make_cases
-from gridctl.bench.quality.measures import Figure
-from gridctl.bench.quality.run import QualityBench, bench_quality, quality_report
-from gridctl.bench.quality.score import Score, Take, judge_take
-from gridctl.bench.quality.takes import Takes
+from gridctl.bench.quality.cases import PARTS, QUICK, Case, Part, draw_cases, make_cases
+from gridctl.bench.quality.run import PartResults, QualityResult, bench_quality
+from gridctl.bench.quality.score import Figure, Result, Score, judge_case
 
 __all__ = [
     "PARTS",
@@ -17,12 +15,12 @@ __all__ = [
     "Case",
     "Figure",
     "Part",
-    "QualityBench",
+    "PartResults",
+    "QualityResult",
+    "Result",
     "Score",
-    "Take",
-    "Takes",
     "bench_quality",
-    "judge_take",
+    "draw_cases",
+    "judge_case",
     "make_cases",
-    "quality_report",
 ]

@@ -1,13 +1,25 @@
-"""Cases: scenes that training never saw, a prompt for each, and what a task is given of it."""
+"""Cases: scenes that training never saw, with a prompt for each, and drawing them by the tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import numpy as np
+from PIL import Image
 
+from gridctl.generate import Drawing, Request, combine, render
+from gridctl.generate.canvas import find_adapter, find_canvas
+from gridctl.generate.tasks import edit, i2v, image, interpolate, multiview, restore, t2v
+from gridctl.geometry import Grid
 from gridctl.media.images import Frames
+from gridctl.media.write import write_clip
+from gridctl.models.base import open_base
+from gridctl.models.latents import decode_frames, encode_frames
+from gridctl.profile import Profile
 from gridctl.tiny.captions import clip_caption, still_caption
 from gridctl.tiny.render import render_clip
 from gridctl.tiny.scene import Kind, Scene, sample_scene
@@ -23,11 +35,11 @@ LONG = ("long keyframes", "long windows")
 LONG_FRAMES = 96
 STILLS = ("image", "image+adapter")
 SOLIDS_ONLY = ("turn", "multiview")
-# Motions that a clip's first and last frame tell.
-_TOLD_BY_ENDS = (
+# Motions that can be read from a clip's first and last frame.
+_READ_FROM_ENDS = (
     "moving right", "moving left", "moving up", "moving down", "growing", "shrinking",
 )  # fmt: skip
-# What an edit changes, in turns; each is scored apart.
+# Attributes that edits change, in turn; each has scores of its own.
 EDITS = {
     "color": tuple(COLORS),
     "background": tuple(BACKGROUNDS),
@@ -59,7 +71,7 @@ class Case:
         return tuple(EDITS)[self.index % len(EDITS)]
 
     def truth(self, count: int, cell: tuple[int, int]) -> Frames:
-        """What a perfect model draws, (F, H, W, 3)."""
+        """The clip of a perfect model, (F, H, W, 3)."""
         return render_clip(self.scene, count, cell)
 
     def given(self, count: int, cell: tuple[int, int]) -> Frames:
@@ -68,7 +80,7 @@ class Case:
         return self._degraded(frames) if self.part == "restore" else frames
 
     def _degraded(self, frames: Frames) -> Frames:
-        """With flickering brightness and noise."""
+        """Add flickering brightness and noise."""
         rng = np.random.default_rng((7, self.index))
         gains = 1 + _FLICKER * rng.uniform(-1, 1, (len(frames), 1, 1, 1))
         noisy = frames * gains + rng.normal(0, _NOISE, frames.shape)
@@ -85,7 +97,7 @@ def _make_case(part: Part, index: int, seed: int) -> Case:
     rng = np.random.default_rng((seed, index))
     kind: Kind = "solid" if part in SOLIDS_ONLY else "shape"
     scene = sample_scene(rng, kind=kind, held_out=True)
-    while part == "interpolate" and scene.motion not in _TOLD_BY_ENDS:
+    while part == "interpolate" and scene.motion not in _READ_FROM_ENDS:
         scene = sample_scene(rng, kind=kind, held_out=True)
     word = still_caption if part in STILLS else clip_caption
     case = Case(part=part, scene=scene, prompt=word(scene, rng), index=index)
@@ -98,3 +110,95 @@ def _make_case(part: Part, index: int, seed: int) -> Case:
     state = int(rng.integers(2**32))
     before, after = (clip_caption(s, np.random.default_rng(state)) for s in (scene, edited))
     return replace(case, scene=edited, prompt=after, source=scene, source_prompt=before)
+
+
+def draw_cases(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, int, Frames]]:
+    """Draw cases of one part: each with its seed, counted from the profile's, and (F, H, W, 3)."""
+    part = cases[0].part
+    if part == "vae":
+        yield from _through_vae(cases, profile)
+        return
+    if part == "base":
+        model = profile.model.model_copy(update={"adapter": "none"})
+        profile = profile.model_copy(update={"model": model})
+    with TemporaryDirectory() as folder:
+        drawing = combine(
+            [_prepare(case, _with_seed(profile, case.index), Path(folder)) for case in cases]
+        )
+        if part == "image+adapter":
+            drawing = replace(drawing, adapter=find_adapter(profile))
+        drawn = render(drawing)
+        for case, (shot, frames) in zip(cases, drawn, strict=True):
+            yield case, shot.seed, frames
+
+
+def _through_vae(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, int, Frames]]:
+    """Encode and decode the true clips."""
+    grid, batch = profile.grid.to_grid(), profile.memory.decode_batch
+    with open_base(profile).vae() as vae:
+        for case in cases:
+            frames = case.truth(grid.num_frames, grid.cell)
+            latents = encode_frames(vae, frames, batch=batch)
+            yield case, 0, decode_frames(vae, latents, batch=batch)
+
+
+def _with_seed(profile: Profile, index: int) -> Profile:
+    settings = profile.generate.model_copy(update={"seed": profile.generate.seed + index})
+    return profile.model_copy(update={"generate": settings})
+
+
+def _prepare(case: Case, profile: Profile, folder: Path) -> Drawing:
+    request = Request(prompts=(case.prompt,), output=folder / "out", profile=profile)
+    if case.is_still:
+        return image.prepare(replace(request, output=folder / "out.png"))
+    if case.part == "long keyframes":
+        return t2v.prepare(request, frames=LONG_FRAMES)
+    if case.part == "long windows":
+        return t2v.prepare(request, frames=LONG_FRAMES, long="windows")
+    if case.part not in _FROM_FRAMES:
+        return t2v.prepare(request)
+    grid = find_canvas(profile, {}).grid
+    return _FROM_FRAMES[case.part](case, request, grid, folder)
+
+
+def _i2v(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+    return i2v.prepare(request, first=_picture(case, grid, folder, 0))
+
+
+def _interpolate(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+    ends = [_picture(case, grid, folder, frame) for frame in (0, grid.num_frames - 1)]
+    return interpolate.prepare(request, pictures=ends)
+
+
+def _multiview(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+    return multiview.prepare(request, front=_picture(case, grid, folder, 0))
+
+
+def _edit(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+    clip = _clip(case, grid, folder)
+    return edit.prepare(request, clip=clip, source_prompt=case.source_prompt)
+
+
+def _restore(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+    return restore.prepare(request, clip=_clip(case, grid, folder))
+
+
+_FROM_FRAMES: dict[str, Callable[[Case, Request, Grid, Path], Drawing]] = {
+    "i2v": _i2v,
+    "interpolate": _interpolate,
+    "multiview": _multiview,
+    "edit": _edit,
+    "restore": _restore,
+}
+
+
+def _picture(case: Case, grid: Grid, folder: Path, frame: int) -> Path:
+    path = folder / f"{case.index}-{frame}.png"
+    Image.fromarray(case.given(grid.num_frames, grid.cell)[frame]).save(path)
+    return path
+
+
+def _clip(case: Case, grid: Grid, folder: Path) -> Path:
+    path = folder / f"{case.index}"  # PNG frames: an animation would merge those that are equal
+    write_clip(case.given(grid.num_frames, grid.cell), path, fps=8)
+    return path

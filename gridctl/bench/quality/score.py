@@ -1,23 +1,44 @@
-"""Scores: what the judge reads of a take, and how often it is right."""
+"""Scores: how often the judge reads what the prompt asked for, and how much frames jump.
+
+A *step* is the mean absolute difference of two neighbouring frames, in 8-bit levels. A *jump* is
+a step at a place where something could break: from a given frame to a drawn one, from one grid of
+a long clip to the next, from the end of a grid's row to the next row.
+
+Each result has pairs (step there, step beside it): for given frames the true clip's step at the
+same place, otherwise the mean of the clip's other steps. The figure is a ratio of sums over all
+results, so that clips that stand still count (their true step is 0) and none counts by a ratio of
+its own. Its interval is a bootstrap over results.
+
+A given frame is exact, and a drawn one has been decoded. So a perfect model would not reach 1: part
+`vae` measures the jump of true clips of which all frames but the given one went through the VAE.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from gridctl.bench.quality.cases import LONG, Case, Part
-from gridctl.bench.quality.measures import GRID_FRAMES, measure_jumps
+from gridctl.generate.windows import window_starts
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.tiny.judge import Verdict, judge_clip, judge_picture
 
 READ = ("shape", "color", "background")  # what every picture shows
 _SHEET_FRAMES = 8  # of each clip
+FROM_FIRST = ("i2v", "interpolate", "multiview")  # parts that are given the first frame
+GRID_FRAMES = 24  # of the grids that a long clip is made of
+_RESAMPLES = 2000  # of the bootstrap
+
+Pair = tuple[float, float]
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +65,30 @@ class Score:
         return max(0.0, low), min(1.0, high)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A value that is not a share, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[Any], summary: Callable[[_Floats], float]) -> Figure:
+        """`summary` of all results' values (N, ...), and its spread over resampled results."""
+        rows = np.asarray(values, np.float64)
+        chosen = np.random.default_rng(0).integers(len(rows), size=(_RESAMPLES, len(rows)))
+        drawn = [summary(rows[some]) for some in chosen]
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        return cls(summary(rows), float(low), float(high))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Take:
-    """What the judge read of the frames that were drawn for a case.
+class Result:
+    """The judge's readings of the frames that were drawn for a case.
 
     `read` has what was read by attribute, None where the judge could not say. `measures` are
-    pairs of which the report gives the ratio of sums (`measures`).
+    pairs of which the report gives the ratio of sums.
     """
 
     part: Part
@@ -69,12 +108,12 @@ class Take:
         return list(self.right.values()).count(False), self.temporal_error or 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON takes them."""
+        """All fields, as JSON results them."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Take:
-        """What `to_json` gave."""
+    def from_json(cls, data: dict[str, Any]) -> Result:
+        """Read the output of `to_json`."""
         measures = {what: (drawn, true) for what, (drawn, true) in data["measures"].items()}
         angles = data["view_angles"]
         return cls(
@@ -82,7 +121,7 @@ class Take:
         )
 
 
-def judge_take(case: Case, frames: Frames, *, seed: int, grid: Grid | None = None) -> Take:
+def judge_case(case: Case, frames: Frames, *, seed: int, grid: Grid | None = None) -> Result:
     """Judge the frames (F, H, W, 3) that were drawn for a case, all in `grid` if it is given.
 
     Of a long clip the last frames are judged. For `vae` they are a true clip after the VAE: only
@@ -90,7 +129,7 @@ def judge_take(case: Case, frames: Frames, *, seed: int, grid: Grid | None = Non
     """
     judged = frames[-GRID_FRAMES:] if case.part in LONG else frames
     verdict = judge_picture(frames[0]) if case.is_still else judge_clip(judged)
-    common = Take(
+    common = Result(
         part=case.part,
         index=case.index,
         prompt=case.prompt,
@@ -127,7 +166,7 @@ def _psnr(frames: Frames, truth: Frames) -> float:
 
 
 def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
-    """What of the prompt the judge read, by attribute; `all` is what the prompt is about."""
+    """Whether the judge read what the prompt says, by attribute; `all` is what it is about."""
     scene = case.scene
     right = {what: getattr(verdict, what).value == getattr(scene, what) for what in READ}
     if scene.kind == "solid":
@@ -137,7 +176,7 @@ def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
     right["all"] = all(right.values())
     if scene.kind == "shape":
         right["style"] = verdict.style.value == scene.style
-    if case.part in LONG:  # a motion goes on past the frame's edge, or turns round
+    if case.part in LONG:  # a motion continues past the frame's edge, or turns round
         del right["motion"]
         right["all"] = all(right[what] for what in READ)
     if case.part == "edit":
@@ -147,22 +186,65 @@ def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
     return right
 
 
-def contact_sheet(takes: Sequence[Take], clips: Sequence[Frames]) -> Image.Image:
-    """A row per take: some of its frames, and beside them the prompt and what the judge read."""
+def contact_sheet(results: Sequence[Result], clips: Sequence[Frames]) -> Image.Image:
+    """A row for each result: some frames, and beside them the prompt and what the judge read."""
     height, width = clips[0].shape[1:3]
     shown = min(_SHEET_FRAMES, len(clips[0]))
     text = 520
-    sheet = Image.new("RGB", (shown * width + text, len(takes) * (height + 2)), "white")
+    sheet = Image.new("RGB", (shown * width + text, len(results) * (height + 2)), "white")
     draw = ImageDraw.Draw(sheet)
-    for row, (take, frames) in enumerate(zip(takes, clips, strict=True)):
+    for row, (result, frames) in enumerate(zip(results, clips, strict=True)):
         top = row * (height + 2)
         for column, index in enumerate(np.linspace(0, len(frames) - 1, shown).round()):
             sheet.paste(Image.fromarray(frames[int(index)]), (column * width, top))
-        wrong = [what for what, right in take.right.items() if not right and what != "all"]
+        wrong = [what for what, right in result.right.items() if not right and what != "all"]
         lines = [
-            f"{take.prompt}  (seed {take.seed})",
-            "read: " + ", ".join(str(value) for value in take.read.values()),
+            f"{result.prompt}  (seed {result.seed})",
+            "read: " + ", ".join(str(value) for value in result.read.values()),
             f"wrong: {', '.join(wrong) or 'nothing'}",
         ]
         draw.multiline_text((shown * width + 6, top + 4), "\n".join(lines), fill="black")
     return sheet
+
+
+def ratio_of_sums(pairs: _Floats) -> float:
+    """The sum of the first of each pair (N, 2) over that of the second; NaN over nothing."""
+    top, bottom = pairs.sum(0)
+    return float(top / bottom) if bottom > 0 else float("nan")
+
+
+def steps_of(frames: Frames) -> _Floats:
+    """(F-1,) How much each frame (F, H, W, 3) differs from the next, in 8-bit levels."""
+    pairs = pairwise(frames.astype(float))
+    return np.array([np.abs(after - before).mean() for before, after in pairs])
+
+
+def measure_jumps(case: Case, frames: Frames, grid: Grid | None = None) -> dict[str, Pair]:
+    """The pairs of a case's part, by name. `grid` is that of clips of one grid."""
+    steps = steps_of(frames)
+    if case.part in LONG:
+        return {"jump at a seam, beside other steps": _beside(steps, _seams(len(frames)))}
+    if case.part in ("t2v", "turn") and grid and grid.num_frames == len(frames):
+        wraps = [frame for frame in range(len(steps)) if grid.is_row_wrap(frame)]
+        return {"jump at a row's end, beside other steps": _beside(steps, wraps)} if wraps else {}
+    truth = case.truth(len(frames), (frames.shape[2], frames.shape[1]))
+    true = steps_of(truth)
+    if case.part == "vae":
+        decoded = steps_of(np.concatenate([truth[:1], frames[1:2]]))
+        return {"jump from the first frame": (float(decoded[0]), float(true[0]))}
+    measures: dict[str, Pair] = {}
+    if case.part in FROM_FIRST:
+        measures["jump from the first frame"] = (float(steps[0]), float(true[0]))
+    if case.part == "interpolate":
+        measures["jump to the last frame"] = (float(steps[-1]), float(true[-1]))
+    return measures
+
+
+def _beside(steps: _Floats, at: Sequence[int]) -> Pair:
+    """(mean of the steps after frames `at`, mean of all others)."""
+    return float(steps[list(at)].mean()), float(np.delete(steps, at).mean())
+
+
+def _seams(count: int) -> list[int]:
+    """The last frames of all grids but the last one: the frames after them are another grid's."""
+    return [start + GRID_FRAMES - 1 for start in window_starts(count, GRID_FRAMES)[:-1]]

@@ -15,7 +15,7 @@ from gridctl.cli import complete
 from gridctl.cli.shell import Shell
 
 if TYPE_CHECKING:
-    from gridctl.bench.harness import Contest, Report
+    from gridctl.bench.harness import Comparison, Report
     from gridctl.profile import Profile
     from gridctl.progress import Progress
 
@@ -63,7 +63,7 @@ def run_bench(
     fallback: str | None = None,
 ) -> None:
     """Call `measure` with profile, rounds and progress, and show its report."""
-    from gridctl.bench.plot import check_plot
+    from gridctl.bench.harness import check_plot
     from gridctl.profile import resolve_profile
 
     if plot:
@@ -84,7 +84,7 @@ def show_report(
     shell: Shell, report: Report, *, plot: Path | None, more: Sequence[object] = ()
 ) -> None:
     """Print a report and the lines that follow it, and draw its chart."""
-    from gridctl.bench.plot import save_plot
+    from gridctl.bench.harness import save_plot
 
     for note in report.notes:
         shell.note(note)
@@ -110,17 +110,17 @@ def _text(report: Report) -> str:
     console.print(report.about, highlight=False)
     facts = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     console.print(facts, style="dim", highlight=False)
-    for contest in report.contests:
-        console.print(_contest_table(contest))
+    for comparison in report.comparisons:
+        console.print(_comparison_table(comparison))
     for table in report.tables:
         console.print(_table(table.title, table.columns, table.rows))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip()
 
 
-def _contest_table(contest: Contest) -> Any:
-    columns = (contest.title, "median s", "min", "max", "gridctl / this", "target")
+def _comparison_table(comparison: Comparison) -> Any:
+    columns = (comparison.title, "median s", "min", "max", "gridctl / this", "target")
     rows = []
-    for timing in contest.timings:
+    for timing in comparison.timings:
         missed = timing.target is not None and timing.ratio > timing.target
         ratio = f"[yellow]{timing.ratio:.3f}[/]" if missed else f"{timing.ratio:.3f}"
         seconds = (timing.median, min(timing.seconds), max(timing.seconds))

@@ -46,13 +46,13 @@ def generate(
     small models on a CPU.
     """
     from gridctl.bench.generate import QUICK, GenerateSizes, bench_generate
-    from gridctl.bench.rivals import RIVALS
+    from gridctl.bench.video_models import VIDEO_MODELS
     from gridctl.errors import UsageError
 
     names = [name.strip() for name in against.split(",")] if against else []
     for name in names:
-        if name not in RIVALS:
-            raise UsageError(f"--against has no {name!r}; choose {', '.join(RIVALS)}.")
+        if name not in VIDEO_MODELS:
+            raise UsageError(f"--against has no {name!r}; choose {', '.join(VIDEO_MODELS)}.")
     sizes = sized(GenerateSizes(), QUICK, quick=quick, steps=steps)
     run_bench(
         shell,

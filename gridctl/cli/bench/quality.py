@@ -54,14 +54,14 @@ def quality(
     Results are written as they come. A run that was stopped resumes when the same command is run
     again.
     """
-    from gridctl.bench.plot import check_plot
-    from gridctl.bench.quality import PARTS, QUICK, bench_quality, quality_report
+    from gridctl.bench.harness import check_plot
+    from gridctl.bench.quality import PARTS, QUICK, bench_quality
     from gridctl.errors import UsageError
     from gridctl.profile import resolve_profile
 
     for part in only or ():
         if part not in PARTS:
-            raise UsageError(f"{part!r} is no part; choose {', '.join(PARTS)}.")
+            raise UsageError(f"{part!r} is not a part; choose {', '.join(PARTS)}.")
     if plot:
         check_plot(plot)
     overrides = {"model.adapter": adapter, "generate.steps": steps, "generate.seed": seed}
@@ -76,4 +76,4 @@ def quality(
             force=force,
             progress=progress,
         )
-    show_report(shell, quality_report(result), plot=plot, more=[result.folder])
+    show_report(shell, result.report(), plot=plot, more=[result.folder])

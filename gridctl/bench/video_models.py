@@ -1,8 +1,8 @@
-"""What a user would pick instead: video models as diffusers has them, at random weights.
+"""Video models beside gridctl: their arithmetic and their seconds, as diffusers runs them.
 
-Time and arithmetic of a model do not depend on its weights. Arithmetic is counted at full size on
-PyTorch's meta device, on any machine. Seconds are measured with diffusers' own pipelines: at full
-size on a GPU, and on a CPU with small models, which only shows that the command works.
+Time and arithmetic of a model do not depend on its weights, so these are random. Arithmetic is
+counted at full size on PyTorch's meta device, on any machine. Seconds are measured at full size on
+a GPU, and on a CPU with small models, which only shows that the command works.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from gridctl.bench.bare import wait
-from gridctl.bench.gpu.random_base import T5, TRANSFORMER, VAE
 from gridctl.bench.harness import Table, timed
+from gridctl.bench.random_base import T5, TRANSFORMER, VAE, wait
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """The size of a clip."""
+class ClipSize:
+    """Frames, height and width of a clip."""
 
     frames: int
     height: int
@@ -34,8 +33,8 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One forward pass of a part of a model: the module, its inputs, how often a clip needs it.
+class ForwardPass:
+    """A forward pass of a part of a model: the module, its inputs, how often a clip needs it.
 
     `inputs` makes them with a function that takes a shape and gives a tensor.
     """
@@ -47,8 +46,8 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rival:
-    """A model, with its customary steps, guidance and size.
+class ModelSpec:
+    """A model with its customary steps, guidance and clip size; `matched` is gridctl's clip size.
 
     `guided`: a step needs a second pass, for the empty prompt.
     """
@@ -56,13 +55,13 @@ class Rival:
     name: str
     steps: int
     guided: bool
-    native: Clip
-    ours: Clip
+    native: ClipSize
+    matched: ClipSize
     text_tokens: int
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
     text: Mapping[str, Any]
-    build: Callable[[Rival, Clip], dict[str, Part]]
+    build: Callable[[ModelSpec, ClipSize], dict[str, ForwardPass]]
 
     @property
     def passes(self) -> int:
@@ -70,24 +69,24 @@ class Rival:
         return self.steps * (2 if self.guided else 1)
 
 
-def _wan(rival: Rival, clip: Clip) -> dict[str, Part]:
+def _wan(model: ModelSpec, clip: ClipSize) -> dict[str, ForwardPass]:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
     frames, height, width = 1 + (clip.frames - 1) // 4, clip.height // 8, clip.width // 8
-    text = rival.transformer["text_dim"]
+    text = model.transformer["text_dim"]
     return {
-        "transformer": Part(
-            make=lambda: WanTransformer3DModel(**rival.transformer),
+        "transformer": ForwardPass(
+            make=lambda: WanTransformer3DModel(**model.transformer),
             inputs=lambda new: {
                 "hidden_states": new(1, 16, frames, height, width),
                 "timestep": new(1),
-                "encoder_hidden_states": new(1, rival.text_tokens, text),
+                "encoder_hidden_states": new(1, model.text_tokens, text),
             },
-            passes=rival.passes,
+            passes=model.passes,
         ),
-        "text": _t5(rival),
-        "VAE": Part(
-            make=lambda: AutoencoderKLWan(**rival.vae),
+        "text": _t5(model),
+        "VAE": ForwardPass(
+            make=lambda: AutoencoderKLWan(**model.vae),
             inputs=lambda new: {"z": new(1, 16, frames, height, width)},
             passes=1,
             method="decode",
@@ -95,28 +94,28 @@ def _wan(rival: Rival, clip: Clip) -> dict[str, Part]:
     }
 
 
-def _ltx(rival: Rival, clip: Clip) -> dict[str, Part]:
+def _ltx(model: ModelSpec, clip: ClipSize) -> dict[str, ForwardPass]:
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 
     frames, height, width = 1 + (clip.frames - 1) // 8, clip.height // 32, clip.width // 32
-    text = rival.transformer["caption_channels"]
+    text = model.transformer["caption_channels"]
     return {
-        "transformer": Part(
-            make=lambda: LTXVideoTransformer3DModel(**rival.transformer),
+        "transformer": ForwardPass(
+            make=lambda: LTXVideoTransformer3DModel(**model.transformer),
             inputs=lambda new: {
                 "hidden_states": new(1, frames * height * width, 128),
-                "encoder_hidden_states": new(1, rival.text_tokens, text),
+                "encoder_hidden_states": new(1, model.text_tokens, text),
                 "timestep": new(1),
-                "encoder_attention_mask": new(1, rival.text_tokens) * 0 + 1,
+                "encoder_attention_mask": new(1, model.text_tokens) * 0 + 1,
                 "num_frames": frames,
                 "height": height,
                 "width": width,
             },
-            passes=rival.passes,
+            passes=model.passes,
         ),
-        "text": _t5(rival),
-        "VAE": Part(
-            make=lambda: AutoencoderKLLTXVideo(**rival.vae),
+        "text": _t5(model),
+        "VAE": ForwardPass(
+            make=lambda: AutoencoderKLLTXVideo(**model.vae),
             inputs=lambda new: {"z": new(1, 128, frames, height, width)},
             passes=1,
             method="decode",
@@ -124,29 +123,29 @@ def _ltx(rival: Rival, clip: Clip) -> dict[str, Part]:
     }
 
 
-def _flux(rival: Rival, clip: Clip) -> dict[str, Part]:
-    """gridctl's own: a grid of the clip's frames is one image, and each cell is decoded apart."""
+def _flux(model: ModelSpec, clip: ClipSize) -> dict[str, ForwardPass]:
+    """gridctl's own model: a grid of frames is one image, and each cell is decoded apart."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
 
     tokens = clip.pixels // 256
-    config = rival.transformer
+    config = model.transformer
     return {
-        "transformer": Part(
+        "transformer": ForwardPass(
             make=lambda: FluxTransformer2DModel(**config),
             inputs=lambda new: {
                 "hidden_states": new(1, tokens, config["in_channels"]),
-                "encoder_hidden_states": new(1, rival.text_tokens, config["joint_attention_dim"]),
+                "encoder_hidden_states": new(1, model.text_tokens, config["joint_attention_dim"]),
                 "pooled_projections": new(1, config["pooled_projection_dim"]),
                 "timestep": new(1),
                 "guidance": new(1),
                 "img_ids": new(tokens, 3),
-                "txt_ids": new(rival.text_tokens, 3),
+                "txt_ids": new(model.text_tokens, 3),
             },
-            passes=rival.passes,
+            passes=model.passes,
         ),
-        "text": _t5(rival),
-        "VAE": Part(
-            make=lambda: AutoencoderKL(**rival.vae),
+        "text": _t5(model),
+        "VAE": ForwardPass(
+            make=lambda: AutoencoderKL(**model.vae),
             inputs=lambda new: {"z": new(1, 16, clip.height // 8, clip.width // 8)},
             passes=clip.frames,
             method="decode",
@@ -154,38 +153,40 @@ def _flux(rival: Rival, clip: Clip) -> dict[str, Part]:
     }
 
 
-def _t5(rival: Rival) -> Part:
+def _t5(model: ModelSpec) -> ForwardPass:
     from transformers import T5Config, T5EncoderModel
 
-    config = T5Config(**rival.text, d_kv=64, feed_forward_proj="gated-gelu", use_cache=False)
-    return Part(
+    config = T5Config(**model.text, d_kv=64, feed_forward_proj="gated-gelu", use_cache=False)
+    return ForwardPass(
         make=lambda: T5EncoderModel(config),
-        inputs=lambda new: {"input_ids": new(1, rival.text_tokens).long()},
-        passes=2 if rival.guided else 1,
+        inputs=lambda new: {"input_ids": new(1, model.text_tokens).long()},
+        passes=2 if model.guided else 1,
     )
 
 
-_OURS = Clip(frames=25, height=256, width=256)  # their frames are a multiple of 4 or 8, and one
+_MATCHED = ClipSize(
+    frames=25, height=256, width=256
+)  # frames of video models are a multiple of 4 or 8, and one
 
-GRIDCTL = Rival(
+GRIDCTL = ModelSpec(
     name="gridctl, FLUX.1-dev",
     steps=20,
     guided=False,
-    native=Clip(frames=24, height=256, width=256),
-    ours=Clip(frames=24, height=256, width=256),
+    native=ClipSize(frames=24, height=256, width=256),
+    matched=ClipSize(frames=24, height=256, width=256),
     text_tokens=512,
     transformer=TRANSFORMER["full"],
     vae=VAE["full"],
     text=T5["full"],
     build=_flux,
 )
-RIVALS = {
-    "wan": Rival(
+VIDEO_MODELS = {
+    "wan": ModelSpec(
         name="Wan 2.1 1.3B",
         steps=50,
         guided=True,
-        native=Clip(frames=81, height=480, width=832),
-        ours=_OURS,
+        native=ClipSize(frames=81, height=480, width=832),
+        matched=_MATCHED,
         text_tokens=512,
         transformer={
             "num_attention_heads": 12,
@@ -198,12 +199,12 @@ RIVALS = {
         text=T5["full"],  # its UMT5 has more words, which costs no arithmetic
         build=_wan,
     ),
-    "ltx": Rival(
+    "ltx": ModelSpec(
         name="LTX-Video 2B",
         steps=50,
         guided=True,
-        native=Clip(frames=161, height=512, width=704),
-        ours=_OURS,
+        native=ClipSize(frames=161, height=512, width=704),
+        matched=_MATCHED,
         text_tokens=128,
         transformer={"caption_channels": 4096},
         vae={},
@@ -211,16 +212,16 @@ RIVALS = {
         build=_ltx,
     ),
 }
-_SMALL_NATIVE = Clip(frames=17, height=64, width=96)
-_SMALL_OURS = Clip(frames=9, height=64, width=64)
+_SMALL_NATIVE = ClipSize(frames=17, height=64, width=96)
+_SMALL_MATCHED = ClipSize(frames=9, height=64, width=64)
 _SMALL: dict[str, dict[str, Any]] = {
     GRIDCTL.name: {
         "transformer": TRANSFORMER["small"],
         "vae": VAE["small"],
-        "native": Clip(frames=6, height=64, width=64),
-        "ours": Clip(frames=6, height=64, width=64),
+        "native": ClipSize(frames=6, height=64, width=64),
+        "matched": ClipSize(frames=6, height=64, width=64),
     },
-    RIVALS["wan"].name: {
+    VIDEO_MODELS["wan"].name: {
         "transformer": {
             "num_attention_heads": 2,
             "attention_head_dim": 24,
@@ -230,9 +231,9 @@ _SMALL: dict[str, dict[str, Any]] = {
         },
         "vae": {"base_dim": 8, "num_res_blocks": 1},
         "native": _SMALL_NATIVE,
-        "ours": _SMALL_OURS,
+        "matched": _SMALL_MATCHED,
     },
-    RIVALS["ltx"].name: {
+    VIDEO_MODELS["ltx"].name: {
         "transformer": {
             "num_attention_heads": 2,
             "attention_head_dim": 32,
@@ -247,33 +248,33 @@ _SMALL: dict[str, dict[str, Any]] = {
             "decoder_layers_per_block": (1, 1, 1, 1, 1),
         },
         "native": _SMALL_NATIVE,
-        "ours": _SMALL_OURS,
+        "matched": _SMALL_MATCHED,
     },
 }
 
 
-def small(rival: Rival) -> Rival:
-    """The same at reduced width, depth and size, for a CPU."""
-    values = {"text": T5["small"], "text_tokens": 32, **_SMALL[rival.name]}
-    return replace(rival, **values)
+def small(model: ModelSpec) -> ModelSpec:
+    """Reduce width, depth and clip size, for a CPU."""
+    values = {"text": T5["small"], "text_tokens": 32, **_SMALL[model.name]}
+    return replace(model, **values)
 
 
 def count_arithmetic(names: Sequence[str], note: Callable[[str], None]) -> Table:
     """TFLOP of a clip of each model at full size, by part; nothing is loaded or computed."""
     rows = []
     first = 0.0
-    for rival, clip in _field(names):
-        parts = {name: flops(part) / 1e12 for name, part in rival.build(rival, clip).items()}
-        passes = {name: part.passes for name, part in rival.build(rival, clip).items()}
+    for model, clip in _specs(names):
+        parts = {name: flops(part) / 1e12 for name, part in model.build(model, clip).items()}
+        passes = {name: part.passes for name, part in model.build(model, clip).items()}
         total = sum(parts[name] * passes[name] for name in parts)
         first = first or total
         rows.append(
-            (rival.name, str(clip), rival.steps, passes["transformer"],
+            (model.name, str(clip), model.steps, passes["transformer"],
              *(_rounded(parts[name]) for name in ("transformer", "text", "VAE")),
              _rounded(total), _rounded(total / clip.frames),
              _rounded(total / clip.pixels * 1e6), _rounded(first / total))
         )  # fmt: skip
-        note(f"{rival.name}, {clip}: {total:.0f} TFLOP")
+        note(f"{model.name}, {clip}: {total:.0f} TFLOP")
     return Table(
         title="arithmetic of a clip at full size",
         columns=("model", "clip", "steps", "passes", "TFLOP a pass", "text", "VAE, a pass",
@@ -290,19 +291,19 @@ def time_parts(
     """Seconds of a clip of each model on `device`, by part: at full size on a GPU, else reduced."""
     rows = []
     is_full = device.type == "cuda"
-    for rival, clip in _field(names, full=is_full):
+    for model, clip in _specs(names, full=is_full):
         seconds = {
             name: (part.passes, seconds_of(part, device, repeats=repeats))
-            for name, part in rival.build(rival, clip).items()
+            for name, part in model.build(model, clip).items()
         }
         total = sum(passes * one for passes, one in seconds.values())
         rows.append(
-            (rival.name, str(clip), rival.passes,
+            (model.name, str(clip), model.passes,
              *(_rounded(seconds[name][1]) for name in ("transformer", "text", "VAE")),
              _rounded(total), _rounded(clip.frames / total),
              _rounded(clip.pixels / total / 1e6))
         )  # fmt: skip
-        note(f"{rival.name}, {clip}: {total:.3g} s, {clip.frames / total:.3g} frames/s, "
+        note(f"{model.name}, {clip}: {total:.3g} s, {clip.frames / total:.3g} frames/s, "
              f"{clip.pixels / total / 1e6:.3g} megapixels/s")  # fmt: skip
     size = "full size" if is_full else "small models and clips: only a test of this command"
     return Table(
@@ -315,14 +316,16 @@ def time_parts(
     )  # fmt: skip
 
 
-def _field(names: Sequence[str], *, full: bool = True) -> list[tuple[Rival, Clip]]:
-    rivals = [GRIDCTL, *(RIVALS[name] for name in names)]
+def _specs(names: Sequence[str], *, full: bool = True) -> list[tuple[ModelSpec, ClipSize]]:
+    models = [GRIDCTL, *(VIDEO_MODELS[name] for name in names)]
     if not full:
-        rivals = [small(rival) for rival in rivals]
-    return [(r, clip) for r in rivals for clip in dict.fromkeys((r.ours, r.native))]
+        models = [small(model) for model in models]
+    return [
+        (model, clip) for model in models for clip in dict.fromkeys((model.matched, model.native))
+    ]
 
 
-def flops(part: Part) -> float:
+def flops(part: ForwardPass) -> float:
     """The floating-point operations of one pass, counted on the meta device."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -334,7 +337,7 @@ def flops(part: Part) -> float:
     return float(counter.get_total_flops())
 
 
-def seconds_of(part: Part, device: Any, *, repeats: int) -> float:
+def seconds_of(part: ForwardPass, device: Any, *, repeats: int) -> float:
     """The median seconds of one pass on the device, after a warm-up."""
     import torch
 
