@@ -1,4 +1,4 @@
-"""Grid: which cell holds frame k, and where that cell lies in pixels, latents and tokens.
+"""Grid: which cell holds frame k, and where that cell lies in pixels and in tokens.
 
 This is the only module that multiplies rows by cols. Everything that works frame by frame
 (latents, losses, plans, captions) finds its frames here.
@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple, get_args
 from gridctl.errors import InputError, UsageError
 
 Order = Literal["row-major", "serpentine"]
-Unit = Literal["pixel", "latent", "token"]
+Unit = Literal["pixel", "token"]
 
-# FLUX.1: the VAE halves each side three times, and a token is a 2x2 patch of latents.
-PIXELS_PER: dict[Unit, int] = {"pixel": 1, "latent": 8, "token": 16}
+# The VAE halves each side three times, and a token is a 2x2 patch of what it gives.
+PIXELS_PER: dict[Unit, int] = {"pixel": 1, "token": 16}
 CELL_MULTIPLE = PIXELS_PER["token"]
 
 
@@ -106,8 +106,7 @@ class Sheet:
 class Grid(Sheet):
     """A sheet that FLUX.1 can draw: both sides of a cell are multiples of 16 pixels.
 
-    So no FLUX token covers pixels of two frames, and frames have rectangles in latents and in
-    tokens, too.
+    So no token covers pixels of two frames, and frames have rectangles in tokens, too.
 
     Raises UsageError for any other cell.
     """

@@ -18,7 +18,7 @@ GRIDS = st.builds(
     cell=st.tuples(SIDES, SIDES),
     order=st.sampled_from(["row-major", "serpentine"]),
 )
-UNITS: tuple[Unit, ...] = ("pixel", "latent", "token")
+UNITS: tuple[Unit, ...] = ("pixel", "token")
 
 
 @given(GRIDS)
@@ -91,7 +91,7 @@ def test_serpentine_neighbors(grid: Grid) -> None:
 
 
 @given(GRIDS, st.data())
-def test_latent_and_token_boxes_are_scaled_pixel_boxes(grid: Grid, data: st.DataObject) -> None:
+def test_token_boxes_are_scaled_pixel_boxes(grid: Grid, data: st.DataObject) -> None:
     frame = data.draw(st.integers(0, grid.num_frames - 1))
     pixels = grid.box(frame)
     for unit in UNITS:
@@ -110,9 +110,9 @@ def test_row_wraps(grid: Grid) -> None:
 def test_the_papers_grid() -> None:
     grid = Grid(rows=4, cols=6, cell=(256, 256))
     assert (grid.num_frames, grid.image_size, grid.num_tokens) == (24, (1536, 1024), 6144)
-    assert grid.size("latent") == (192, 128)
+    assert grid.size("token") == (96, 64)
     assert grid.box(7) == (256, 256, 512, 512)
-    assert grid.box(7, "latent").slices == (slice(32, 64), slice(32, 64))
+    assert grid.box(7, "token").slices == (slice(16, 32), slice(16, 32))
     assert str(grid) == "4x6 cells of 256x256, row-major"
 
 

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gridctl.diffusion.flow import add_noise, default_mu, draw_sigmas, velocity
 from gridctl.machine.devices import has_fast_bfloat16
-from gridctl.models.latents import predict_velocity
+from gridctl.models.latents import draw_noise, predict_velocity
 from gridctl.models.text import TextEncoders
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -145,9 +145,10 @@ def _flow_loss(
 ) -> Tensor:
     """The flow-matching loss of a batch, as in `gridctl train`."""
     latents = batch.latents
-    mu = default_mu(build_scheduler().config, latents.shape[-1] * latents.shape[-2] // 4)
-    sigma = draw_sigmas(len(latents), mu=mu, mean=0.0, std=1.0, generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
+    count, channels, height, width = latents.shape
+    mu = default_mu(build_scheduler().config, height * width)
+    sigma = draw_sigmas(count, mu=mu, mean=0.0, std=1.0, generator=generator)
+    noise = torch.cat([draw_noise(channels, height, width, generator) for _ in range(count)])
     # The model is not distilled: it must draw the same at every guidance scale.
     guidance = 1 + 4 * float(torch.rand((), generator=generator))
     latents, noise, sigma = (x.to(transformer.device) for x in (latents, noise, sigma))

@@ -14,8 +14,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from gridctl.diffusion.cells import join_cells
 from gridctl.geometry import Grid
-from gridctl.models.latents import join_cells
+from gridctl.models.latents import patchify
 from gridctl.tiny.captions import clip_caption, collage_caption, sheet_caption, still_caption
 from gridctl.tiny.render import render_frame
 from gridctl.tiny.scene import Scene, sample_scene
@@ -64,7 +65,7 @@ def to_pixels(pictures: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """By side in pixels: scenes, latents (N, 16, side/8, side/8) and hints (N, hints.WIDTH)."""
+    """By side in pixels: scenes, latents (N, 64, side/16, side/16), hints (N, hints.WIDTH)."""
 
     scenes: dict[int, list[Scene]]
     latents: dict[int, Tensor]
@@ -82,7 +83,7 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Latents (B, 16, H, W) of grids, as many captions, and hints (B, image tokens, hints.WIDTH).
+    """Latents (B, 64, H, W) of grids, as many captions, and hints (B, image tokens, hints.WIDTH).
 
     Most of the text of a short prompt is padding. With `text_tokens` below TEXT_TOKENS it is left
     out, which makes small pictures twice as fast; the others teach what padding is.
@@ -106,7 +107,8 @@ def draw_pictures(code: Code, *, seed: int) -> Pictures:
         scenes[side] = [scene for scene, _, _ in drawn]
         hints[side] = torch.tensor([picture_hints(scene, t) for scene, t, _ in drawn])
         pixels = torch.from_numpy(np.stack([picture for _, _, picture in drawn]))
-        latents[side] = torch.cat([code.encode(to_pixels(part)) for part in pixels.split(1000)])
+        codes = torch.cat([code.encode(to_pixels(part)) for part in pixels.split(1000)])
+        latents[side] = patchify(codes)
     return Pictures(scenes=scenes, latents=latents, hints=hints)
 
 

@@ -100,18 +100,18 @@ def _compare_sampler(
     """Our sampler beside FluxPipeline, and how much their images differ."""
     import torch
 
+    from gridctl.diffusion.cells import split_cells
     from gridctl.diffusion.flow import default_mu, schedule
     from gridctl.diffusion.plan import Plan
-    from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
-    from gridctl.models.latents import decode_frames, split_cells
+    from gridctl.diffusion.sampler import Denoiser, Sampling, sample
+    from gridctl.models.latents import decode_frames
     from gridctl.models.prompts import encode_prompts
 
     grid, settings = profile.grid.to_grid(), profile.generate
     known = encode_prompts(base, PROMPTS[:1], text_tokens=profile.model.text_tokens)
     encoded = known[PROMPTS[0]].to(base.device)
     transformer = base.load_transformer()
-    noise = draw_noise(Plan.generate(grid), base.latent_channels, torch.Generator().manual_seed(0))
-    noise = noise.to(base.device)
+    noise = base.draw_noise(grid, torch.Generator().manual_seed(0)).to(base.device)
     sampling = Sampling(
         sigmas=tuple(schedule(settings.steps, default_mu(base.scheduler_config, grid.num_tokens))),
         guidance=settings.guidance,
@@ -121,7 +121,7 @@ def _compare_sampler(
     latents = {}
 
     def ours() -> None:
-        latents["ours"] = sample(denoiser, Plan.generate(grid), noise=noise)
+        latents["ours"] = sample(denoiser, Plan.generate(grid), lambda: noise)
         wait(base.device)
 
     with base.vae() as vae:
@@ -175,8 +175,7 @@ def _pipeline(base: BaseModel, transformer: Any, vae: Any) -> Any:
 def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settings: Any) -> Any:
     """The pipeline's latents (1, C, H, W) from this noise; `size` is (width, height) in pixels."""
     import numpy as np
-
-    from gridctl.models.latents import patchify, unpatchify
+    from einops import rearrange
 
     width, height = size
     tokens = pipeline(
@@ -187,10 +186,10 @@ def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settin
         num_inference_steps=settings.steps,
         sigmas=np.linspace(1.0, 1 / settings.steps, settings.steps),
         guidance_scale=settings.guidance,
-        latents=patchify(noise),
+        latents=rearrange(noise, "b c h w -> b (h w) c"),
         output_type="latent",
     ).images
-    return unpatchify(tokens.to(noise.dtype), height=height // 8, width=width // 8)
+    return rearrange(tokens.to(noise.dtype), "b (h w) c -> b c h w", w=width // 16)
 
 
 def _compare_second(
@@ -229,11 +228,11 @@ def _compare_second(
 @contextmanager
 def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], None]]:
     """A call that samples and decodes the drawing's second clip, with everything loaded."""
-    import torch
 
-    from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
+    from gridctl.diffusion.cells import split_cells
+    from gridctl.diffusion.sampler import Denoiser, Sampling, sample
     from gridctl.lora.adapters import apply_adapter
-    from gridctl.models.latents import decode_frames, split_cells
+    from gridctl.models.latents import decode_frames
     from gridctl.models.prompts import encode_prompts
 
     base, plan = open_base(profile), drawing.plan
@@ -252,9 +251,7 @@ def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], N
     with base.vae() as vae:
 
         def work() -> None:
-            generator = torch.Generator().manual_seed(1)
-            noise = draw_noise(plan, base.latent_channels, generator).to(base.device)
-            latents = sample(denoiser, plan, noise=noise, generator=generator)
+            latents = sample(denoiser, plan, base.noise_source(plan.grid, 1))
             cells = split_cells(latents, plan.grid)[0]
             decode_frames(vae, cells, batch=profile.memory.decode_batch)
 

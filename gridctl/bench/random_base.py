@@ -263,7 +263,7 @@ def random_inputs(base: Any, grid: Any, text_tokens: int, batch: int) -> dict[st
     from gridctl.models.latents import image_ids
 
     config = base.transformer_config
-    width, height = grid.size("latent")
+    width, height = grid.size("token")
     random = {
         "hidden_states": (batch, grid.num_tokens, config["in_channels"]),
         "encoder_hidden_states": (batch, text_tokens, config["joint_attention_dim"]),

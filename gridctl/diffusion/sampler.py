@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gridctl.diffusion.cells import cell_map
 from gridctl.diffusion.flow import add_noise, default_mu, euler_step, guide, renoise, schedule
 from gridctl.diffusion.plan import GENERATE, Plan
 from gridctl.errors import UsageError
 from gridctl.models.attention import attention_kernel
-from gridctl.models.latents import Conditioning, join_cells, predict_velocity
+from gridctl.models.latents import Conditioning, predict_velocity
 from gridctl.profile import GenerateSection
 
 FAST_STEPS = 0.6  # share of the steps that fast sampling takes where steps draw fresh noise
 CACHE_THRESHOLD = 0.1  # share by which the first block's output may change
 
+DrawNoise = Callable[[], Tensor]  # fresh noise (1, C, H, W) at each call
 OnStep = Callable[[int, int], None]
 
 
@@ -138,35 +140,28 @@ def cache_first_block(transformer: Any, *, on: bool) -> None:
             transformer.disable_cache()
 
 
-def draw_noise(plan: Plan, channels: int, generator: torch.Generator) -> Tensor:
-    """(1, C, H, W) from a CPU generator, so that a seed means the same on every machine."""
-    width, height = plan.grid.size("latent")
-    return torch.randn(1, channels, height, width, generator=generator)
-
-
 @torch.inference_mode()
 def sample(
     denoise: Denoiser,
     plan: Plan,
+    draw_noise: DrawNoise,
     *,
-    noise: Tensor,
-    generator: torch.Generator | None = None,
     reference: Tensor | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Carry out a plan: `noise` (1, C, H, W) → latents of the same shape.
+    """Carry out a plan; returns latents of the shape that `draw_noise` gives.
 
     `reference` (1, C, H, W) holds the latents of known frames, which follow it until the plan
-    releases them. A plan that releases none above some sigma starts there. `generator`, on the
-    CPU, draws the noise of stochastic and repeated steps.
+    releases them. A plan that releases none above some sigma starts there. Noise is drawn for
+    the start, and again by stochastic and repeated steps.
 
     Raises UsageError if the plan needs a reference and has none.
     """
     if plan.needs_reference and reference is None:
         raise UsageError("the plan keeps or changes frames; give the reference they come from.")
-    sampling = denoise.sampling
+    sampling, noise = denoise.sampling, draw_noise()
     known = noise if reference is None else reference
-    release = _release_map(plan, noise)
+    release = cell_map(torch.tensor([plan.release], device=noise.device), plan.grid)
     average: Tensor | None = None
     start = max(plan.release)
     sigmas = _sigmas_from(start, sampling.sigmas)
@@ -190,13 +185,12 @@ def sample(
                 if average is not None:  # a frame that follows its reference is never averaged
                     image = torch.where(follows, image, (average + image) / 2)
                 average = image
-            noise = torch.randn(noise.shape, generator=generator).to(noise)
+            noise = draw_noise()
             latents = add_noise(image, noise, next_sigma)
         else:
             latents = euler_step(latents, predicted, sigma, next_sigma)
         if (step + 1) % sampling.resample:
-            fresh = torch.randn(noise.shape, generator=generator).to(noise)
-            latents = renoise(latents, fresh, next_sigma, sigma)
+            latents = renoise(latents, draw_noise(), next_sigma, sigma)
         if on_step:
             on_step(step + 1, steps)
     return torch.where(release < last_sigma, known, latents)  # what was never released
@@ -209,37 +203,28 @@ def _sigmas_from(start: float, sigmas: Sequence[float]) -> list[float]:
     return [start, *(sigma for sigma in sigmas if sigma < start)]
 
 
-def _release_map(plan: Plan, like: Tensor) -> Tensor:
-    """The plan's release sigmas over the latent image, (1, 1, H, W)."""
-    width, height = plan.grid.cell_size("latent")
-    release = torch.tensor(plan.release, device=like.device).reshape(1, -1, 1, 1, 1)
-    return join_cells(release.expand(-1, -1, 1, height, width), plan.grid)
-
-
 @torch.inference_mode()
 def flow_edit(
     latents: Tensor,
+    draw_noise: DrawNoise,
     *,
     source: Denoiser,
     target: Denoiser,
     strength: float,
-    generator: torch.Generator,
     fixed: Tensor | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """Latents (1, C, H, W) of what `source`'s prompt describes → of what `target`'s describes.
 
     `strength` in 0...1 is the share of the sampling steps that are run, the last ones. Each
-    draws fresh noise from `generator`, on the CPU. `fixed` (1, C, H, W) holds parts that are
-    edited already, and NaN elsewhere.
+    draws fresh noise. `fixed` (1, C, H, W) holds parts that are edited already, and NaN elsewhere.
     """
     sigmas = list(target.sampling.sigmas)
     steps = round(strength * (len(sigmas) - 1))
     sigmas = sigmas[len(sigmas) - 1 - steps :]
     edited = latents if fixed is None else torch.where(fixed.isnan(), latents, fixed)
     for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        noisy_source = add_noise(latents, noise, sigma)
+        noisy_source = add_noise(latents, draw_noise(), sigma)
         noisy_target = edited + noisy_source - latents
         difference = target(noisy_target, sigma) - source(noisy_source, sigma)
         edited = edited + (next_sigma - sigma) * difference

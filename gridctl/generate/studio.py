@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gridctl.diffusion.cells import join_cells, split_cells
 from gridctl.diffusion.plan import Plan
 from gridctl.diffusion.sampler import (
     Denoiser,
     Sampling,
     cache_first_block,
-    draw_noise,
     flow_edit,
     sample,
 )
@@ -31,13 +31,7 @@ from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
 from gridctl.media.images import Frames, Picture
 from gridctl.models.base import BaseModel, compile_blocks, open_base
-from gridctl.models.latents import (
-    Conditioning,
-    decode_frames,
-    encode_frames,
-    join_cells,
-    split_cells,
-)
+from gridctl.models.latents import Conditioning, decode_frames, encode_frames
 from gridctl.models.memory import encoding_gib
 from gridctl.models.prompts import encode_prompts, make_room
 from gridctl.models.text import Tokenizers
@@ -115,13 +109,10 @@ class Studio:
         `reference` (F, H, W, 3) holds the frames that the plan keeps or starts from. Kept
         frames come back unchanged.
         """
-        generator = torch.Generator().manual_seed(seed)
-        noise = draw_noise(plan, self.base.latent_channels, generator).to(self.base.device)
         latents = sample(
             self.denoiser(prompt),
             plan,
-            noise=noise,
-            generator=generator,
+            self.base.noise_source(plan.grid, seed),
             reference=None if reference is None else self.encode(reference, plan.grid),
             on_step=lambda *_: self.on_step(),
         )
@@ -159,10 +150,10 @@ class Studio:
         settings = self.profile.generate
         latents = flow_edit(
             source,
+            self.base.noise_source(grid, seed),
             source=self._guided(texts[0], settings.edit_source_guidance),
             target=self._guided(texts[1], settings.edit_guidance),
             strength=settings.edit_strength,
-            generator=torch.Generator().manual_seed(seed),
             fixed=fixed,
             on_step=lambda *_: self.on_step(),
         )

@@ -8,7 +8,7 @@ caller.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 
+from gridctl.geometry import Grid
 from gridctl.machine.devices import check_compiler, pick_device, pick_dtype
 from gridctl.machine.quiet import quiet_libraries
 from gridctl.models.hub import find_base, fingerprint, loading
+from gridctl.models.latents import draw_noise
 from gridctl.models.quantization import (
     load_quantized,
     quantization_config,
@@ -56,9 +58,15 @@ class BaseModel:
         """Whether it was distilled to a few steps (schnell); such a model takes no guidance."""
         return not self.transformer_config.get("guidance_embeds")
 
-    @property
-    def latent_channels(self) -> int:
-        return int(self.transformer_config["in_channels"]) // 4
+    def draw_noise(self, grid: Grid, generator: torch.Generator) -> torch.Tensor:
+        """Noise (1, C, H/16, W/16) for a grid, on the CPU: a seed means the same everywhere."""
+        width, height = grid.size("token")
+        return draw_noise(self.transformer_config["in_channels"], height, width, generator)
+
+    def noise_source(self, grid: Grid, seed: int) -> Callable[[], torch.Tensor]:
+        """A function that gives fresh noise for a grid at each call, on the model's device."""
+        generator = torch.Generator().manual_seed(seed)
+        return lambda: self.draw_noise(grid, generator).to(self.device)
 
     def tokenizers(self, text_tokens: int | None = None) -> Tokenizers:
         """Those of CLIP and T5; without `text_tokens`, of the length the base was trained with."""

@@ -1,4 +1,6 @@
-"""Between frames, latents and tokens.
+"""Frames ↔ FLUX.1's latents → velocities.
+
+Latents are what a token holds: (B, 64, H/16, W/16), 2x2 patches of the VAE's 16 channels at 1/8.
 
 Frames are encoded and decoded cell by cell: the VAE's convolutions, norms and attention
 would otherwise mix neighbouring cells, and draw their borders.
@@ -15,8 +17,6 @@ import numpy.typing as npt
 import torch
 from einops import rearrange
 from torch import Tensor
-
-from gridctl.geometry import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Conditioning:
 
 @torch.no_grad()
 def encode_frames(vae: Any, frames: npt.NDArray[np.uint8], *, batch: int) -> Tensor:
-    """(F, H, W, 3) uint8 → latents (F, 16, H/8, W/8), shifted and scaled as FLUX trains on.
+    """(F, H, W, 3) uint8 → latents (F, 64, H/16, W/16), shifted and scaled as FLUX trains on.
 
     The posterior's mode, not a sample: the same frame always gives the same latents.
     """
@@ -51,55 +51,43 @@ def encode_frames(vae: Any, frames: npt.NDArray[np.uint8], *, batch: int) -> Ten
         pixels = torch.from_numpy(frames[start : start + batch]).to(weight)
         pixels = rearrange(pixels / 127.5 - 1, "f h w c -> f c h w")
         parts.append(vae.encode(pixels).latent_dist.mode())
-    latents: Tensor = (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
-    return latents
+    codes = (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
+    return patchify(codes)
 
 
 @torch.no_grad()
 def decode_frames(vae: Any, latents: Tensor, *, batch: int) -> npt.NDArray[np.uint8]:
-    """Latents (F, 16, h, w) → frames (F, 8h, 8w, 3) uint8; the inverse of `encode_frames`."""
-    latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+    """Latents (F, 64, h, w) → frames (F, 16h, 16w, 3) uint8; the inverse of `encode_frames`."""
+    codes = unpatchify(latents) / vae.config.scaling_factor + vae.config.shift_factor
     parts = []
     weight = next(vae.parameters())
-    for start in range(0, len(latents), batch):
-        pixels = vae.decode(latents[start : start + batch].to(weight)).sample
+    for start in range(0, len(codes), batch):
+        pixels = vae.decode(codes[start : start + batch].to(weight)).sample
         pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         parts.append(rearrange(pixels, "f c h w -> f h w c").cpu())
     return torch.cat(parts).numpy()
 
 
-def split_cells(latents: Tensor, grid: Grid) -> Tensor:
-    """A grid's latents (..., C, H, W) → its frames' (..., F, C, h, w), in frame order."""
-    boxes = [box.slices for box in grid.boxes("latent")]
-    return torch.stack([latents[..., rows, cols] for rows, cols in boxes], dim=-4)
+def patchify(codes: Tensor) -> Tensor:
+    """The VAE's (..., C, H, W) → latents (..., 4C, H/2, W/2): a token holds a 2x2 patch."""
+    return rearrange(codes, "... c (h p) (w q) -> ... (c p q) h w", p=2, q=2)
 
 
-def join_cells(frames: Tensor, grid: Grid) -> Tensor:
-    """Frames' latents (..., F, C, h, w) → the grid's (..., C, H, W); undoes `split_cells`."""
-    width, height = grid.size("latent")
-    joined = frames.new_empty((*frames.shape[:-4], frames.shape[-3], height, width))
-    for frame, box in enumerate(grid.boxes("latent")):
-        rows, cols = box.slices
-        joined[..., rows, cols] = frames[..., frame, :, :, :]
-    return joined
+def unpatchify(latents: Tensor) -> Tensor:
+    """Latents (..., 4C, h, w) → the VAE's (..., C, 2h, 2w); undoes `patchify`."""
+    return rearrange(latents, "... (c p q) h w -> ... c (h p) (w q)", p=2, q=2)
 
 
-def patchify(latents: Tensor) -> Tensor:
-    """(B, C, H, W) → tokens (B, H/2 * W/2, 4C), FLUX's own 2x2 latent packing."""
-    return rearrange(latents, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
-
-
-def unpatchify(tokens: Tensor, *, height: int, width: int) -> Tensor:
-    """Tokens (B, N, 4C) → (B, C, height, width) in latent units; undoes `patchify`."""
-    return rearrange(
-        tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=height // 2, w=width // 2, p=2, q=2
-    )
+def draw_noise(channels: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Noise (1, channels, height, width), drawn in the layout of FLUX's VAE and patchified."""
+    shape = (1, channels // 4, 2 * height, 2 * width)
+    return patchify(torch.randn(shape, generator=generator))
 
 
 def image_ids(*, height: int, width: int, device: torch.device) -> Tensor:
-    """(N, 3) rotary positions (0, row, col) of the tokens of a (height, width) latent image."""
-    rows = torch.arange(height // 2, device=device)
-    cols = torch.arange(width // 2, device=device)
+    """(N, 3) rotary positions (0, row, col) of height x width tokens."""
+    rows = torch.arange(height, device=device)
+    cols = torch.arange(width, device=device)
     row, col = torch.meshgrid(rows, cols, indexing="ij")
     return torch.stack([torch.zeros_like(row), row, col], dim=-1).reshape(-1, 3).float()
 
@@ -117,12 +105,13 @@ def predict_velocity(
     `guidance` is FLUX.1-dev's distilled scale; a base without a guidance embedding (schnell)
     does not use it.
     """
-    batch, _, height, width = noisy.shape
+    batch, _, height, width = noisy.shape  # in tokens
     scale = None
     if unwrap(transformer).config.guidance_embeds:
         scale = torch.full((batch,), guidance, device=noisy.device, dtype=torch.float32)
     tokens = transformer(
-        hidden_states=patchify(noisy).to(prompt.embeds.dtype),
+        # Contiguous, so that products are rounded alike whatever the layout before.
+        hidden_states=rearrange(noisy, "b c h w -> b (h w) c").to(prompt.embeds.dtype).contiguous(),
         encoder_hidden_states=prompt.embeds,
         pooled_projections=prompt.pooled,
         timestep=sigma.to(prompt.embeds.dtype),  # the transformer multiplies by 1000 itself
@@ -131,7 +120,8 @@ def predict_velocity(
         guidance=scale,
         return_dict=False,
     )[0]
-    return unpatchify(tokens.to(noisy.dtype), height=height, width=width)
+    predicted: Tensor = rearrange(tokens.to(noisy.dtype), "b (h w) c -> b c h w", h=height)
+    return predicted
 
 
 def unwrap(model: Any) -> Any:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gridctl.diffusion.cells import cell_map, split_cells
 from gridctl.diffusion.flow import add_noise, draw_sigmas
 from gridctl.geometry import Grid
-from gridctl.models.latents import Conditioning, join_cells, predict_velocity, split_cells
+from gridctl.models.latents import Conditioning, predict_velocity
 from gridctl.profile import KeepPattern
 from gridctl.train.data import Sample
 from gridctl.train.setup import Run
@@ -79,7 +80,7 @@ class Batch:
         """The velocities that the transformer predicts, (B, C, H, W)."""
         noisy = add_noise(self.clean, self.noise, self.sigma[:, None, None, None])
         if self.kept is not None:
-            noisy = torch.where(kept_map(self.kept, self.grid), self.clean, noisy)
+            noisy = torch.where(cell_map(self.kept, self.grid), self.clean, noisy)
         with torch.autocast(self.clean.device.type, torch.bfloat16, enabled=autocast):
             return predict_velocity(
                 transformer,
@@ -103,7 +104,7 @@ def draw_grids(
     for slot, sample in slots:
         generator = _generator(run, step, slot)
         clean = run.cache.latents(sample, grid)
-        noise = torch.randn(clean.shape, generator=generator)
+        noise = run.setup.base.draw_noise(grid, generator)[0]
         sigma = draw_sigmas(
             1, mu=run.mu(grid), mean=logit_mean, std=settings.logit_std, generator=generator
         )
@@ -138,7 +139,7 @@ def draw_single_frames(
         generator = _generator(run, step, slot, _FRAME_STREAM)
         frame = int(torch.randint(grid.num_frames, (), generator=generator))
         clean = split_cells(run.cache.latents(sample, grid), grid)[frame]
-        noise = torch.randn(clean.shape, generator=generator)
+        noise = run.setup.base.draw_noise(single, generator)[0]
         sigma = draw_sigmas(
             1,
             mu=run.mu(single, capped=False),
@@ -219,10 +220,3 @@ def _frames(pattern: KeepPattern, grid: Grid, generator: torch.Generator) -> lis
 def _draw_int(low: int, high: int, generator: torch.Generator) -> int:
     """A whole number from `low` to `high`, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def kept_map(kept: Tensor, grid: Grid) -> Tensor:
-    """Kept frames (B, F) → the latent positions they cover, (B, 1, H, W), both bool."""
-    width, height = grid.cell_size("latent")
-    frames = kept[:, :, None, None, None].expand(-1, -1, 1, height, width)
-    return join_cells(frames, grid)

@@ -21,11 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gridctl.diffusion.cells import join_cells
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
 from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.models.base import BaseModel
-from gridctl.models.latents import Conditioning, encode_frames, join_cells
+from gridctl.models.latents import Conditioning, encode_frames
 from gridctl.progress import Progress
 from gridctl.train.data import Sample, load_frames
 
@@ -52,7 +53,7 @@ class Cache:
         )
 
     def latents(self, sample: Sample, grid: Grid) -> Tensor:
-        """(C, H, W) of the sample's image as `grid`, in float32."""
+        """(C, H/16, W/16) of the sample's image as `grid`, in float32."""
         return _read(self._latents_path(sample, grid))["latents"]
 
     def prompt(self, caption: str) -> Conditioning:
@@ -75,7 +76,7 @@ class Cache:
     def _latents_path(self, sample: Sample, grid: Grid) -> Path:
         width, height = grid.cell
         layout = f"{grid.rows} {grid.cols} {grid.order} {width}x{height}"
-        return self._path("latents", f"{sample.digest} {layout} {self.vae_hash}")
+        return self._path("latents", f"tokens {sample.digest} {layout} {self.vae_hash}")
 
     def _prompt_path(self, caption: str) -> Path:
         return self._path("prompts", f"{self.text_hash}\n{caption}")

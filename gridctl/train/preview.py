@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.plan import Plan
-from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.diffusion.sampler import Denoiser, Sampling, sample
 from gridctl.files import atomic_file
 from gridctl.lora.adapters import lora_tensors
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
 from gridctl.models.attention import attention_kernel
-from gridctl.models.latents import decode_frames, split_cells, unwrap
+from gridctl.models.latents import decode_frames, unwrap
 from gridctl.progress import Progress
 from gridctl.train.setup import Note, Run
 
@@ -64,15 +65,13 @@ def _draw(run: Run) -> Iterator[Frames]:
     kernel = attention_kernel(run.profile.model.attention, training=False)
     with kernel, _as_exported(run), torch.inference_mode():
         for index, prompt in enumerate(setup.preview_prompts):
-            generator = torch.Generator().manual_seed(settings.seed + index)
             denoise = Denoiser(
                 transformer=unwrap(run.transformer),
                 prompt=setup.cache.prompt(prompt).to(run.device),
                 empty=setup.cache.prompt("").to(run.device),
                 sampling=sampling,
             )
-            noise = draw_noise(plan, base.latent_channels, generator).to(run.device)
-            drawn.append(sample(denoise, plan, noise=noise, generator=generator))
+            drawn.append(sample(denoise, plan, base.noise_source(grid, settings.seed + index)))
     with base.vae() as vae:
         for latents in drawn:
             frames = split_cells(latents, grid)[0]

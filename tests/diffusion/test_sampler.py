@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -6,28 +6,22 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from einops import rearrange
+from torch import Tensor
 
+from gridctl.diffusion.cells import join_cells, split_cells
 from gridctl.diffusion.flow import default_mu, schedule
 from gridctl.diffusion.plan import Plan
 from gridctl.diffusion.sampler import (
     Denoiser,
     Sampling,
     cache_first_block,
-    draw_noise,
     num_steps,
     sample,
 )
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.models.latents import (
-    Conditioning,
-    encode_frames,
-    join_cells,
-    patchify,
-    predict_velocity,
-    split_cells,
-    unpatchify,
-)
+from gridctl.models.latents import Conditioning, encode_frames, predict_velocity
 from gridctl.profile import load_profile
 from gridctl.tiny.render import render_clip
 from gridctl.tiny.scene import Scene
@@ -62,6 +56,17 @@ def denoiser(transformer: Any, prompt: Conditioning, empty: Conditioning) -> Any
     return make
 
 
+def some_noise(seed: int) -> Tensor:
+    width, height = GRID.size("token")
+    return torch.randn(1, 64, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def source(first: Tensor, seed: int = 0) -> Callable[[], Tensor]:
+    """Draws `first`, then what a generator with this seed draws."""
+    generator, given = torch.Generator().manual_seed(seed), [first]
+    return lambda: given.pop() if given else torch.randn(first.shape, generator=generator)
+
+
 def sigmas_of(base: Any, steps: int = STEPS) -> list[float]:
     return schedule(steps, default_mu(base.scheduler_config, GRID.num_tokens))
 
@@ -72,9 +77,9 @@ def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
 ) -> None:
     """Everything together: tokenizers, encoders, positions, schedule, guidance, steps."""
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, base.latent_channels, torch.Generator().manual_seed(7))
+    noise = some_noise(7)
     denoise = denoiser(sigmas_of(base), guidance=3.5, true_cfg_scale=true_cfg_scale)
-    ours = sample(denoise, plan, noise=noise)
+    ours = sample(denoise, plan, source(noise))
     pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     width, height = GRID.image_size
@@ -87,11 +92,11 @@ def test_a_plain_plan_draws_what_the_pipeline_of_diffusers_draws(
         guidance_scale=3.5,
         negative_prompt="",
         true_cfg_scale=true_cfg_scale,
-        latents=patchify(noise),
+        latents=rearrange(noise, "b c h w -> b (h w) c"),
         max_sequence_length=40,  # what the built-in base was trained with
         output_type="latent",
     ).images
-    theirs = unpatchify(theirs, height=height // 8, width=width // 8)
+    theirs = rearrange(theirs, "b (h w) c -> b c h w", w=width // 16)
     assert float((ours - noise).abs().mean()) > 0.01  # something has happened
     assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -105,14 +110,14 @@ def test_kept_frames_end_as_their_reference_and_others_do_not(base: Any, denoise
     clip = render_clip(scene, GRID.num_frames, GRID.cell)
     with base.vae() as vae:
         reference = join_cells(encode_frames(vae, clip, batch=8), GRID)[None]
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(1))
-    drawn = sample(denoiser(sigmas_of(base)), plan, noise=noise, reference=reference)
+    noise = some_noise(1)
+    drawn = sample(denoiser(sigmas_of(base)), plan, source(noise), reference=reference)
     got, wanted = split_cells(drawn, GRID)[0], split_cells(reference, GRID)[0]
     same = [torch.equal(got[k], wanted[k]) for k in range(GRID.num_frames)]
     assert same == [True, False, False, False, True, False]
     # An init frame of less strength stays nearer to where it came from.
     distance = [(got[k] - wanted[k]).abs().mean() for k in range(GRID.num_frames)]
-    assert distance[2] < distance[3] < distance[1]
+    assert distance[2] < min(distance[1], distance[3])
 
 
 def test_the_sampler_is_its_naive_twin(
@@ -124,8 +129,8 @@ def test_the_sampler_is_its_naive_twin(
     """
     release = (0.0, 1.0, sigmas_of(base)[2], 0.9, 0.3, 1.0)
     plan = Plan(grid=GRID, release=release)
-    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    reference = torch.randn(1, 64, *reversed(GRID.size("token")))
+    noise = some_noise(2)
     sigmas = sigmas_of(base)
     known, fresh = split_cells(reference, GRID), split_cells(noise, GRID)
     current = fresh.clone()
@@ -145,7 +150,7 @@ def test_the_sampler_is_its_naive_twin(
         for k in range(GRID.num_frames):
             if release[k] < sigma:  # the last one: it was never released
                 current[:, k] = known[:, k]
-    ours = sample(denoiser(sigmas, guidance=2.0), plan, noise=noise, reference=reference)
+    ours = sample(denoiser(sigmas, guidance=2.0), plan, source(noise), reference=reference)
     assert torch.allclose(ours, join_cells(current, GRID), atol=1e-5)
 
 
@@ -161,8 +166,8 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
 ) -> None:
     """Step by step, with the noise that the generator draws after the first."""
     plan = Plan(grid=GRID, release=release)
-    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
-    first = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    reference = torch.randn(1, 64, *reversed(GRID.size("token")))
+    first = some_noise(2)
     scheduler = FlowMatchEulerDiscreteScheduler.from_config(
         base.scheduler_config, use_dynamic_shifting=False, shift=1.0, stochastic_sampling=True
     )
@@ -194,9 +199,8 @@ def test_stochastic_steps_are_those_of_diffusers_scheduler(
     ours = sample(
         denoiser(sigmas, stochastic_min_sigma=min_sigma),
         plan,
-        noise=first,
+        source(first, 9),
         reference=reference,
-        generator=torch.Generator().manual_seed(9),
     )
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
 
@@ -207,8 +211,8 @@ def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
 ) -> None:
     """A frame that follows its reference is not averaged."""
     plan = Plan(grid=GRID, release=release)
-    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
-    first = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    reference = torch.randn(1, 64, *reversed(GRID.size("token")))
+    first = some_noise(3)
     sigmas = [1.0, 0.7, 0.4, 0.2, 0.0]
     latents, noise, generator = first, first, torch.Generator().manual_seed(9)
     images: list[list[torch.Tensor]] = [[] for _ in release]
@@ -237,12 +241,14 @@ def test_steps_up_to_a_sigma_go_on_with_the_mean_of_what_they_predicted(
     for k in range(GRID.num_frames):
         if release[k] == 0:
             cells[:, k] = split_cells(reference, GRID)[:, k]
-    same = {"noise": first, "reference": reference}
     averaging = denoiser(sigmas, average_max_sigma=0.7, stochastic_min_sigma=0.0)
-    ours = sample(averaging, plan, generator=torch.Generator().manual_seed(9), **same)
+    ours = sample(averaging, plan, source(first, 9), reference=reference)
     assert torch.allclose(ours, join_cells(cells, GRID), atol=1e-4)
-    without_fresh_noise = sample(denoiser(sigmas, average_max_sigma=0.7), plan, **same)
-    assert torch.equal(without_fresh_noise, sample(denoiser(sigmas), plan, **same))
+    without_fresh_noise, plain = (
+        sample(denoise, plan, source(first), reference=reference)
+        for denoise in (denoiser(sigmas, average_max_sigma=0.7), denoiser(sigmas))
+    )
+    assert torch.equal(without_fresh_noise, plain)
 
 
 def test_clean_frames_reach_the_transformer_without_noise(
@@ -250,8 +256,8 @@ def test_clean_frames_reach_the_transformer_without_noise(
 ) -> None:
     """One that is released goes on from its reference with the noise of that step."""
     plan = Plan(grid=GRID, release=(0.0, 1.0, 0.6, 1.0, 0.0, 1.0))
-    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    reference = torch.randn(1, 64, *reversed(GRID.size("token")))
+    noise = some_noise(2)
     known, fresh = split_cells(reference, GRID), split_cells(noise, GRID)
     current, sigmas = fresh.clone(), sigmas_of(base)
     first_free = max(sigma for sigma in sigmas if sigma <= 0.6)
@@ -271,54 +277,53 @@ def test_clean_frames_reach_the_transformer_without_noise(
             )
             current = current - (sigma - after) * split_cells(predicted, GRID)
         current[:, [0, 4]] = known[:, [0, 4]]
-    ours = sample(denoiser(sigmas, keep_clean=True), plan, noise=noise, reference=reference)
+    ours = sample(denoiser(sigmas, keep_clean=True), plan, source(noise), reference=reference)
     assert torch.allclose(ours, join_cells(current, GRID), atol=1e-5)
 
 
 def test_a_plan_that_starts_from_frames_begins_at_its_strength(denoiser: Any) -> None:
     """The steps above it would only re-noise the reference."""
-    reference = torch.randn(1, 16, *reversed(GRID.size("latent")))
+    reference = torch.randn(1, 64, *reversed(GRID.size("token")))
     plan = Plan.init(GRID, 0.5)
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    noise = some_noise(2)
     steps: list[int] = []
     ours = sample(
         denoiser([1.0, 0.8, 0.4, 0.0]),
         plan,
-        noise=noise,
+        source(noise),
         reference=reference,
         on_step=lambda step, _: steps.append(step),
     )
     assert steps == [1, 2]
     start = 0.5 * reference + 0.5 * noise
-    by_hand = sample(denoiser([0.5, 0.4, 0.0]), Plan.generate(GRID), noise=start)
+    by_hand = sample(denoiser([0.5, 0.4, 0.0]), Plan.generate(GRID), source(start))
     assert torch.allclose(ours, by_hand)
 
 
 def test_a_repeated_step_goes_back_up_by_fresh_noise(denoiser: Any) -> None:
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(2))
+    noise = some_noise(2)
     ours = sample(
         denoiser([0.8, 0.4], resample=2),
         plan,
-        noise=noise,
-        generator=torch.Generator().manual_seed(9),
+        source(noise, 9),
     )
-    once = sample(denoiser([0.8, 0.4]), plan, noise=noise)
+    once = sample(denoiser([0.8, 0.4]), plan, source(noise))
     fresh = torch.randn(noise.shape, generator=torch.Generator().manual_seed(9))
     share = 0.2 / 0.6  # of the image at sigma 0.8 and at 0.4
     again = share * once + (0.8**2 - (share * 0.4) ** 2) ** 0.5 * fresh
-    assert torch.allclose(ours, sample(denoiser([0.8, 0.4]), plan, noise=again), atol=1e-5)
+    assert torch.allclose(ours, sample(denoiser([0.8, 0.4]), plan, source(again)), atol=1e-5)
 
 
 def test_steps_above_a_sigma_are_not_guided(denoiser: Any) -> None:
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    noise = some_noise(3)
     sigmas, guided = [1.0, 0.7, 0.3, 0.0], {"true_cfg_scale": 2.5}
-    ours = sample(denoiser(sigmas, true_cfg_max_sigma=0.7, **guided), plan, noise=noise)
-    first = sample(denoiser(sigmas[:2]), plan, noise=noise)
-    rest = sample(denoiser(sigmas[1:], **guided), plan, noise=first)
+    ours = sample(denoiser(sigmas, true_cfg_max_sigma=0.7, **guided), plan, source(noise))
+    first = sample(denoiser(sigmas[:2]), plan, source(noise))
+    rest = sample(denoiser(sigmas[1:], **guided), plan, source(first))
     assert torch.allclose(ours, rest)
-    everywhere = sample(denoiser(sigmas, **guided), plan, noise=noise)
+    everywhere = sample(denoiser(sigmas, **guided), plan, source(noise))
     assert not torch.allclose(ours, everywhere, atol=0.01)
 
 
@@ -344,7 +349,7 @@ def test_blocks_after_the_first_are_skipped_while_it_hardly_changes(
 ) -> None:
     """Not in the next image, and no more when the cache is switched off."""
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(3))
+    noise = some_noise(3)
     transformer = base.load_transformer()
     computed: list[int] = []
     transformer.single_transformer_blocks[-1].attn.register_forward_hook(
@@ -355,7 +360,7 @@ def test_blocks_after_the_first_are_skipped_while_it_hardly_changes(
     def draw() -> torch.Tensor:
         computed.clear()
         denoise = Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling)
-        return sample(denoise, plan, noise=noise)
+        return sample(denoise, plan, source(noise))
 
     plain = draw()
     assert len(computed) == 3
@@ -372,22 +377,19 @@ def test_blocks_after_the_first_are_skipped_while_it_hardly_changes(
 
 def test_a_plan_with_known_frames_needs_their_reference(denoiser: Any) -> None:
     plan = Plan(grid=GRID, release=(0, 1, 1, 1, 1, 1))
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(0))
+    noise = some_noise(0)
     with pytest.raises(UsageError, match="reference"):
-        sample(denoiser([1.0, 0.0]), plan, noise=noise)
+        sample(denoiser([1.0, 0.0]), plan, source(noise))
 
 
-def test_noise_is_the_seeds_and_steps_are_reported(denoiser: Any) -> None:
+def test_steps_are_reported(denoiser: Any) -> None:
     plan = Plan.generate(GRID)
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(5))
-    assert noise.shape == (1, 16, 2 * 48 // 8, 3 * 32 // 8)
-    assert torch.equal(noise, draw_noise(plan, 16, torch.Generator().manual_seed(5)))
-    assert not torch.equal(noise, draw_noise(plan, 16, torch.Generator().manual_seed(6)))
+    noise = some_noise(5)
     reported: list[tuple[int, int]] = []
     sample(
         denoiser([1.0, 0.5, 0.0]),
         plan,
-        noise=noise,
+        source(noise),
         on_step=lambda step, steps: reported.append((step, steps)),
     )
     assert reported == [(1, 2), (2, 2)]

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from einops import rearrange
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.flow import default_mu, schedule
 from gridctl.diffusion.plan import Plan
-from gridctl.diffusion.sampler import Denoiser, Sampling, draw_noise, sample
+from gridctl.diffusion.sampler import Denoiser, Sampling, sample
 from gridctl.errors import InputError, UsageError
 from gridctl.generate import Drawing, Request, draw
 from gridctl.generate.canvas import find_adapter
@@ -23,7 +25,7 @@ from gridctl.generate.tasks import image, t2v
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
 from gridctl.models.base import BaseModel
-from gridctl.models.latents import decode_frames, patchify, split_cells
+from gridctl.models.latents import decode_frames
 from gridctl.prompt import grid_prompt
 
 GRID = Grid(rows=2, cols=3, cell=(32, 32))
@@ -69,7 +71,6 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
     transformer = base.load_transformer()
     apply_adapter(transformer, adapter)
     mu = default_mu(base.scheduler_config, GRID.num_tokens)
-    generator = torch.Generator().manual_seed(3)
     sampling = Sampling(
         sigmas=tuple(schedule(3 if tinys_own else 2, mu)),
         guidance=1.0,
@@ -78,8 +79,7 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
     latents = sample(
         Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling),
         Plan.generate(GRID),
-        noise=draw_noise(Plan.generate(GRID), 16, generator),
-        generator=generator,
+        base.noise_source(GRID, 3),
     )
     with base.vae() as vae:
         wanted = decode_frames(vae, split_cells(latents, GRID)[0], batch=8)
@@ -116,8 +116,7 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
     draw(prepare(image, [prompt], tmp_path / "star.png", profile=profile))
     pipeline = FluxPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    plan = Plan.generate(Grid(rows=1, cols=1, cell=(64, 48)))
-    noise = draw_noise(plan, 16, torch.Generator().manual_seed(11))
+    noise = base.noise_source(Grid(rows=1, cols=1, cell=(64, 48)), 11)()
     theirs = pipeline(
         prompt,
         width=64,
@@ -126,7 +125,7 @@ def test_an_image_is_the_one_of_the_pipeline_of_diffusers(
         guidance_scale=2.0,
         negative_prompt="",
         true_cfg_scale=1.5,
-        latents=patchify(noise),
+        latents=rearrange(noise, "b c h w -> b (h w) c"),
         max_sequence_length=40,
         output_type="np",
     ).images[0]

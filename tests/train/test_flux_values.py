@@ -17,10 +17,12 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
+from einops import rearrange
 
+from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.flow import default_mu, shift_sigma
 from gridctl.geometry import Grid
-from gridctl.models.latents import Conditioning, decode_frames, encode_frames, split_cells
+from gridctl.models.latents import Conditioning, decode_frames, encode_frames, patchify, unpatchify
 from gridctl.train.batch import Batch
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))
@@ -71,19 +73,19 @@ def test_frames_are_encoded_as_diffusers_encodes_images(vae: Any) -> None:
     with torch.no_grad():
         theirs = FluxKontextPipeline._encode_vae_image(pipeline, pixels, [None] * 3)
     ours = encode_frames(vae, frames, batch=2)
-    assert ours.shape == (3, 16, 2, 4)
-    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert ours.shape == (3, 64, 1, 2)
+    assert torch.allclose(unpatchify(ours), theirs, atol=1e-5)
 
 
 def test_latents_are_decoded_as_diffusers_decodes_them(vae: Any) -> None:
     """With the pipeline's own end: zero steps away from the latents it is given."""
     pipeline = make_pipeline(vae, make_transformer(guidance_embeds=True))
     torch.manual_seed(2)
-    latents = torch.randn(1, 16, 4, 4)
+    codes = torch.randn(1, 16, 4, 4)
     with torch.no_grad():
-        raw = latents / 0.3611 + 0.1159
+        raw = codes / 0.3611 + 0.1159
         image = pipeline.image_processor.postprocess(vae.decode(raw).sample, output_type="np")
-    ours = decode_frames(vae, latents, batch=1)
+    ours = decode_frames(vae, patchify(codes), batch=1)
     assert np.abs(ours[0] / 255 - image[0]).max() <= 0.5 / 255 + 1e-6
 
 
@@ -113,8 +115,8 @@ def test_a_training_batch_is_predicted_as_the_pipeline_predicts(
     """
     transformer = make_transformer(guidance_embeds=guidance_embeds)
     torch.manual_seed(3)
-    width, height = GRID.size("latent")
-    clean, noise = torch.randn(2, 1, 16, height, width)
+    width, height = GRID.size("token")
+    clean, noise = torch.randn(2, 1, 64, height, width)
     prompt = Conditioning(embeds=torch.randn(1, 512, 48), pooled=torch.randn(1, 24))
     mu = default_mu(SCHEDULER, GRID.num_tokens)
     sigma = shift_sigma(torch.tensor([start], dtype=torch.float64), mu).float()
@@ -131,11 +133,11 @@ def test_a_training_batch_is_predicted_as_the_pipeline_predicts(
             num_inference_steps=1,
             sigmas=[start],
             guidance_scale=1.0,
-            latents=FluxPipeline._pack_latents(noisy, 1, 16, height, width),
+            latents=rearrange(noisy, "b c h w -> b (h w) c"),
             output_type="latent",
         ).images
-    end = FluxPipeline._unpack_latents(end, image_height, image_width, 8)
+    end = rearrange(end, "b (h w) c -> b c h w", h=height)
     theirs = (noisy - end) / sigma
     assert float(theirs.abs().mean()) > 0.05
     assert torch.allclose(ours, theirs, atol=1e-4)
-    assert torch.equal(split_cells(ours, GRID)[0, 1], ours[0, :, :2, 4:8])
+    assert torch.equal(split_cells(ours, GRID)[0, 1], ours[0, :, :1, 2:4])

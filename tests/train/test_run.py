@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gridctl.adapter import convert_adapter
+from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.flow import default_mu, draw_sigmas
 from gridctl.errors import InputError, UsageError
+from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter, read_adapter_metadata, read_lora
 from gridctl.machine.devices import has_fast_bfloat16
-from gridctl.models.latents import predict_velocity, split_cells
+from gridctl.models.latents import predict_velocity
 from gridctl.profile import MemorySection, StageSection, profile_toml
 from gridctl.prompt import DEFAULT_LAYOUT
 from gridctl.tiny.weights import ADAPTER_FILE, BASE_FOLDER
@@ -119,7 +121,7 @@ def test_a_step_is_its_naive_twin(
             sample = order[2 * step + slot]
             generator = torch.Generator().manual_seed(mix_seed(0, step, slot))
             clean = cache.latents(sample, grid)[None]
-            noise = torch.randn(clean.shape[1:], generator=generator)[None]
+            noise = base.draw_noise(grid, generator)
             sigma = draw_sigmas(1, mu=mu, mean=stage_mean or 0.5, std=1.0, generator=generator)
             prompt = cache.prompt(sample.captions[0])
             with torch.inference_mode():
@@ -155,6 +157,7 @@ def test_what_is_preserved_by_hand(
     with_adapter = base.load_transformer(training=True)
     apply_adapter(with_adapter, trained)
     grid = profile.grid.to_grid()
+    single = Grid(rows=1, cols=1, cell=grid.cell)
     samples = read_dataset(dataset, grid).train
     cache = Cache.of(base, None)
     order = slot_samples(samples, seed=0, first=0, count=6)
@@ -166,7 +169,7 @@ def test_what_is_preserved_by_hand(
             generator = torch.Generator().manual_seed(mix_seed(0, step, slot, 1))
             frame = int(torch.randint(grid.num_frames, (), generator=generator))
             clean = split_cells(cache.latents(sample, grid), grid)[frame][None]
-            noise = torch.randn(clean.shape[1:], generator=generator)[None]
+            noise = base.draw_noise(single, generator)
             sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
             layout, content = sample.captions[0].split(" order. ")
             assert layout == "2x3 grid of 6 video frames in reading"
@@ -519,7 +522,7 @@ def test_validation_is_on_val_and_repeatable(
     cache = Cache.of(base, None)
     clean = cache.latents(sample, grid)[None]
     generator = torch.Generator().manual_seed(mix_seed(0, 2**31, 0))
-    noise = torch.randn(clean.shape[1:], generator=generator)[None]
+    noise = base.draw_noise(grid, generator)
     prompt = cache.prompt(sample.captions[0])
     with torch.inference_mode():
         predicted = predict_velocity(
