@@ -38,7 +38,7 @@ def velocity_of(transformer: Any) -> torch.Tensor:
     with torch.inference_mode():
         return predict_velocity(
             transformer,
-            torch.randn(1, 16, 8, 12, generator=generator),
+            torch.randn(1, 64, 4, 6, generator=generator),
             sigma=torch.tensor([0.7]),
             prompt=Conditioning(
                 embeds=torch.randn(1, 64, 128, generator=generator),
