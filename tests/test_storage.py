@@ -339,13 +339,37 @@ def test_a_bug_is_not_reported_as_storage_that_cannot_be_reached() -> None:
         cast(Url, url).read_range(cast(int, "0"), 2)
 
 
+@pytest.mark.parametrize("piece", [BLOCK, BLOCK // 3, 2 * BLOCK + 1])
+def test_ranges_read_a_whole_file_in_pieces(piece: int) -> None:
+    data = np.random.default_rng(0).bytes(20 * BLOCK + 7)
+    asked: list[tuple[int, int]] = []
+
+    def read(start: int, end: int) -> bytes:
+        asked.append((start, end))
+        return data[start:end]
+
+    file = open_ranges(read, name="a", size=len(data), key=object())
+    assert b"".join(iter(lambda: file.read(piece), b"")) == data
+    assert asked[0] == (0, BLOCK)
+    assert [start for start, _ in asked[1:]] == [end for _, end in asked[:-1]]  # nothing twice
+    assert len(asked) < 12  # more and more blocks at once
+
+
+def test_an_object_that_was_replaced_is_read_anew() -> None:
+    url, system = as_path("memory://blocks/a.bin"), fsspec.filesystem("memory")
+    for content in (b"first", b"other"):  # of one length
+        system.pipe_file(str(url), content)
+        with url.open("rb") as file:
+            assert file.read() == content
+
+
 @settings(max_examples=40)
 @given(
     size=st.integers(0, 9 * BLOCK),
     steps=st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(0, 2 * BLOCK)), max_size=8),
 )
 def test_ranges_read_what_a_file_reads(size: int, steps: list[tuple[int, int]]) -> None:
-    data = np.arange(size, dtype=np.uint32).astype(np.uint8).tobytes()
+    data = np.random.default_rng(size).bytes(size)
     asked: list[tuple[int, int]] = []
 
     def read(start: int, end: int) -> bytes:

@@ -23,9 +23,48 @@ def test_json_round_trip() -> None:
     assert metadata_from_text(text, Path("vid1.jpg")) == METADATA
 
 
+def test_the_json_form() -> None:
+    metadata = replace(METADATA, part=(2, 5), shared=2, made_from="0f")
+    assert metadata.to_json() == {
+        "gridctl": 1,
+        "rows": 2,
+        "cols": 3,
+        "cell": [32, 16],
+        "order": "serpentine",
+        "source": "videos/Bär läuft \U0001f43b.mp4",
+        "times_seconds": [0.0, 0.041667, 1.5],
+        "fps": 7.5,
+        "num_frames": 3,
+        "text": "a bear „runs“\nin 2 lines",
+        "part": [2, 5],
+        "shared": 2,
+        "made_from": "0f",
+    }
+    assert GridMetadata.from_json(metadata.to_json(), Path("a.jpg")) == metadata
+
+
+def test_keys_that_may_be_absent() -> None:
+    data = replace(METADATA, part=(2, 5), shared=2, made_from="0f").to_json()
+    for key in ("text", "part", "shared", "made_from"):
+        del data[key]
+    assert GridMetadata.from_json(data, Path("a.jpg")) == replace(METADATA, text=None)
+
+
+def test_the_limits_of_each_value() -> None:
+    for fine in ({"shared": 2}, {"part": (5, 5)}, {"fps": 1e-9}):
+        replace(METADATA, **fine)
+    six = replace(METADATA, num_frames=6, times_seconds=(0.0,) * 6, shared=5)
+    assert six.shared == 5
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"shared": -1},
+        {"part": (0, 1)},
+        {"part": (3, 2)},
+        {"fps": float("inf")},
+        {"times_seconds": (0.0,) * 4},
         {"num_frames": 7},
         {"num_frames": 0},
         {"times_seconds": (0.0,)},

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,61 @@ def act(job: str, *, tick: Callable[[], None]) -> str:
     if job == "bug":
         raise KeyError("oops")
     return job.upper()[:4]
+
+
+class FakeRay:
+    """A cluster of one core on which each job of `faults` meets these faults, one per try."""
+
+    def __init__(self, faults: dict[str, list[Exception]]) -> None:
+        self.exceptions = import_ray().exceptions
+        self.faults = faults
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        assert options == {"num_cpus": 1.0, "max_retries": 0}
+        return lambda function: types.SimpleNamespace(remote=lambda job, *_: (job, object()))
+
+    def cluster_resources(self) -> dict[str, int]:
+        return {"CPU": 1}
+
+    def wait(self, running: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return running[:1], running[1:]
+
+    def get(self, reference: tuple[str, object]) -> str:
+        if faults := self.faults[reference[0]]:
+            raise faults.pop(0)
+        return "done"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outcome"),
+    [
+        ("", "done"),
+        ("worker", "done"),
+        ("worker worker", "A ended its worker 2 times; replace it or leave it out."),
+        ("node node node node", "done"),
+        ("node node node object node", "A was lost with its node 5 times; run the command again."),
+        ("node node worker node object", "done"),
+        ("worker node worker", "A ended its worker 2 times; replace it or leave it out."),
+        (
+            "memory memory",
+            "A needs more memory than its node has; use --workers 1, or leave it out.",
+        ),
+    ],
+)
+def test_a_lost_node_is_not_the_fault_of_its_job(
+    kinds: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = import_ray().exceptions
+    faults = {
+        "worker": known.WorkerCrashedError(),
+        "node": known.NodeDiedError("gone"),
+        "object": known.ObjectLostError("00", "", ""),
+        "memory": known.OutOfMemoryError("full"),
+    }
+    cluster = FakeRay({"a": [faults[kind] for kind in kinds.split()], "b": []})
+    monkeypatch.setattr("gridctl.engine.ray.connected", lambda *_: nullcontext(cluster))
+    outcomes = dict(run_jobs("ab", act, name=str.title, tasks=Tasks()))
+    assert outcomes == {0: outcome, 1: "done"}
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridctl.media.clip import make_timeline
+from gridctl.media.clip import limited, make_timeline, sample_indices
 
 STEP = 0.04
 STAMPS = st.integers(-(10**8), 10**8).map(lambda milliseconds: milliseconds / 1000)
@@ -70,3 +70,31 @@ def test_any_stamps_give_a_strictly_increasing_timeline(stamps: list[float | Non
     assert made.times_seconds[0] == 0
     assert (np.diff(made.times_seconds) > 0).all()
     assert (np.diff(made.times_seconds) <= made.longest_seconds + 1e-6).all()
+
+
+def test_equal_stamps_before_a_still_picture_are_one_step_apart() -> None:
+    assert times([0.0, 0.04, 0.08, 0.08, 2.0, 2.04]) == pytest.approx(
+        [0, 0.04, 0.08, 0.12, 2.0, 2.04]
+    )
+
+
+def test_a_minute_is_not_too_long() -> None:
+    assert limited(60.0) == (60.0, None)
+    assert limited(61.0) == (60.0, "shows a frame for 61 seconds; 60 of them count")
+    assert limited(11.0, 10.0)[0] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "indices"),
+    [
+        (3, 5, (0, 1, 2)),
+        (5, 1, (0,)),
+        (5, 2, (0, 4)),
+        (10, 4, (0, 3, 6, 9)),
+        (4, 3, (0, 2, 3)),  # 1.5 is rounded up
+        (6, 3, (0, 3, 5)),  # 2.5 as well
+        (7, 5, (0, 2, 3, 5, 6)),  # 1.5 and 4.5
+    ],
+)
+def test_sample_indices(count: int, wanted: int, indices: tuple[int, ...]) -> None:
+    assert sample_indices(count, wanted) == indices

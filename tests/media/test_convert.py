@@ -243,6 +243,18 @@ def test_hlg_white_is_white_and_its_reference_level_is_bright() -> None:
     assert gray(round(0.75 * 65535), "HLG") == pytest.approx(gray(pq(203), "PQ"), abs=4)
 
 
+@pytest.mark.parametrize(
+    ("signal", "value"),
+    [  # ITU-R BT.2100 by hand: scene light E = s^2 / 3, light on a screen 1000 E^1.2 cd/m2
+        (0.5, 137),  # E = 1/12: 50.7 cd/m2, 0.250 of white
+        (0.4, 107),  # E = 0.0533: 29.7 cd/m2, 0.146 of white
+        (0.25, 61),  # E = 0.0208: 9.6 cd/m2, 0.047 of white
+    ],
+)
+def test_hlg_by_hand(signal: float, value: int) -> None:
+    assert gray(round(signal * 65535), "HLG") == pytest.approx(value, abs=1)
+
+
 def test_hues_are_kept() -> None:
     red = np.zeros((1, 1, 3), np.uint16)
     red[...] = (pq(900), pq(90), pq(90))

@@ -135,6 +135,20 @@ def test_appended_bytes_are_no_cut(tmp_path: Path, name: str) -> None:
         path.write_bytes(whole)
 
 
+def test_a_riff_may_lack_its_last_padding_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.webp"
+    for length in (5, 6):  # of the inner chunk: padded to 6, or as it is
+        chunk = b"VP8 " + length.to_bytes(4, "little") + bytes(length + length % 2)
+        whole = b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+        for lacks, is_cut in ((0, False), (1, False), (2, True)):
+            path.write_bytes(whole[: len(whole) - lacks])
+            assert is_cut_off(path) is is_cut, (length, lacks)
+    path.write_bytes(b"RIFF" + (3).to_bytes(4, "little") + b"ABC")  # odd, without its padding
+    assert is_cut_off(path) is False
+    path.write_bytes(b"RIFF" + (3).to_bytes(4, "little") + b"AB")
+    assert is_cut_off(path) is True
+
+
 def test_other_files_do_not_say(tmp_path: Path) -> None:
     for number, data in enumerate((b"", b"text", b"\x47" * 376, bytes(64))):
         (tmp_path / f"{number}").write_bytes(data)

@@ -175,7 +175,7 @@ def test_somebody_elses_file_is_not_overwritten(vidgrid: Path) -> None:
     theirs.parent.mkdir()
     theirs.write_bytes(b"mine")
     (failure,) = pack([Path("videos")], vidgrid, profile(to="webdataset")).failed
-    assert "no shard that gridctl made" in failure.reason
+    assert "not a shard made by gridctl" in failure.reason
     assert theirs.read_bytes() == b"mine"
 
 
