@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gridctl.dataset.fetch import as_folder
 from gridctl.dataset.folder import list_grids
@@ -22,7 +21,6 @@ from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.record import read_record, record_text
 from gridctl.media.write import ClipFormat, check_codec, clip_format, clip_suffix, write_clip
 from gridctl.profile import Profile
-from gridctl.profile.schema import GridSection
 from gridctl.progress import Failure, FilesResult, Progress
 
 
@@ -80,7 +78,7 @@ def unpack(
     skipped: list[Path] = []
     failed: list[Failure] = []
     notes: list[str] = []
-    reader = _Reader(profile.grid, detect=detect, note=notes.append)
+    reader = _Reader(profile, detect=detect, note=notes.append)
     for done, clip in enumerate(clips):
         if progress:
             progress(done, len(clips), clip.grids[0].path.name)
@@ -113,9 +111,14 @@ def unpack(
 
 def _making(clip: OutputClip, profile: Profile, *, detect: bool) -> str:
     """The record of what a clip is made from. The grids stand in it by their content."""
-    settings: dict[str, Any] = {**profile.unpack.model_dump(exclude={"format"}), "detect": detect}
+    settings = {**profile.unpack.to_json(), "detect": detect}
+    del settings["format"]
     if any(grid.metadata is None for grid in clip.grids):
-        settings["grid"] = profile.grid.model_dump(exclude={"cell"}, exclude_unset=True)
+        settings["grid"] = {
+            key: getattr(profile.grid, key)
+            for key in ("rows", "cols", "order")
+            if profile.is_set(f"grid.{key}")
+        }
     hashes = [hashlib.sha256(_content(grid.path)).hexdigest() for grid in clip.grids]
     kind = clip_format(clip.target, profile.unpack.format)
     return record_text({"command": "unpack", "format": kind, "grids": hashes, "settings": settings})
@@ -210,11 +213,11 @@ def _in_order(grids: Sequence[tuple[GridFile, Path]]) -> tuple[GridFile, ...]:
 class _Reader:
     """Reads the frames of clips, and notes what the user should know about them."""
 
-    def __init__(self, grid: GridSection, *, detect: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, profile: Profile, *, detect: bool, note: Callable[[str], None]) -> None:
         # A default says nothing about the image, so only what was set counts.
-        self._rows = grid.rows if "rows" in grid.model_fields_set else None
-        self._cols = grid.cols if "cols" in grid.model_fields_set else None
-        self._order = grid.order
+        self._rows = profile.grid.rows if profile.is_set("grid.rows") else None
+        self._cols = profile.grid.cols if profile.is_set("grid.cols") else None
+        self._order = profile.grid.order
         self._detect = detect
         self._note = note
 

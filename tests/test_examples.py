@@ -29,7 +29,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_loads(path: Path) -> None:
     loaded = load_profile(path)
-    assert str(path) in loaded.origins.values()
+    assert str(path) in loaded.profile.origins.values()
     assert loaded.profile.train.data or loaded.profile.train.stages
     assert loaded.profile.train.output
     assert path.read_text(encoding="utf-8").startswith("# ")

@@ -68,8 +68,7 @@ def bench_generate(
     """
     sizes, progress = sizes or GenerateSizes(), progress or silent
     steps = sizes.steps or profile.generate.steps
-    settings = profile.generate.model_copy(update={"steps": steps, "fast": False})
-    profile = profile.model_copy(update={"generate": settings})
+    profile = profile.with_values({"generate.steps": steps, "generate.fast": False})
     progress(0, 1, "loading the base")
     base = open_base(profile)
     with TemporaryDirectory(prefix="gridctl-bench-") as name, own_cache(Path(name) / "cache"):

@@ -98,23 +98,22 @@ def bench_train(
 
 
 def _prepare(profile: Profile, sizes: TrainSizes, folder: Path) -> Profile:
-    settings = profile.train.model_copy(
-        update={
-            "data": folder / "few",
-            "output": folder / "adapter.safetensors",
-            "start": None,
-            "stages": (),
-            "steps": 1000,
-            "batch_size": sizes.batch or profile.train.batch_size,
-            "accumulate": 1,
-            "preserve_weight": 0.0,
-            "ema": 0.0,
-            "keep": 0.0,
-            "preview_every": None,
-            "trackers": (),
-        }
+    settings = replace(
+        profile.train,
+        data=folder / "few",
+        output=folder / "adapter.safetensors",
+        start=None,
+        stages=(),
+        steps=1000,
+        batch_size=sizes.batch or profile.train.batch_size,
+        accumulate=1,
+        preserve_weight=0.0,
+        ema=0.0,
+        keep=0.0,
+        preview_every=None,
+        trackers=(),
     )
-    return profile.model_copy(update={"train": settings})
+    return replace(profile, train=settings)
 
 
 def _load_run(profile: Profile) -> Run:
@@ -163,8 +162,7 @@ def _compare_cache(
     from gridctl.train.cache import encode_grids
     from gridctl.train.setup import set_up
 
-    settings = profile.train.model_copy(update={"data": folder / "many"})
-    many = profile.model_copy(update={"train": settings})
+    many = profile.with_values({"train.data": folder / "many"})
     setup = set_up(many, progress=silent)
     batch, grid = setup.profile.memory.encode_batch, setup.stages[-1].grid
     samples = [sample for dataset in setup.datasets for sample in dataset.train]

@@ -15,8 +15,7 @@ from gridctl.caption.server import RequestGate
 from gridctl.engine.actors import run_on_actors
 from gridctl.engine.ray import Tasks, run_jobs
 from gridctl.errors import GridctlError
-from gridctl.profile import Profile
-from gridctl.profile.schema import DEFAULT_VLM
+from gridctl.profile import DEFAULT_VLM, Profile
 
 _CORES_PER_REQUEST = 0.1  # a request waits; what costs is to prepare its pictures
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gridctl.caption.check import check_images
@@ -179,7 +179,7 @@ def refuse_unused_flags(loaded: LoadedProfile) -> None:
     """
     backend = loaded.profile.caption.backend
     for name, users in _USED_BY.items():
-        if loaded.origins[f"caption.{name}"] == "flag" and backend not in users:
+        if loaded.profile.is_flag(f"caption.{name}") and backend not in users:
             others = " or ".join(f"--backend {user}" for user in users)
             raise UsageError(
                 f"the backend {backend} does not use --{name}; add {others}, or leave it out."
@@ -217,7 +217,7 @@ def open_describer(profile: Profile) -> Describer | None:
         return ServerDescriber(settings=settings, model=model, key=key)
     from gridctl.caption.on_ray import ServerOnRay
 
-    alone = settings.model_copy(update={"concurrency": 1, "rate": None})
+    alone = replace(settings, concurrency=1, rate=None)
     return ServerOnRay(
         model=model,
         ask=ServerDescriber(settings=alone, model=model, key=key),

@@ -17,8 +17,7 @@ from gridctl.machine.devices import pick_device, pick_dtype
 from gridctl.machine.hub import hub_token
 from gridctl.machine.quiet import quiet_plugins
 from gridctl.models.quantization import quantization_config
-from gridctl.profile import CaptionSection, Profile
-from gridctl.profile.schema import DEFAULT_VLM
+from gridctl.profile import DEFAULT_VLM, CaptionSection, Profile
 
 
 @dataclass(frozen=True, kw_only=True)

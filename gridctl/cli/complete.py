@@ -12,13 +12,9 @@ def choices(key: str) -> Callable[[], list[str]]:
     """A completer for an option that sets the profile's `key`, from the schema."""
 
     def complete() -> list[str]:
-        from typing import get_args
+        from gridctl.profile import find_setting
 
-        from gridctl.profile import Profile
-
-        section, _, name = key.partition(".")
-        field = Profile.model_fields[section].default.__class__.model_fields[name]
-        return [str(choice) for choice in get_args(field.annotation)]
+        return list(find_setting(key).choices)
 
     return complete
 

@@ -71,10 +71,10 @@ def show(
     loaded = resolve_profile(profile, fallback=BUILT_IN)
     shell.note(loaded.choice)
     data = {
-        key: {"value": value, "origin": loaded.origins[key]}
+        key: {"value": value, "origin": loaded.profile.origins[key]}
         for key, value in values_of(loaded.profile)
     }
-    shell.results(show_lines(loaded), data)
+    shell.results(show_lines(loaded.profile), data)
 
 
 @profile_app.command("check", epilog="Example: gridctl profile check gridctl.toml")
@@ -94,7 +94,7 @@ def check(
 
     The exit code is 2 if there is any.
     """
-    from gridctl.profile.advice import unused_settings
+    from gridctl.profile import unused_settings
 
     faults: dict[str, tuple[str, ...]] = {}
     for name in profiles:
@@ -137,7 +137,7 @@ def init(
         raise UsageError(
             f"--from {source} is not a shipped profile; choose {', '.join(shipped_profiles())}."
         )
-    write_text(path, starter_toml(source, _loaded(source)), force=force)
+    write_text(path, starter_toml(source, _loaded(source).profile), force=force)
     shell.results([path], {"profile": str(path), "extends": source})
 
 

@@ -13,23 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from gridctl import __version__
-from gridctl.errors import GridctlError, InputError
+from gridctl.errors import InputError, ProfileError
 from gridctl.generate import tasks
 from gridctl.generate.drawing import Drawing, Request, Shot
 from gridctl.media.record import read_record
 from gridctl.models.hub import file_hash, find_base, fingerprint
-from gridctl.profile import Profile
+from gridctl.profile import Profile, parse_section
 
 _COMMAND = "generate"
 # The parts of a profile that decide what is drawn.
-_SECTIONS: dict[str, Any] = {
-    "grid": True,
-    "model": True,
-    "memory": True,
-    "generate": True,
-    "pack": {"fit", "background", "sample"},
-    "caption": {"layout"},
-}
+_WHOLE = ("grid", "model", "memory", "generate")
+_SECTIONS = {"pack": ("sample", "fit", "background"), "caption": ("layout",)}
 
 # Settings that change the order of sums and nothing else: a clip differs in the last digits.
 _ROUNDING = {
@@ -76,7 +70,11 @@ def record_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
         **({"best_of": shot.best_of} if shot.best_of > 1 else {}),
         "arguments": _encode(dict(shot.arguments)),
         "fps": drawing.fps,
-        "profile": drawing.profile.model_dump(mode="json", by_alias=True, include=_SECTIONS),
+        "profile": {
+            section: {key: values[key] for key in _SECTIONS.get(section, values)}
+            for section, values in drawing.profile.to_json().items()
+            if section in (*_WHOLE, *_SECTIONS)
+        },
         "base": weights.base,
         "adapter": weights.adapter,
         "versions": {
@@ -157,9 +155,8 @@ def remake(path: Path, output: Path) -> Drawing:
             f"{path} does not say how it was made; name a file that gridctl generate has written."
         )
     try:
-        profile = Profile.model_validate_json(json.dumps(found["profile"]))
-        settings = profile.generate.model_copy(update={"seed": found["seed"]})
-        profile = profile.model_copy(update={"generate": settings})
+        profile = parse_section(Profile, found["profile"])
+        profile = profile.with_values({"generate.seed": found["seed"]})
         task = import_module(f"{tasks.__name__}.{found['task']}")
         request = Request(
             prompts=(found["prompt"],), output=output, profile=profile, fps=found["fps"]
@@ -168,9 +165,7 @@ def remake(path: Path, output: Path) -> Drawing:
         drawing: Drawing = task.prepare(request, **arguments)
         weights = Weights.of(profile, drawing.adapter)
         same = (weights.base, weights.adapter) == (found["base"], found["adapter"])
-    except GridctlError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ProfileError) as error:
         raise InputError(
             f"{path} was made by another version of gridctl ({error}); draw it by its prompt."
         ) from error

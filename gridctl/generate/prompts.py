@@ -9,12 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import ValidationError
-
-from gridctl.errors import GridctlError, InputError
+from gridctl.errors import GridctlError, InputError, ProfileError
 from gridctl.generate.drawing import Request
-from gridctl.profile import GenerateSection, Profile
-from gridctl.profile.faults import faults_of, nearest
+from gridctl.profile import GenerateSection, Profile, parse_section
+from gridctl.profile.check import nearest
 from gridctl.text import decode, is_encodable, lines
 
 _EXAMPLE = 'write {"prompt": "a red circle", "seed": 7, "steps": 10}.'
@@ -69,11 +67,11 @@ class LineReader:
                 meant = f"did you mean {near}?" if near else names
                 raise InputError(f"{where}: {key}: a line has no such key; {meant}")
         try:
-            Profile.model_validate({"generate": settings})
-        except ValidationError as error:
-            key, fact = next(faults_of(error))
-            raise InputError(f"{where}: {key.removeprefix('generate.')}: {fact}") from None
-        return PromptLine(text=prompt, settings=settings, number=number)
+            section = parse_section(GenerateSection, settings)
+        except ProfileError as error:
+            raise InputError(f"{where}: {error.faults[0]}") from None
+        values = {key: getattr(section, key) for key in settings}
+        return PromptLine(text=prompt, settings=values, number=number)
 
     def read_file(self, file: Path) -> list[PromptLine]:
         """The prompts of a file; empty lines are skipped. A .jsonl file holds JSON only.
@@ -174,7 +172,4 @@ def requests(
 
 def with_settings(profile: Profile, settings: Mapping[str, Any]) -> Profile:
     """The profile with these keys of [generate], which were checked."""
-    if not settings:
-        return profile
-    values = {**profile.generate.model_dump(), **settings}
-    return profile.model_copy(update={"generate": GenerateSection.model_validate(values)})
+    return profile.with_values({f"generate.{key}": value for key, value in settings.items()})

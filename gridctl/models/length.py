@@ -50,7 +50,7 @@ def text_limits(profile: Profile) -> TextLimits:
     its captions may be trained on any. Raises GridctlError for a broken tokenizer.
     """
     model = profile.model
-    base = model.base if "base" in model.model_fields_set else None
+    base = model.base if profile.is_set("model.base") else None
     t5 = _find(base, model.revision, "tokenizer_2/tokenizer.json")
     clip = _find(base, model.revision, "tokenizer/tokenizer.json")
     config = _find(base, model.revision, "tokenizer_2/tokenizer_config.json")

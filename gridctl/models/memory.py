@@ -271,7 +271,7 @@ def least_share(profile: Profile, config: Mapping[str, Any], card_gib: float) ->
             "memory.gradient_checkpointing": True,
             "memory.checkpointed_share": middle / _SHARES,
         }
-        if fits(training_memory(_changed(profile, change), config), card_gib):
+        if fits(training_memory(profile.with_values(change), config), card_gib):
             fitting, high = middle / _SHARES, middle - 1
         else:
             low = middle + 1
@@ -289,7 +289,7 @@ def changes_that_fit(
     made: dict[str, object] = {}
     for change in _changes(profile):
         made |= change
-        plan = training_memory(_changed(profile, made), config)
+        plan = training_memory(profile.with_values(made), config)
         if fits(plan, card_gib):
             return made
     return None
@@ -312,12 +312,3 @@ def _changes(profile: Profile) -> Iterator[dict[str, object]]:
     for rank in _RANKS:
         if rank < train.rank:
             yield {"train.rank": rank}
-
-
-def _changed(profile: Profile, changes: Mapping[str, object]) -> Profile:
-    sections: dict[str, dict[str, object]] = {}
-    for key, value in changes.items():
-        section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
-    updated = {n: getattr(profile, n).model_copy(update=u) for n, u in sections.items()}
-    return profile.model_copy(update=updated)

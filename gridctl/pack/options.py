@@ -10,10 +10,9 @@ from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.media.fit import Fit, parse_color
 from gridctl.profile import PackSection, Profile
-from gridctl.profile.schema.engine import EngineSection
 
 # Settings that change no grid: who makes it, and how the dataset is written besides.
-_NOT_IN_GRID = {*EngineSection.model_fields, "workers", "to", "max_shard_megabytes"}
+_NOT_IN_GRID = {"workers", "engine", "ray_address", "to", "max_shard_megabytes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +78,8 @@ class PackOptions:
 
     def metadata(self) -> dict[str, Any]:
         """Values that change the pixels of a grid. Another value makes every grid again."""
-        settings = self.settings.model_dump(exclude={*_NOT_IN_GRID, "start", "end"})
+        leave_out = {*_NOT_IN_GRID, "start", "end"}
+        values = self.settings.to_json().items()
+        settings = {key: value for key, value in values if key not in leave_out}
         times = {"start_seconds": self.settings.start, "end_seconds": self.settings.end}
         return {"grid": asdict(self.grid), **settings, **times}

@@ -1,34 +1,52 @@
 """Profiles: TOML files and flags → one frozen Profile, checked as a whole."""
 
+from gridctl.profile.check import parse_section
 from gridctl.profile.load import (
     LoadedProfile,
     load_profile,
     resolve_profile,
     shipped_profiles,
+    unused_settings,
 )
-from gridctl.profile.schema import (
-    BUILT_IN,
-    BUILT_IN_ADAPTER,
+from gridctl.profile.sections import (
+    DEFAULT_VLM,
     BenchSection,
     CaptionSection,
+    EngineSection,
     GenerateSection,
     GridSection,
+    PackSection,
+    Profile,
+    UnpackSection,
+    find_setting,
+)
+from gridctl.profile.toml import (
+    profile_toml,
+    show_lines,
+    starter_toml,
+    toml_value,
+    values_of,
+    without_folder,
+)
+from gridctl.profile.training import (
+    BUILT_IN,
+    BUILT_IN_ADAPTER,
+    PRESETS,
     KeepPattern,
     MemorySection,
     ModelSection,
-    PackSection,
-    Profile,
     StageSection,
     TrainSection,
 )
-from gridctl.profile.text import profile_toml, values_of, without_folder
-from gridctl.profile.write import show_lines, starter_toml
 
 __all__ = [
     "BUILT_IN",
     "BUILT_IN_ADAPTER",
+    "DEFAULT_VLM",
+    "PRESETS",
     "BenchSection",
     "CaptionSection",
+    "EngineSection",
     "GenerateSection",
     "GridSection",
     "KeepPattern",
@@ -39,12 +57,17 @@ __all__ = [
     "Profile",
     "StageSection",
     "TrainSection",
+    "UnpackSection",
+    "find_setting",
     "load_profile",
+    "parse_section",
     "profile_toml",
     "resolve_profile",
     "shipped_profiles",
     "show_lines",
     "starter_toml",
+    "toml_value",
+    "unused_settings",
     "values_of",
     "without_folder",
 ]

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import tomli
-from pydantic import ValidationError
 
 from gridctl.errors import ProfileError
 from gridctl.files import expand_home
-from gridctl.profile.faults import faults_of, nearest
-from gridctl.profile.presets import PRESETS
-from gridctl.profile.schema import Profile
-from gridctl.profile.text import toml_value, values_of
+from gridctl.profile.check import nearest, parse_section
+from gridctl.profile.sections import Profile
+from gridctl.profile.settings import settings_of
+from gridctl.profile.toml import toml_value
+from gridctl.profile.training import PRESETS, StageSection
 
 ENVIRONMENT = "GRIDCTL_PROFILE"
 LOCAL_FILE = Path("gridctl.toml")
@@ -32,14 +32,12 @@ FLAGS = "command line"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedProfile:
-    """A profile, and for each dotted key of it where the value came from.
+    """A profile, the file or shipped profile that it was read from, and why that one.
 
-    An origin is "flag", a file, a shipped profile's name, "preset 24gb" or "default".
-    `choice` is a message that says which profile this is and why.
+    `choice` is a message for the user.
     """
 
     profile: Profile
-    origins: Mapping[str, str]
     source: str | None = None
     choice: str = ""
 
@@ -97,11 +95,26 @@ def load_profile(
     if faults:
         raise ProfileError(list(dict.fromkeys(faults)))
     table, origins = _merge(layers)
-    profile = Profile.model_validate(table)
-    complete = {key: origins.get(key, "default") for key, _ in values_of(profile)}
-    return LoadedProfile(
-        profile=profile, origins=complete, source=layers[1].label if len(layers) > 1 else None
-    )
+    complete = {
+        key: origins.get(key, "default")
+        for section in settings_of(Profile)
+        for row in settings_of(section.kind)
+        for key in [f"{section.key}.{row.key}"]
+    }
+    profile = replace(parse_section(Profile, table), origins=complete)
+    return LoadedProfile(profile=profile, source=layers[1].label if len(layers) > 1 else None)
+
+
+def unused_settings(loaded: LoadedProfile) -> list[str]:
+    """One line for each key of [train] in the profile's own file that every stage overrides."""
+    profile, stages = loaded.profile, loaded.profile.train.stages
+    return [
+        f"{loaded.source}: train.{row.key} has no effect: every [[train.stage]] sets {row.key}"
+        for row in settings_of(StageSection)
+        if stages
+        and profile.origins.get(f"train.{row.key}") == loaded.source
+        and all(getattr(stage, row.name) is not None for stage in stages)
+    ]
 
 
 def _find(flag: str | Path | None) -> tuple[str | Path | None, str]:
@@ -199,9 +212,9 @@ def _syntax(message: str) -> str:
 def _check(layer: _Layer) -> list[str]:
     """The faults of one file by itself, also those that a child overrides."""
     try:
-        Profile.model_validate(layer.table)
-    except ValidationError as error:
-        return [f"{layer.label}: {key}: {fact}" for key, fact in faults_of(error)]
+        parse_section(Profile, layer.table)
+    except ProfileError as error:
+        return [f"{layer.label}: {fault}" for fault in error.faults]
     return []
 
 

@@ -17,8 +17,7 @@ from gridctl.models.memory import (
     least_share,
     training_memory,
 )
-from gridctl.profile import Profile
-from gridctl.profile.text import toml_value
+from gridctl.profile import Profile, toml_value
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_template
 from gridctl.train.data import Stage, read_dataset, resolve_stages
@@ -127,13 +126,8 @@ def _largest(profile: Profile, stages: Sequence[Stage]) -> Profile:
     """The profile with the grid and batch of the stage that needs most."""
     stage = max(stages, key=lambda stage: stage.grid.num_tokens * stage.batch_size)
     grid = stage.grid
-    sides = {"rows": grid.rows, "cols": grid.cols, "cell": grid.cell, "order": grid.order}
-    return profile.model_copy(
-        update={
-            "grid": profile.grid.model_copy(update=sides),
-            "train": profile.train.model_copy(update={"batch_size": stage.batch_size}),
-        }
-    )
+    sides = {f"grid.{key}": getattr(grid, key) for key in ("rows", "cols", "cell", "order")}
+    return profile.with_values(sides | {"train.batch_size": stage.batch_size})
 
 
 def _config(profile: Profile) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from gridctl.files import write_text
 from gridctl.models.base import BaseModel
 from gridctl.models.hub import file_hash
-from gridctl.profile import Profile, StageSection, TrainSection
+from gridctl.profile import Profile, TrainSection
 from gridctl.train.cache import Cache
 from gridctl.train.data import Sample, Stage
 
@@ -21,7 +21,7 @@ _SHOWN = 3  # names of changed grids in a message
 # Settings that may change when a run is resumed.
 _FREE_KEYS = {
     "output", "start", "data", "steps", "checkpoint_every", "keep_checkpoints", "log_every",
-    "save_dtype", "stages", "preview_every", "preview_prompts", "trackers", "compile",
+    "save_dtype", "stage", "preview_every", "preview_prompts", "trackers", "compile",
 }  # fmt: skip
 
 
@@ -90,15 +90,20 @@ def run_inputs(
     start: Path | None,
 ) -> RunInputs:
     """Collect the inputs of a profile's run. The last stage may grow if it has no ramp."""
-    default = TrainSection().model_dump(mode="json")
-    train = profile.train.model_dump(mode="json", exclude=_FREE_KEYS)
-    settings = {f"train.{key}": value for key, value in train.items() if value != default[key]}
+    default, train = TrainSection().to_json(), profile.train.to_json()
+    settings = {
+        f"train.{key}": value
+        for key, value in train.items()
+        if key not in _FREE_KEYS and value != default[key]
+    }
     if not profile.train.keep:
         settings.pop("train.keep_patterns", None)
     for number, section in enumerate(profile.train.stages, start=1):
-        own = section.model_dump(mode="json", exclude={"data", "steps"})
-        bare = StageSection().model_dump(mode="json")
-        settings |= {f"stage {number}.{k}": v for k, v in own.items() if v != bare[k]}
+        settings |= {
+            f"stage {number}.{key}": value
+            for key, value in section.to_json().items()
+            if key not in ("data", "steps") and value is not None
+        }
     for number, stage in enumerate(stages, start=1):
         if stage is not stages[-1] or stage.has_ramp:
             settings[f"stage {number}.steps"] = stage.steps
@@ -134,7 +139,7 @@ def run_inputs(
 def _value(key: str, settings: Mapping[str, Any]) -> str:
     """The value of a setting for a message; settings at their defaults are not stored."""
     section, _, name = key.partition(".")
-    default = TrainSection().model_dump(mode="json") if section == "train" else {}
+    default = TrainSection().to_json() if section == "train" else {}
     return str(settings.get(key, default.get(name, "unset")))
 
 

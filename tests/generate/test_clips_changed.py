@@ -96,10 +96,8 @@ def test_an_edit_to_the_same_prompt_is_the_round_trip_of_the_vae(
 ) -> None:
     from gridctl.models.latents import decode_frames, encode_frames
 
-    same = profile.generate.model_copy(update={"edit_guidance": 1.0, "edit_source_guidance": 1.0})
-    profile = profile.model_copy(
-        update={"generate": same, "pack": profile.pack.model_copy(update={"sample": "uniform"})}
-    )
+    same = {"generate.edit_guidance": 1.0, "generate.edit_source_guidance": 1.0}
+    profile = profile.with_values(same | {"pack.sample": "uniform"})
     drawing = edit.prepare(request(profile, tmp_path, RED), clip=clip, source_prompt=RED)
     draw(drawing)
     with base.vae() as vae:
@@ -150,8 +148,7 @@ def test_restoring_draws_a_little(profile: Any, clip: Path, tmp_path: Path) -> N
 def test_other_ways_to_sample_are_for_packing(
     profile: Any, clip: Path, tmp_path: Path, sample: str
 ) -> None:
-    pack = profile.pack.model_copy(update={"sample": sample})
-    profile = profile.model_copy(update={"pack": pack})
+    profile = profile.with_values({"pack.sample": sample})
     with pytest.raises(UsageError, match="is for packing"):
         restore.prepare(request(profile, tmp_path), clip=clip)
 

@@ -104,8 +104,7 @@ def test_another_adapter_than_before_is_refused(
 
 
 def changed(profile: Any, section: str, **values: Any) -> Any:
-    part = getattr(profile, section).model_copy(update=values)
-    return profile.model_copy(update={section: part})
+    return profile.with_values({f"{section}.{key}": value for key, value in values.items()})
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
     own = {"true_cfg_scale": 2.5, "true_cfg_max_sigma": 0.8}
     own |= {"stochastic_min_sigma": 0.5, "average_max_sigma": 1.0}
     if tinys_own:
-        generate = profile.generate.model_copy(update={"steps": 3, **own})
-        profile = profile.model_copy(update={"generate": generate})
+        generate = replace(profile.generate, steps=3, **own)
+        profile = replace(profile, generate=generate)
     drawing = prepare(t2v, [f"  {PROMPT}\n"], tmp_path / "clip", profile=profile)
     text = grid_prompt(GRID, PROMPT)
     assert drawing.shots[0].prompt == text
@@ -165,15 +165,13 @@ def test_a_mean_of_steps_is_for_clips_alone(
 @pytest.mark.parametrize("min_sigma", [0.0, 1.0])
 def test_the_seed_decides(profile: Any, tmp_path: Path, min_sigma: float) -> None:
     def frames(name: str, **settings: Any) -> np.ndarray:
-        generate = profile.generate.model_copy(
-            update={"stochastic_min_sigma": min_sigma, **settings}
-        )
+        generate = replace(profile.generate, stochastic_min_sigma=min_sigma, **settings)
         draw(
             prepare(
                 t2v,
                 [PROMPT],
                 tmp_path / name,
-                profile=profile.model_copy(update={"generate": generate}),
+                profile=replace(profile, generate=generate),
             )
         )
         return frames_of(tmp_path / name)
@@ -205,9 +203,9 @@ def test_compiled_blocks_draw_the_same(profile: Any, tmp_path: Path, fast: bool)
     """Up to rounding, with the adapter's layers in the blocks, and where blocks are skipped."""
 
     def frames(name: str, compiled: bool) -> np.ndarray:
-        update = {"compile": compiled, "fast": fast, "steps": 6 if fast else 2}
-        generate = profile.generate.model_copy(update=update)
-        own = profile.model_copy(update={"generate": generate})
+        steps = 6 if fast else 2
+        generate = replace(profile.generate, compile=compiled, fast=fast, steps=steps)
+        own = replace(profile, generate=generate)
         draw(prepare(t2v, [PROMPT], tmp_path / name, profile=own))
         return frames_of(tmp_path / name).astype(int)
 
@@ -262,8 +260,7 @@ def test_an_output_that_was_made_otherwise_is_not_overwritten_unasked(
     drawing = prepare(t2v, [PROMPT], output, profile=profile, many=many)
     (path,) = draw(drawing).written
     assert draw(drawing).skipped == (path,)
-    settings = profile.generate.model_copy(update={"seed": 99})
-    other = profile.model_copy(update={"generate": settings})
+    other = profile.with_values({"generate.seed": 99})
     otherwise = prepare(t2v, [PROMPT], output, profile=other, many=many)
     before = path.read_bytes()
     with monkeypatch.context() as patch:

@@ -3,14 +3,13 @@
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from huggingface_hub import constants
 
 from gridctl.machine.devices import Card, nvidia_cards
 from gridctl.machine.needs import GIB, Machine, missing_for, this_machine
-from gridctl.profile import MemorySection, Profile, load_profile
+from gridctl.profile import Profile, find_setting, load_profile
 
 LAPTOP = Machine(
     cards=(),
@@ -139,7 +138,7 @@ def test_quantisation_needs_its_package(changes: dict[str, str], package: str | 
     assert missing_for(load_profile("flux-dev-24gb", changes).profile, machine) == expected
 
 
-@pytest.mark.parametrize("kind", get_args(MemorySection.model_fields["quantize"].annotation))
+@pytest.mark.parametrize("kind", find_setting("memory.quantize").choices)
 def test_an_offloaded_base_waits_in_main_memory(kind: str) -> None:
     keys = {"memory.quantize": kind, "memory.offload": "group"}
     profile = load_profile("flux-dev-24gb", keys).profile

@@ -107,9 +107,7 @@ def test_shards_have_the_size_that_is_asked_for(vidgrid: Path) -> None:
     result = pack(
         [Path("videos")],
         Path("large"),
-        large.model_copy(
-            update={"pack": large.pack.model_copy(update={"max_shard_megabytes": 1, "tail": "pad"})}
-        ),
+        large.with_values({"pack.max_shard_megabytes": 1, "pack.tail": "pad"}),
     )
     shards = [path for path in result.written if path.suffix == ".tar"]
     assert len(shards) > 2

@@ -5,15 +5,8 @@ from pathlib import Path
 import pytest
 
 import gridctl
-from gridctl.profile import (
-    GenerateSection,
-    GridSection,
-    MemorySection,
-    PackSection,
-    Profile,
-    TrainSection,
-)
-from gridctl.profile.document import kind_of, profile_page
+from gridctl.profile import Profile, find_setting, values_of
+from gridctl.profile.document import profile_page, type_in_words
 
 PAGE = Path(gridctl.__file__).parent.parent / "docs" / "profiles.md"
 
@@ -25,30 +18,30 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_the_page_has_every_key() -> None:
     page = profile_page()
-    for section in Profile().model_dump(by_alias=True).values():
-        assert all(f"| `{key}` |" in page for key in section)
+    assert all(f"| `{key.partition('.')[2]}` |" in page for key, _ in values_of(Profile()))
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "kind"),
+    ("key", "words"),
     [
-        (GridSection, "rows", "whole number, 1 or more"),
-        (GridSection, "cell", "`WIDTHxHEIGHT`"),
-        (GridSection, "order", "`row-major` or `serpentine`"),
-        (MemorySection, "gradient_checkpointing", "true or false"),
-        (PackSection, "quality", "whole number, 1 to 100"),
-        (PackSection, "end", "number, above 0"),
-        (PackSection, "workers", "whole number, 1 to 4,096"),
-        (TrainSection, "data", "path"),
-        (TrainSection, "ema", "number, 0 and below 1"),
+        ("grid.rows", "whole number, 1 or more"),
+        ("grid.cell", "`WIDTHxHEIGHT`"),
+        ("grid.order", "`row-major` or `serpentine`"),
+        ("memory.gradient_checkpointing", "true or false"),
+        ("pack.quality", "whole number, 1 to 100"),
+        ("pack.end", "number, above 0"),
+        ("pack.workers", "whole number, 1 to 4,096"),
+        ("train.data", "path"),
+        ("train.preview_prompts", "list of text"),
+        ("caption.request", "table"),
+        ("train.ema", "number, 0 and below 1"),
         (
-            TrainSection,
-            "keep_patterns",
+            "train.keep_patterns",
             "list of `first`, `last`, `ends`, `head`, `every`, `column` or `few`",
         ),
-        (TrainSection, "stages", "array of tables"),
-        (GenerateSection, "true_cfg_max_sigma", "number, above 0 to 1"),
+        ("train.stage", "array of tables"),
+        ("generate.true_cfg_max_sigma", "number, above 0 to 1"),
     ],
 )
-def test_types_and_limits_in_words(section: type[Profile], key: str, kind: str) -> None:
-    assert kind_of(section.model_fields[key]) == kind
+def test_types_and_limits_in_words(key: str, words: str) -> None:
+    assert type_in_words(find_setting(key)) == words

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from gridctl.errors import ProfileError
 from gridctl.profile import (
+    PRESETS,
     Profile,
-    TrainSection,
     load_profile,
     profile_toml,
     resolve_profile,
     shipped_profiles,
     values_of,
 )
-from gridctl.profile.presets import PRESETS
-from gridctl.profile.text import toml_line, toml_value
+from gridctl.profile.toml import toml_line, toml_value
 
 KEYS = {key for key, _ in values_of(Profile())}
 
@@ -76,11 +75,11 @@ def test_the_nearest_level_that_has_a_key_wins(
     loaded = load_profile(path, {**dict.fromkeys(SAMPLES), **flags})
     levels = {"flag": flags, str(path): child, str(folder / "parent.toml"): parent}
     default = dict(values_of(Profile()))
-    assert set(loaded.origins) == KEYS
+    assert set(loaded.profile.origins) == KEYS
     for key, value in values_of(loaded.profile):
         origin = next((name for name, level in levels.items() if key in level), "default")
         expected = levels[origin][key] if origin != "default" else default[key]
-        assert loaded.origins[key] == origin
+        assert loaded.profile.origins[key] == origin
         assert toml_line(key, value) == toml_line(key, expected)
 
 
@@ -102,16 +101,16 @@ def test_a_preset_fills_only_the_keys_that_no_file_sets(tmp_path: Path) -> None:
     loaded = load_profile(child, {"memory.optimizer": "adamw"})
     memory = loaded.profile.memory
     assert (memory.quantize, memory.encode_batch, memory.optimizer) == ("none", 3, "adamw")
-    assert loaded.origins["memory.quantize"] == "preset 80gb"
-    assert loaded.origins["memory.encode_batch"] == str(parent)
-    assert loaded.origins["memory.optimizer"] == "flag"
-    assert loaded.origins["memory.preset"] == str(child)
+    assert loaded.profile.origins["memory.quantize"] == "preset 80gb"
+    assert loaded.profile.origins["memory.encode_batch"] == str(parent)
+    assert loaded.profile.origins["memory.optimizer"] == "flag"
+    assert loaded.profile.origins["memory.preset"] == str(child)
 
 
 def test_a_preset_flag_overrides_the_profiles_preset() -> None:
     loaded = load_profile("flux-dev-24gb", {"memory.preset": "cpu"})
     assert loaded.profile.memory.device == "cpu"
-    assert loaded.origins["memory.device"] == "preset cpu"
+    assert loaded.profile.origins["memory.device"] == "preset cpu"
 
 
 def test_extends_takes_shipped_names_and_paths_from_its_own_folder(tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_extends_takes_shipped_names_and_paths_from_its_own_folder(tmp_path: Pat
     loaded = load_profile(top)
     assert (loaded.profile.train.rank, loaded.profile.train.seed) == (5, 9)
     assert loaded.profile.grid.cell == (64, 64)
-    assert loaded.origins["grid.cell"] == "tiny"
+    assert loaded.profile.origins["grid.cell"] == "tiny"
 
 
 def test_all_faults_are_listed_at_once_with_their_file(tmp_path: Path) -> None:
@@ -149,11 +148,11 @@ def test_all_faults_are_listed_at_once_with_their_file(tmp_path: Path) -> None:
 
 
 @given(
-    section=st.sampled_from([*Profile.model_fields, "train.stage"]),
+    section=st.sampled_from([*Profile().values(), "train.stage"]),
     name=st.text("abcdefghijklmnopqrstuvwxyz_-", min_size=1, max_size=12),
 )
 def test_any_unknown_key_is_reported(folder: Path, section: str, name: str) -> None:
-    known = {key.rpartition(".")[2] for key in KEYS} | set(TrainSection.model_fields)
+    known = {key.rpartition(".")[2] for key in KEYS}
     known |= {"temporal_weight_end", "learning_rate_end"}
     head = "[[train.stage]]" if section == "train.stage" else f"[{section}]"
     path = write(folder / "unknown.toml", f"{head}\n{name} = 1\n")

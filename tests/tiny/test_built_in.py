@@ -83,11 +83,10 @@ def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
 def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
     prompts = ("a red circle on a black background",)
     drawing = image.prepare(Request(prompts=prompts, output=Path("x.png"), profile=tiny))
-    model = tiny.model.model_copy(update={"adapter_scale": 0.0})
     off = replace(
         drawing,
         adapter=find_adapter(tiny),
-        profile=drawing.profile.model_copy(update={"model": model}),
+        profile=drawing.profile.with_values({"model.adapter_scale": 0.0}),
     )
     on = replace(drawing, adapter=find_adapter(tiny))
     plain, off_frames, on_frames = (next(render(made))[1] for made in (drawing, off, on))

@@ -10,8 +10,7 @@ import pytest
 
 from gridctl.dataset.fetch import as_folder, local_folder
 from gridctl.geometry import Grid
-from gridctl.profile import TrainSection, load_profile
-from gridctl.profile.text import profile_toml
+from gridctl.profile import TrainSection, load_profile, profile_toml
 from gridctl.storage import as_path
 from gridctl.train import train
 from gridctl.train.data import resolve_stages
@@ -114,7 +113,7 @@ def test_a_profile_names_a_url(tmp_path: Path) -> None:
     file.write_text('[train]\ndata = "s3://bucket/vidgrid/"\n')
     profile = load_profile(file).profile
     assert profile.train.data == as_path("s3://bucket/vidgrid")
-    assert profile.model_dump(mode="json")["train"]["data"] == "s3://bucket/vidgrid"
+    assert profile.to_json()["train"]["data"] == "s3://bucket/vidgrid"
     assert 'data = "s3://bucket/vidgrid"' in profile_toml(profile)
     assert "bucket" not in profile_toml(profile, keep_folders=False)  # as adapters carry it
 

@@ -119,8 +119,7 @@ def draw_cases(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, 
         yield from _through_vae(cases, profile)
         return
     if part == "base":
-        model = profile.model.model_copy(update={"adapter": "none"})
-        profile = profile.model_copy(update={"model": model})
+        profile = profile.with_values({"model.adapter": "none"})
     with TemporaryDirectory() as folder:
         drawing = combine(
             [_prepare(case, _with_seed(profile, case.index), Path(folder)) for case in cases]
@@ -143,8 +142,7 @@ def _through_vae(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case
 
 
 def _with_seed(profile: Profile, index: int) -> Profile:
-    settings = profile.generate.model_copy(update={"seed": profile.generate.seed + index})
-    return profile.model_copy(update={"generate": settings})
+    return profile.with_values({"generate.seed": profile.generate.seed + index})
 
 
 def _prepare(case: Case, profile: Profile, folder: Path) -> Drawing:

@@ -34,8 +34,8 @@ def prepare(
     read.
     """
     request.require_prompts()
-    plain = request.profile.generate.model_copy(update={"fast": False})  # not measured for edits
-    request = replace(request, profile=request.profile.model_copy(update={"generate": plain}))
+    profile = request.profile.with_values({"generate.fast": False})  # not measured for edits
+    request = replace(request, profile=profile)
     canvas = find_canvas(request.profile, request.insist)
     fit = fit_for(request.profile, canvas.grid)
     if frames is not None:

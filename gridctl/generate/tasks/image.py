@@ -26,8 +26,8 @@ def prepare(request: Request) -> Drawing:
     if not request.many:
         check_picture_name(request.output)
     # Averaging makes clips steadier; single pictures lose shape by it (docs/lab/).
-    settings = request.profile.generate.model_copy(update={"average_max_sigma": 0.0})
-    plan = Plan.generate(Grid(rows=1, cols=1, cell=settings.size))
+    profile = request.profile.with_values({"generate.average_max_sigma": 0.0})
+    plan = Plan.generate(Grid(rows=1, cols=1, cell=profile.generate.size))
 
     def make(studio: Studio, shot: Shot) -> Frames:
         return studio.draw(plan, shot.prompt, shot.seed)
@@ -39,7 +39,7 @@ def prepare(request: Request) -> Drawing:
         make=make,
         write=write_picture,
         adapter=None,
-        fps=settings.fps,
-        profile=request.profile.model_copy(update={"generate": settings}),
+        fps=profile.generate.fps,
+        profile=profile,
         many=request.many,
     )

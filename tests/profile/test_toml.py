@@ -14,7 +14,7 @@ from gridctl.profile import (
     show_lines,
     starter_toml,
 )
-from gridctl.profile.text import toml_value
+from gridctl.profile.toml import toml_value
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -41,7 +41,7 @@ def test_keys_that_need_quotes_come_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", shipped_profiles())
 def test_shown_values_are_a_valid_profile(tmp_path: Path, name: str) -> None:
     loaded = load_profile(name)
-    lines = show_lines(loaded)
+    lines = show_lines(loaded.profile)
     assert 'grid.order = "row-major"' in lines[3]
     assert lines[3].endswith("# default")
     path = tmp_path / "shown.toml"
@@ -53,10 +53,10 @@ def test_shown_values_are_a_valid_profile(tmp_path: Path, name: str) -> None:
 def test_a_starter_changes_nothing_until_a_key_is_uncommented(tmp_path: Path, name: str) -> None:
     loaded = load_profile(name)
     path = tmp_path / "gridctl.toml"
-    path.write_text(starter_toml(name, loaded), encoding="utf-8")
+    path.write_text(starter_toml(name, loaded.profile), encoding="utf-8")
     started = load_profile(path)
     assert started.profile == loaded.profile
-    assert str(path) not in started.origins.values()
+    assert str(path) not in started.profile.origins.values()
 
     # Every key with its sign off, but those that are not set: still the same, now from the file.
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -67,5 +67,5 @@ def test_a_starter_changes_nothing_until_a_key_is_uncommented(tmp_path: Path, na
     path.write_text("\n".join(bare), encoding="utf-8")
     started = load_profile(path)
     assert started.profile == loaded.profile
-    assert started.origins["train.stage"] == str(path)
-    assert started.origins["memory.device"] == str(path)
+    assert started.profile.origins["train.stage"] == str(path)
+    assert started.profile.origins["memory.device"] == str(path)

@@ -1,4 +1,4 @@
-"""A profile as TOML text.
+"""Profiles as TOML text: their values, what `profile show` prints and what `profile init` writes.
 
 tomlkit knows how TOML quotes keys and values. It only writes here: tomli reads, because its
 errors name line and column and it is the reference for what TOML is.
@@ -6,15 +6,16 @@ errors name line and column and it is the reference for what TOML is.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
-from pydantic import BaseModel
 from tomlkit.items import Item
 
-from gridctl.profile.schema import Profile
+from gridctl.profile.sections import Profile
+from gridctl.profile.settings import settings_of
 from gridctl.storage import as_path, is_remote
 
 
@@ -35,14 +36,9 @@ def toml_line(key: str, value: object) -> str:
 
 def values_of(profile: Profile) -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every key, with sizes as text and stages as tables."""
-    for section in Profile.model_fields:
-        table: BaseModel = getattr(profile, section)
-        for name, value in table.model_dump(by_alias=True).items():
-            if (section, name) in (("grid", "cell"), ("generate", "size")):
-                value = "{}x{}".format(*value)
-            if (section, name) == ("train", "stage"):
-                value = [{k: v for k, v in stage.items() if v is not None} for stage in value]
-            yield f"{section}.{name}", value
+    for section in settings_of(Profile):
+        for key, value in getattr(profile, section.name).values().items():
+            yield f"{section.key}.{key}", value
 
 
 def profile_toml(profile: Profile, *, keep_folders: bool = True) -> str:
@@ -55,6 +51,32 @@ def profile_toml(profile: Profile, *, keep_folders: bool = True) -> str:
         toml_line(key, value if keep_folders else _without_folders(value))
         for key, value in values_of(profile)
     ]
+    return "\n".join(lines) + "\n"
+
+
+def show_lines(profile: Profile) -> list[str]:
+    """Every value and, in a comment, its origin. The lines are a valid profile."""
+    pairs = [(key, toml_line(key, value)) for key, value in values_of(profile)]
+    width = min(48, max(len(text) for _, text in pairs))
+    return [f"{text:<{width}}  # {' '.join(profile.origins[key].split())}" for key, text in pairs]
+
+
+def starter_toml(name: str, profile: Profile) -> str:
+    """A profile that extends `name`, with every key in a comment, ready to be set."""
+    lines = [
+        f"# This profile is the same as {name} until you change it: remove the # before a key.",
+        "# `gridctl profile show FILE` prints every value and where it came from.",
+        "# `gridctl profile check FILE` lists every fault.",
+        f"extends = {toml_value(name)}",
+    ]
+    values = dict(values_of(profile))
+    for section in settings_of(Profile):
+        lines += ["", "", f"# {section.help}", f"[{section.key}]"]
+        for row in settings_of(section.kind):
+            value = values[f"{section.key}.{row.key}"]
+            text = f"#{row.key} =" if value is None else f"#{toml_line(row.key, value)}"
+            help_lines = textwrap.wrap(row.help, 90, break_long_words=False)
+            lines += ["", *(f"# {line}" for line in help_lines), text]
     return "\n".join(lines) + "\n"
 
 
@@ -89,6 +111,4 @@ def _item(value: object) -> Item:
         for inner in value:
             array.append(_item(inner))
         return array
-    if isinstance(value, Path):
-        return tomlkit.item(str(value))
-    return tomlkit.item(value)
+    return tomlkit.item(str(value) if isinstance(value, Path) else value)
