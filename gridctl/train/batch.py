@@ -25,18 +25,19 @@ from gridctl.train.data import Sample
 from gridctl.train.setup import Run
 
 GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
-# A slot's random numbers come in streams, so that a new use of chance leaves the others alone.
+# Each slot has several streams of random numbers, so that a new use of chance changes no other.
 _FRAME_STREAM, _KEEP_STREAM, _CAPTION_STREAM = 1, 2, 3
 
 Slots = list[tuple[int, Sample]]
 _T = TypeVar("_T")
-_Row = tuple[Tensor, Tensor, Tensor, Conditioning]  # of one slot; the sigma is (1,)
+_Row = tuple[Tensor, Tensor, Tensor, Conditioning]  # clean, noise, sigma (1,), prompt of a slot
 
 
 def slot_samples(samples: Sequence[Sample], *, seed: int, first: int, count: int) -> list[Sample]:
     """The samples of slots `first` to `first + count`, in a new random order each epoch.
 
-    A pure function of its arguments, so a resumed run sees what it would have seen.
+    A pure function of its arguments, so that a resumed run gets the samples that it would have
+    had.
     """
     chosen = []
     for slot in range(first, first + count):
@@ -45,7 +46,7 @@ def slot_samples(samples: Sequence[Sample], *, seed: int, first: int, count: int
     return chosen
 
 
-@lru_cache(maxsize=4)  # a step lies in one epoch, seldom two: it never shuffles by itself
+@lru_cache(maxsize=4)  # a step lies in one epoch, rarely in two, so it does not shuffle again
 def _epoch_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
     order: npt.NDArray[np.int64] = torch.randperm(count, generator=generator).numpy()
@@ -53,7 +54,7 @@ def _epoch_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 
 def share(items: Sequence[_T], *, process: int, processes: int) -> list[tuple[int, _T]]:
-    """(slot, item) of the items of a step that one of several processes works on."""
+    """The (slot, item) pairs of a step that one of several processes works on."""
     return list(enumerate(items))[process::processes]
 
 
@@ -66,7 +67,7 @@ def mix_seed(*parts: int) -> int:
 class Batch:
     """Latents and noise (B, C, H, W), sigmas (B,) and B prompts.
 
-    `kept` (B, F) marks the frames of `grid` that are given clean; None if there are none.
+    `kept` (B, F) marks the frames of `grid` that the model gets without noise; None for none.
     """
 
     grid: Grid
@@ -77,7 +78,7 @@ class Batch:
     kept: Tensor | None = None
 
     def predict(self, transformer: Any, *, autocast: bool) -> Tensor:
-        """The velocities that the transformer predicts, (B, C, H, W)."""
+        """Predict the velocities, (B, C, H, W)."""
         noisy = add_noise(self.clean, self.noise, self.sigma[:, None, None, None])
         if self.kept is not None:
             noisy = torch.where(cell_map(self.kept, self.grid), self.clean, noisy)
@@ -91,66 +92,59 @@ class Batch:
             )
 
     def at(self, sigma: float) -> Batch:
-        """The same with every sample at `sigma`."""
+        """A copy with every sample at `sigma`."""
         return replace(self, sigma=torch.full_like(self.sigma, sigma))
 
 
 def draw_grids(
     run: Run, slots: Slots, step: int, *, grid: Grid, logit_mean: float, plain: bool = False
 ) -> Batch:
-    """Whole grids with their captions; `plain` drops no caption and keeps no frame clean."""
+    """Draw whole grids with their captions; `plain` drops no caption and keeps no frame clean."""
     settings = run.profile.train
     rows: list[_Row] = []
+    masks: list[Tensor] = []
     for slot, sample in slots:
         generator = _generator(run, step, slot)
         clean = run.cache.latents(sample, grid)
-        noise = run.setup.base.draw_noise(grid, generator)[0]
-        sigma = draw_sigmas(
-            1, mu=run.mu(grid), mean=logit_mean, std=settings.logit_std, generator=generator
-        )
-        dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
+        noise, sigma = _draw_noise(run, grid, generator, mu=run.mu(grid), logit_mean=logit_mean)
         caption = sample.captions[_caption_index(run, step, slot, sample)]
-        text = "" if dropped and not plain else caption
+        text = "" if _drops_caption(run, generator) and not plain else caption
         rows.append((clean, noise, sigma, run.cache.prompt(text)))
-    kept = None
-    if settings.keep and not plain:
-        kept = torch.stack(
-            [
-                draw_kept(
-                    settings.keep,
-                    settings.keep_patterns,
-                    grid,
-                    _generator(run, step, slot, _KEEP_STREAM),
-                )
-                for slot, _ in slots
-            ]
-        ).to(run.device)
-    return _stack(run, rows, grid, kept=kept)
+        if settings.keep and not plain:
+            chance = _generator(run, step, slot, _KEEP_STREAM)
+            masks.append(draw_kept(settings.keep, settings.keep_patterns, grid, chance))
+    return _stack(run, rows, grid, kept=torch.stack(masks).to(run.device) if masks else None)
 
 
 def draw_single_frames(
     run: Run, slots: Slots, step: int, *, grid: Grid, logit_mean: float
 ) -> Batch:
-    """A random frame of each grid, with what its caption says about a single frame."""
-    settings = run.profile.train
+    """Draw a random frame of each grid, with its caption without the layout prompt."""
     single = Grid(rows=1, cols=1, cell=grid.cell)
+    mu = run.mu(single, capped=False)
     rows: list[_Row] = []
     for slot, sample in slots:
         generator = _generator(run, step, slot, _FRAME_STREAM)
         frame = int(torch.randint(grid.num_frames, (), generator=generator))
         clean = split_cells(run.cache.latents(sample, grid), grid)[frame]
-        noise = run.setup.base.draw_noise(single, generator)[0]
-        sigma = draw_sigmas(
-            1,
-            mu=run.mu(single, capped=False),
-            mean=logit_mean,
-            std=settings.logit_std,
-            generator=generator,
-        )
-        dropped = float(torch.rand((), generator=generator)) < settings.caption_dropout
+        noise, sigma = _draw_noise(run, single, generator, mu=mu, logit_mean=logit_mean)
         content = sample.contents[_caption_index(run, step, slot, sample)]
-        rows.append((clean, noise, sigma, run.cache.prompt("" if dropped else content)))
+        text = "" if _drops_caption(run, generator) else content
+        rows.append((clean, noise, sigma, run.cache.prompt(text)))
     return _stack(run, rows, single)
+
+
+def _draw_noise(
+    run: Run, grid: Grid, generator: torch.Generator, *, mu: float, logit_mean: float
+) -> tuple[Tensor, Tensor]:
+    """(noise, sigma) of a slot."""
+    noise = run.setup.base.draw_noise(grid, generator)[0]
+    std = run.profile.train.logit_std
+    return noise, draw_sigmas(1, mu=mu, mean=logit_mean, std=std, generator=generator)
+
+
+def _drops_caption(run: Run, generator: torch.Generator) -> bool:
+    return float(torch.rand((), generator=generator)) < run.profile.train.caption_dropout
 
 
 def _stack(run: Run, rows: list[_Row], grid: Grid, *, kept: Tensor | None = None) -> Batch:
@@ -166,7 +160,7 @@ def _stack(run: Run, rows: list[_Row], grid: Grid, *, kept: Tensor | None = None
 
 
 def _caption_index(run: Run, step: int, slot: int, sample: Sample) -> int:
-    """Which of a sample's captions a slot has, each as likely as the others."""
+    """The index of the caption that a slot gets; all are equally likely."""
     if len(sample.captions) == 1:
         return 0
     generator = _generator(run, step, slot, _CAPTION_STREAM)
@@ -181,22 +175,25 @@ def _generator(run: Run, step: int, slot: int, *stream: int) -> torch.Generator:
 def draw_kept(
     probability: float, patterns: Sequence[KeepPattern], grid: Grid, generator: torch.Generator
 ) -> Tensor:
-    """(F,) bool: the frames of one sample that stay clean.
+    """Choose the frames of a sample that stay clean, (F,) bool.
 
-    With `probability` one of `patterns` is chosen, each as likely as the others; otherwise
-    no frame is kept. At least one frame is always left to draw.
+    An adapter that was trained with clean frames continues them when it samples. Putting known
+    frames back at each sampling step is not enough for that (docs/lab/2026-11-26-clean-cells.md).
+
+    With `probability` one of `patterns` is chosen, all equally likely; otherwise no frame is
+    kept. At least one frame is always left to draw.
     """
     kept = torch.zeros(grid.num_frames, dtype=torch.bool)
     if grid.num_frames == 1 or float(torch.rand((), generator=generator)) >= probability:
         return kept
     pattern = patterns[_draw_int(0, len(patterns) - 1, generator)]
-    kept[_frames(pattern, grid, generator)] = True
+    kept[_pattern_frames(pattern, grid, generator)] = True
     if kept.all():
         kept[-1] = False
     return kept
 
 
-def _frames(pattern: KeepPattern, grid: Grid, generator: torch.Generator) -> list[int]:
+def _pattern_frames(pattern: KeepPattern, grid: Grid, generator: torch.Generator) -> list[int]:
     count = grid.num_frames
     match pattern:
         case "first":
@@ -205,9 +202,9 @@ def _frames(pattern: KeepPattern, grid: Grid, generator: torch.Generator) -> lis
             return [count - 1]
         case "ends":
             return [0, count - 1]
-        case "head":  # what continuing a clip needs
+        case "head":  # as when a clip is continued
             return list(range(_draw_int(2, max(2, count // 2), generator)))
-        case "every":  # key frames, as interpolation has them
+        case "every":  # as key frames when a clip is interpolated
             return list(range(0, count, _draw_int(2, max(2, count // 2), generator)))
         case "column":
             col = _draw_int(0, grid.cols - 1, generator)
@@ -218,5 +215,5 @@ def _frames(pattern: KeepPattern, grid: Grid, generator: torch.Generator) -> lis
 
 
 def _draw_int(low: int, high: int, generator: torch.Generator) -> int:
-    """A whole number from `low` to `high`, both included."""
+    """A random integer from `low` to `high`, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))

@@ -1,7 +1,7 @@
-"""The cache: latents and prompt embeddings, computed once, found by what they are made of.
+"""The cache: latents and prompt embeddings, computed once and addressed by their inputs.
 
-A name is the hash of everything that decides the content (the image file, its preparation,
-the encoder's weights), so an entry is never wrong, only missing.
+An entry's name is the hash of everything that decides its content (the image file, its
+preparation, the encoder's weights), so an entry is never outdated, only missing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """The entries of one run: where they are, and what goes into their names."""
+    """The entries of a run: their folder, and the parts of their names that all of them share."""
 
     folder: Path
     vae_hash: str
@@ -46,10 +46,11 @@ class Cache:
     @classmethod
     def of(cls, base: BaseModel, text_tokens: int | None) -> Cache:
         text = base.fingerprint("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+        quantised = "" if base.text_quantize == "none" else f" {base.text_quantize}"
         return cls(
             folder=cache_folder(),
             vae_hash=base.fingerprint("vae"),
-            text_hash=f"{text} {text_tokens} {base.dtype}{_quantised(base)}",
+            text_hash=f"{text} {text_tokens} {base.dtype}{quantised}",
         )
 
     def latents(self, sample: Sample, grid: Grid) -> Tensor:
@@ -62,7 +63,7 @@ class Cache:
         return Conditioning(embeds=entry["embeds"][None], pooled=entry["pooled"][None])
 
     def grids(self, samples: Mapping[Grid, Sequence[Sample]]) -> dict[Path, _Grid]:
-        """Entry → what it is made of, for each grid image."""
+        """The entries of grid images, by path, with their inputs."""
         return {
             self._latents_path(sample, grid): _Grid(image=sample.image, grid=grid)
             for grid, some in samples.items()
@@ -70,7 +71,7 @@ class Cache:
         }
 
     def prompts(self, captions: Iterable[str]) -> dict[Path, str]:
-        """Entry → caption, for each caption."""
+        """The entries of captions, by path."""
         return {self._prompt_path(caption): caption for caption in captions}
 
     def _latents_path(self, sample: Sample, grid: Grid) -> Path:
@@ -86,10 +87,6 @@ class Cache:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
 
-def _quantised(base: BaseModel) -> str:
-    return "" if base.text_quantize == "none" else f" {base.text_quantize}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Grid:
     """A grid image, to be encoded as `grid`."""
@@ -97,21 +94,25 @@ class _Grid:
     image: Path
     grid: Grid
 
-    def frames(self) -> Any:
-        return load_frames(self.image, self.grid)
-
 
 def missing(entries: Mapping[Path, _T]) -> dict[Path, _T]:
-    """Those that are not in the cache yet; an empty file is what a loss of power may leave."""
-    return {path: wanted for path, wanted in entries.items() if not _is_there(path)}
+    """The entries that are not in the cache. A loss of power may leave empty files: not there."""
+
+    def is_there(path: Path) -> bool:
+        try:
+            return path.stat().st_size > 0
+        except OSError:
+            return False
+
+    return {path: wanted for path, wanted in entries.items() if not is_there(path)}
 
 
 def encode_grids(
     base: BaseModel, entries: Mapping[Path, _Grid], *, batch: int, progress: Progress
 ) -> None:
-    """Encode grids; the VAE gets full batches of `batch` frames.
+    """Encode grids into the cache, in full batches of `batch` frames.
 
-    Images are read and entries written by threads while the VAE works.
+    Threads read images and write entries while the VAE works.
     """
     if not entries:
         return
@@ -122,7 +123,7 @@ def encode_grids(
     progress(0, len(entries), "loading the VAE")
     with base.vae() as vae, ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
         for grid, same in by_grid.items():
-            together = batch // math.gcd(batch, grid.num_frames)  # so that they fill batches
+            together = batch // math.gcd(batch, grid.num_frames)  # grids that fill whole batches
             writes: list[Future[None]] = []
             for some in _read_ahead(readers, _chunks(same, together)):
                 frames = np.concatenate([pixels for _, pixels in some])
@@ -146,10 +147,12 @@ def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
 def _read_ahead(
     pool: ThreadPoolExecutor, chunks: Iterator[Sequence[tuple[Path, _Grid]]]
 ) -> Iterator[list[tuple[Path, Any]]]:
-    """The frames of each chunk, a few chunks read in advance."""
+    """Yield the frames of each chunk; a few chunks are read in advance."""
 
     def start(chunk: Sequence[tuple[Path, _Grid]]) -> list[tuple[Path, Future[Any]]]:
-        return [(path, pool.submit(wanted.frames)) for path, wanted in chunk]
+        return [
+            (path, pool.submit(load_frames, wanted.image, wanted.grid)) for path, wanted in chunk
+        ]
 
     waiting = [start(chunk) for chunk in islice(chunks, _READ_AHEAD)]
     while waiting:
@@ -161,7 +164,7 @@ def _read_ahead(
 def encode_prompts(
     base: BaseModel, entries: Mapping[Path, str], *, text_tokens: int | None, progress: Progress
 ) -> None:
-    """Encode captions."""
+    """Encode captions into the cache."""
     if not entries:
         return
     progress(0, len(entries), "loading the text encoders")
@@ -179,13 +182,6 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with cache_file(path) as temporary:
         save_file(own, temporary)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -306,9 +306,3 @@ def _why(excluded: Iterable[Exclusion]) -> str:
         f"{len(group)} {group[0].reason}, such as {group[0].image.name} ({group[0].remedy})"
         for group in groups
     )
-
-
-def all_captions(samples: Sequence[Sample], *, contents: bool = False) -> Mapping[str, None]:
-    """The captions of samples, each once and in order; or their contents."""
-    texts = (sample.contents if contents else sample.captions for sample in samples)
-    return dict.fromkeys(text for some in texts for text in some)

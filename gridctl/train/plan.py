@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,10 @@ from gridctl.train.setup import Note, fill_cache, refuse_schnell, set_up
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """A run's data, steps and memory. `memory` is in GiB of a GPU; `card` is the one here.
+    """A run's data, steps and memory.
 
-    `least_share` is the smallest memory.checkpointed_share that fits on the card.
+    `memory` is in GiB of GPU memory, `card` the largest GPU here, and `least_share` the smallest
+    memory.checkpointed_share that fits on it.
     """
 
     profile: Profile
@@ -42,40 +44,30 @@ class RunPlan:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """The plan for a reader."""
+        """The plan for the user, a line for each fact."""
+        train, memory = self.profile.train, self.profile.memory
         lines = []
         for stage, dataset in zip(self.stages, self.datasets, strict=True):
-            grids = counted(stage.slots, "grid")
             lines += [
                 f"data        {dataset}",
                 f"grid        {stage.grid}, {stage.grid.num_tokens:,} image tokens",
-                f"steps       {stage.steps:,} of {grids}",
+                f"steps       {stage.steps:,} of {counted(stage.slots, 'grid')}",
             ]
-        lines.append(f"parameters  {self.memory.trained / 1e6:,.1f} million, rank {self._rank}")
-        if self.profile.memory.device == "cpu":
+        lines.append(f"parameters  {self.memory.trained / 1e6:,.1f} million, rank {train.rank}")
+        if memory.device == "cpu":
             return lines
         card = f"{self.card.name}, {self.card.memory_mib / 1024:.0f} GiB" if self.card else "none"
-        return [*lines, f"card        {card}", *self.memory.lines(), self._total, *self._faster]
-
-    @property
-    def _faster(self) -> list[str]:
-        memory, least = self.profile.memory, self.least_share
+        lines += [f"card        {card}", *self.memory.lines()]
+        lines.append(f"{'peak':<12}{self.memory.peak:6.1f} GiB")
         now = memory.checkpointed_share if memory.gradient_checkpointing else 0.0
-        if least is None or least >= now:
-            return []
-        return [f"faster      fits with memory.checkpointed_share = {least} as well ({now} now)"]
-
-    @property
-    def _rank(self) -> int:
-        return self.profile.train.rank
-
-    @property
-    def _total(self) -> str:
-        return f"{'peak':<12}{self.memory.peak:6.1f} GiB"
+        if self.least_share is not None and self.least_share < now:
+            key = f"memory.checkpointed_share = {self.least_share}"
+            lines.append(f"faster      fits with {key} as well ({now} now)")
+        return lines
 
 
 def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
-    """Read the data and plan the run; no weights are read, and none are downloaded.
+    """Read the data and plan the run. Weights are neither read nor downloaded.
 
     Raises InputError for unusable data, UsageError for a profile without data.
     """
@@ -86,7 +78,8 @@ def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
     ]
     cards = nvidia_cards()
     card = max(cards, key=lambda card: card.memory_mib) if cards else None
-    largest, config = _largest(profile, stages), _config(profile)
+    config = _config(profile)
+    largest = _largest(profile, stages, config)
     least = None
     if card and profile.memory.device != "cpu":
         least = least_share(largest, config, card.memory_mib / 1024)
@@ -103,11 +96,11 @@ def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
 def check_memory(
     profile: Profile, stages: Sequence[Stage], config: Mapping[str, Any], card_gib: float
 ) -> TrainingMemory:
-    """The memory plan of a run on a card with `card_gib`.
+    """Plan the memory of a run on a card with `card_gib`.
 
-    Raises UsageError for a run that does not fit. It names the changes with which it does.
+    Raises UsageError for a run that does not fit, with the settings that make it fit.
     """
-    profile = _largest(profile, stages)
+    profile = _largest(profile, stages, config)
     plan = training_memory(profile, config)
     if fits(plan, card_gib):
         return plan
@@ -122,18 +115,37 @@ def check_memory(
     )
 
 
-def _largest(profile: Profile, stages: Sequence[Stage]) -> Profile:
-    """The profile with the grid and batch of the stage that needs most."""
-    stage = max(stages, key=lambda stage: stage.grid.num_tokens * stage.batch_size)
-    grid = stage.grid
-    sides = {f"grid.{key}": getattr(grid, key) for key in ("rows", "cols", "cell", "order")}
-    return profile.with_values(sides | {"train.batch_size": stage.batch_size})
+def _largest(profile: Profile, stages: Sequence[Stage], config: Mapping[str, Any]) -> Profile:
+    """The profile with the grid and batch of the stage that needs most memory."""
+
+    def size(stage: Stage) -> tuple[int, int, bool]:
+        """Image tokens, prompts, and whether gradients of other passes are there already."""
+        batch = stage.batch_size
+        return stage.grid.num_tokens * batch, batch, stage.accumulate > 1
+
+    def is_below(stage: Stage, other: Stage) -> bool:
+        pairs = zip(size(stage), size(other), strict=True)
+        return size(stage) != size(other) and all(mine <= theirs for mine, theirs in pairs)
+
+    # A plan of FLUX.1 takes seconds, so stages that are smaller in every way are left out.
+    candidates = {size(s): s for s in stages if not any(is_below(s, other) for other in stages)}
+    profiles = [
+        profile.with_values(
+            {
+                "grid.cell": stage.grid.cell,
+                "train.batch_size": stage.batch_size,
+                "train.accumulate": stage.accumulate,
+            }
+        )
+        for stage in candidates.values()
+    ]
+    if len(profiles) == 1:
+        return profiles[0]
+    return max(profiles, key=lambda profile: training_memory(profile, config).training)
 
 
 def _config(profile: Profile) -> Mapping[str, Any]:
-    """The base's own config where it is on this machine, else FLUX.1-dev's."""
-    import json
-
+    """The transformer's config if the base is on this machine, else FLUX.1-dev's."""
     folder = local_base(profile.model.base, profile.model.revision)
     path = folder / "transformer" / "config.json" if folder else None
     if path is None or not path.is_file():
@@ -144,7 +156,7 @@ def _config(profile: Profile) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareResult:
-    """What is ready: `encoded` entries are new in the cache, of this shard alone."""
+    """The filled cache: `encoded` counts the new entries, of this shard only."""
 
     encoded: int
     datasets: tuple[str, ...]
@@ -159,8 +171,8 @@ def prepare(
 ) -> PrepareResult:
     """Check the profile and its data, and encode all grids and captions into the cache.
 
-    `shard` (index, count) encodes a share only: machines that share a cache can work at once.
-    Raises what `train` raises before its first step.
+    `shard` (index, count) encodes only a share, so that machines with one cache can work at the
+    same time. Raises what `train` raises before its first step.
     """
     refuse_schnell(profile)
     progress = progress or silent

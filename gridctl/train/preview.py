@@ -1,12 +1,13 @@
-"""Preview clips: what the adapter draws at a step, by generate's sampler and settings.
+"""Preview clips: drawn by the adapter at a step, with generate's sampler and settings.
 
-They do not change the run: they have random numbers of their own, and weights are only read.
+They do not change the run: they have their own random numbers, and weights are only read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from gridctl.files import atomic_file
 from gridctl.lora.adapters import lora_tensors
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
-from gridctl.models.attention import attention_kernel
 from gridctl.models.latents import decode_frames, unwrap
 from gridctl.progress import Progress
 from gridctl.train.setup import Note, Run
@@ -32,10 +32,10 @@ _GAP = 2
 
 
 def draw_previews(run: Run, step: int, *, progress: Progress, note: Note) -> None:
-    """Write `previews/step-NNNNNN/1.mp4` and so on, and `previews/step-NNNNNN.jpg` of all.
+    """Write `previews/step-NNNNNN/1.mp4` and so on, and a contact sheet, `step-NNNNNN.jpg`.
 
-    Only one process draws; the others wait. A card without the memory for it gets no previews,
-    and the run goes on.
+    Only one process draws; the others wait. If the GPU has too little memory for previews, the
+    run goes on without them.
     """
     if run.is_main:
         progress(step, run.setup.total_steps, "drawing previews")
@@ -60,10 +60,12 @@ def _draw(run: Run) -> Iterator[Frames]:
     setup = run.setup
     grid, base, settings = setup.stages[-1].grid, setup.base, run.profile.generate
     plan = Plan.generate(grid)
-    sampling = Sampling.from_profile(settings, base.scheduler_config, grid.num_tokens)
+    sampling = replace(
+        Sampling.from_profile(settings, base.scheduler_config, grid.num_tokens),
+        attention=run.profile.model.attention,
+    )
     drawn = []
-    kernel = attention_kernel(run.profile.model.attention, training=False)
-    with kernel, _as_exported(run), torch.inference_mode():
+    with _as_exported(run), torch.inference_mode():
         for index, prompt in enumerate(setup.preview_prompts):
             denoise = Denoiser(
                 transformer=unwrap(run.transformer),
@@ -80,7 +82,7 @@ def _draw(run: Run) -> Iterator[Frames]:
 
 @contextmanager
 def _as_exported(run: Run) -> Iterator[None]:
-    """The transformer as generate has it: not training, with the moving average's weights."""
+    """Put the transformer into the state that generate has: evaluating, with averaged weights."""
     transformer = unwrap(run.transformer)
     parameters = lora_tensors(transformer)
 
@@ -99,7 +101,7 @@ def _as_exported(run: Run) -> Iterator[None]:
 
 
 def contact_sheet(clips: list[Frames]) -> Image.Image:
-    """A row per clip: some of its frames, from the first to the last."""
+    """An image with a row per clip: some of its frames, from the first to the last."""
     height, width = clips[0].shape[1:3]
     scale = min(1.0, _SHEET_CELL / max(width, height))
     size = (round(width * scale), round(height * scale))
@@ -115,6 +117,6 @@ def contact_sheet(clips: list[Frames]) -> Image.Image:
 
 
 def contact_sheets(folder: Path) -> dict[int, Path]:
-    """Step → contact sheet, of a run folder."""
+    """The contact sheets of a run folder, by step."""
     found = sorted((folder / PREVIEWS).glob("step-*.jpg"))
     return {int(path.stem.removeprefix("step-")): path for path in found}

@@ -103,7 +103,7 @@ def train(
     refuse_schnell(profile)
     grow_segments()  # accelerate starts CUDA
     accelerator = make_accelerator(profile)
-    setup = set_up(profile, progress=progress)
+    setup = set_up(profile, processes=accelerator.num_processes, progress=progress)
     check_folder(setup, force=force)
     is_main = accelerator.is_main_process
     if is_main:

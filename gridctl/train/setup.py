@@ -1,4 +1,4 @@
-"""Setting up a run: everything is checked, then encoded, then loaded, in that order."""
+"""Setting up a run: check everything, then encode, then load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gridctl.diffusion.flow import default_mu
-from gridctl.errors import UsageError
+from gridctl.errors import UsageError, counted
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import AdapterMetadata, add_lora, check_start, lora_tensors, start_lora
 from gridctl.machine.devices import check_compiler, has_fast_bfloat16
@@ -28,7 +28,6 @@ from gridctl.train.data import (
     Dataset,
     Sample,
     Stage,
-    all_captions,
     check_captions,
     read_dataset,
     resolve_stages,
@@ -36,21 +35,25 @@ from gridctl.train.data import (
 from gridctl.train.resume import RunInputs, run_inputs
 
 DEFAULT_OUTPUT = Path("adapter.safetensors")
-_VALIDATION_SAMPLES = 32
+_MAX_VALIDATION = 32  # grids
 _COMPILE = "train.compile"
-_PREVIEWS = 4  # where the profile names no prompts
+_PREVIEWS = 4  # without train.preview_prompts
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """A run whose profile and data are checked. Nothing is loaded yet."""
+    """A run whose profile and data are checked. Nothing is loaded yet.
+
+    `datasets` has one for each stage, `start` is the adapter to start from, and `folder` the run
+    folder.
+    """
 
     profile: Profile
     base: BaseModel
     stages: list[Stage]
-    datasets: list[Dataset]  # one per stage
+    datasets: list[Dataset]
     caption_faults: list[str]
     cache: Cache
     start: Path | None
@@ -59,7 +62,7 @@ class Setup:
 
     @property
     def adapter(self) -> Path:
-        """The file that the run writes at its end."""
+        """The adapter that the run writes at its end."""
         return self.profile.train.output or DEFAULT_OUTPUT
 
     @property
@@ -68,27 +71,27 @@ class Setup:
 
     @property
     def validation(self) -> list[Sample]:
-        """Each grid once, however many stages have it."""
+        """The grids to validate on, each once even if several stages have it."""
         every = (sample for dataset in self.datasets for sample in dataset.validation)
-        return list({sample.image: sample for sample in every}.values())[:_VALIDATION_SAMPLES]
+        return list({sample.image: sample for sample in every}.values())[:_MAX_VALIDATION]
 
     @property
     def captions(self) -> list[str]:
-        """Every text that the run may need."""
+        """The texts that the run may need, each once."""
         settings = self.profile.train
         samples = [s for d in self.datasets for s in (*d.train, *d.validation)]
-        texts = dict(all_captions(samples))
+        texts = [text for sample in samples for text in sample.captions]
         if settings.preserve_weight:
-            texts |= all_captions(samples, contents=True)
+            texts += [text for sample in samples for text in sample.contents]
         if settings.caption_dropout:
-            texts[""] = None
+            texts.append("")
         if settings.preview_every:
-            texts |= dict.fromkeys([*self.preview_prompts, ""])  # the empty one for guidance
-        return list(texts)
+            texts += [*self.preview_prompts, ""]  # the empty one for classifier-free guidance
+        return list(dict.fromkeys(texts))
 
     @property
     def preview_prompts(self) -> list[str]:
-        """The whole prompts of the preview clips."""
+        """The prompts of the preview clips, with their layout prompt."""
         made = self.adapter_metadata(0)
         if given := self.profile.train.preview_prompts:
             return [grid_prompt(made.grid, text, made.layout, fps=made.fps) for text in given]
@@ -96,13 +99,13 @@ class Setup:
         return [sample.captions[0] for sample in samples[:_PREVIEWS]]
 
     def adapter_metadata(self, steps: int) -> AdapterMetadata:
-        """The header of the adapter after `steps`."""
+        """The metadata of the adapter after `steps`."""
         profile = self.profile
         samples = [sample for dataset in self.datasets for sample in dataset.train]
         has_layout = any(sample.contents != sample.captions for sample in samples)
         return AdapterMetadata(
             grid=self.stages[-1].grid,
-            # Captions from elsewhere have no layout prompt: prompts are then taken as they are.
+            # Captions from elsewhere have no layout prompt; generate then adds none either.
             layout=layout_template(profile.caption.layout) if has_layout else "",
             fps=self.datasets[-1].fps or profile.generate.fps,
             base=without_folder(self.base.name),
@@ -118,7 +121,7 @@ class Setup:
 
 @dataclass(kw_only=True)
 class Run:
-    """All that a step needs. Everything random is a function of (seed, step, slot)."""
+    """Everything that a step needs. `autocast`: matrices are multiplied in bfloat16."""
 
     setup: Setup
     accelerator: Any
@@ -126,7 +129,7 @@ class Run:
     parameters: list[torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     ema: dict[str, Tensor] = field(default_factory=dict)
-    autocast: bool = False  # matrices are multiplied in bfloat16
+    autocast: bool = False
 
     @property
     def profile(self) -> Profile:
@@ -138,7 +141,7 @@ class Run:
 
     @property
     def samples(self) -> list[tuple[Sample, ...]]:
-        """One tuple per stage."""
+        """The grids to train on, for each stage."""
         return [dataset.train for dataset in self.setup.datasets]
 
     @property
@@ -152,19 +155,29 @@ class Run:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files; one of several does."""
+        """Whether this process writes the files: one of several does."""
         return bool(self.accelerator.is_main_process)
 
     def mu(self, grid: Grid, *, capped: bool = True) -> float:
-        """The shift of the sigmas for images of `grid`'s size."""
+        """The shift of the sigmas for images of `grid`'s size; generate.max_mu caps it."""
         cap = self.profile.generate.max_mu if capped else None
         return default_mu(self.setup.base.scheduler_config, grid.num_tokens, max_mu=cap)
 
 
-def set_up(profile: Profile, *, progress: Progress) -> Setup:
-    """Check everything that can be checked before anything is encoded or loaded."""
+def set_up(profile: Profile, *, processes: int = 1, progress: Progress) -> Setup:
+    """Check everything that can be checked before anything is encoded or loaded.
+
+    Raises UsageError if `processes` cannot share the steps evenly or the profile cannot be
+    trained, and InputError for unusable data.
+    """
     settings = profile.train
     stages = resolve_stages(settings, profile.grid.to_grid(), progress=progress)
+    for stage in stages:
+        if stage.slots % processes:
+            raise UsageError(
+                f"{processes} processes cannot share a step of {counted(stage.slots, 'grid')} "
+                "evenly; set train.batch_size or train.accumulate to a multiple."
+            )
     layout = layout_template(profile.caption.layout)
     datasets = [read_dataset(s.data, s.grid, layout=layout, progress=progress) for s in stages]
     caption_faults = check_captions(datasets, profile)
@@ -191,18 +204,17 @@ def set_up(profile: Profile, *, progress: Progress) -> Setup:
 
 
 def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] = (0, 1)) -> int:
-    """Encode what the cache lacks: each encoder is loaded only for that, and freed again.
+    """Encode the entries that the cache lacks, and return their number.
 
-    `shard` (index, count) takes a share of it, so that several machines can fill one cache.
-    Returns the number of new entries.
+    Each encoder is loaded only for that, and freed again. `shard` (index, count) takes a share,
+    so that several machines can fill one cache.
     """
     samples: dict[Grid, list[Sample]] = {}
     for stage, dataset in zip(setup.stages, setup.datasets, strict=True):
         samples.setdefault(stage.grid, []).extend((*dataset.train, *dataset.validation))
-    # Validation is on the last stage's grid.
-    samples.setdefault(setup.stages[-1].grid, []).extend(setup.validation)
+    samples[setup.stages[-1].grid] += setup.validation  # of all stages, on the last one's grid
     index, count = shard
-    # Shares are of everything, not of what is missing, which other shards change.
+    # Shares of all entries, not of the missing ones, which other machines change.
     grids = missing(dict(list(setup.cache.grids(samples).items())[index::count]))
     prompts = missing(dict(list(setup.cache.prompts(setup.captions).items())[index::count]))
     memory, tokens = setup.profile.memory, setup.profile.model.text_tokens
@@ -212,29 +224,22 @@ def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] = (0,
 
 
 def make_accelerator(profile: Profile) -> Any:
-    """accelerate's; UsageError if its processes cannot share the steps evenly."""
+    """accelerate's Accelerator with the profile's trackers; UsageError if one is not installed."""
     from accelerate import Accelerator
 
     trackers = profile.train.trackers
     for name in trackers:
         if find_spec(name) is None:
             raise UsageError(f"train.trackers names {name}, which is missing; pip install {name}.")
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=profile.memory.device == "cpu",
         log_with=list(trackers) or None,
         project_dir=run_folder(profile),
     )
-    for stage in resolve_stages(profile.train, profile.grid.to_grid()):
-        if stage.slots % accelerator.num_processes:
-            raise UsageError(
-                f"{accelerator.num_processes} processes cannot share a step of {stage.slots} "
-                "grids evenly; set train.batch_size or train.accumulate to a multiple."
-            )
-    return accelerator
 
 
 def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
-    """Load the transformer and add what is trained. The cache must be full."""
+    """Load the transformer and add the LoRA and its optimizer. The cache must be full."""
     profile, settings = setup.profile, setup.profile.train
     progress(0, 1, "loading the transformer")
     transformer = setup.base.load_transformer(training=True)
@@ -260,13 +265,13 @@ def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
         parameters=parameters,
         optimizer=optimizer,
         ema=ema,
-        # On a CPU that can: 1.5 times as fast, with float32 weights.
+        # On a CPU with fast bfloat16 it is 1.5 times as fast; the weights stay in float32.
         autocast=device.type == "cpu" and dtype == torch.float32 and has_fast_bfloat16(device),
     )
 
 
 def lora_scale(settings: TrainSection) -> float:
-    """alpha / rank, which the exported weights contain."""
+    """alpha / rank, which is folded into the exported weights."""
     return _alpha(settings) / settings.rank
 
 
@@ -285,7 +290,7 @@ def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:
 
 
 def _start(settings: TrainSection) -> Path | None:
-    """The adapter to start from, checked; raises what `check_start` does, or UsageError."""
+    """Check the adapter to start from. Raises what `check_start` does, or UsageError."""
     if settings.start is None:
         return None
     start = local_adapter(str(settings.start))
@@ -298,7 +303,7 @@ def _start(settings: TrainSection) -> Path | None:
 
 
 def run_folder(profile: Profile) -> Path:
-    """Where the run of a profile is, beside its adapter. UsageError for an unusable name."""
+    """The run folder of a profile, beside its adapter. UsageError for an unusable name."""
     adapter = profile.train.output or DEFAULT_OUTPUT
     if adapter.suffix != ".safetensors" or adapter.is_dir():
         raise UsageError(f"{adapter} cannot be an adapter's name; end it with .safetensors.")
@@ -309,7 +314,7 @@ def _optimizer(profile: Profile, parameters: list[torch.nn.Parameter]) -> torch.
     settings = profile.train
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if profile.memory.optimizer == "adamw":
-        # One kernel for all parameters on a GPU; elsewhere PyTorch's own choice.
+        # On a GPU, one kernel for all parameters; elsewhere PyTorch chooses.
         fused = True if all(parameter.is_cuda for parameter in parameters) else None
         return torch.optim.AdamW(parameters, fused=fused, **options)
     try:

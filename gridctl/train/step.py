@@ -20,14 +20,13 @@ from gridctl.train.setup import Run
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """An optimizer step. `losses` (3,) are this process's base, temporal and preserve.
+    """An optimizer step; `losses` (3,) are the base, temporal and preserve loss of this process.
 
     The tensors are still on the device: reading one waits for it.
     """
 
     losses: Tensor
     grad_norm: Tensor
-    stage: Stage
     learning_rate: float
     temporal_weight: float
 
@@ -73,14 +72,13 @@ def take_step(run: Run, step: int) -> StepResult:
     return StepResult(
         losses=sums,
         grad_norm=norm,
-        stage=stage,
         learning_rate=learning_rate,
         temporal_weight=weight,
     )
 
 
 def grid_losses(run: Run, slots: Slots, step: int, stage: Stage) -> tuple[Tensor, Tensor]:
-    """(base, temporal) losses (B,) of some slots of a step."""
+    """The base and temporal losses of some slots of a step, (B,) each."""
     batch = draw_grids(run, slots, step, grid=stage.grid, logit_mean=stage.logit_mean)
     predicted = batch.predict(run.transformer, autocast=run.autocast)
     return flow_losses(
@@ -93,10 +91,11 @@ def grid_losses(run: Run, slots: Slots, step: int, stage: Stage) -> tuple[Tensor
 
 
 def preserve_losses(run: Run, slots: Slots, step: int, stage: Stage) -> Tensor:
-    """(B,) How far the adapter moves the base's prediction for a single frame of each slot.
+    """The change that the adapter makes to a single frame of each slot, (B,).
 
-    The mean squared difference of the velocities, as in Learning without Forgetting
-    (arXiv 1606.09282): training on grids must not change how a single image looks.
+    The mean squared difference between the velocities with and without the adapter, as in
+    Learning without Forgetting (arXiv 1606.09282): training on grids must not change how a single
+    image looks.
     """
     logit_mean = run.profile.train.logit_mean
     batch = draw_single_frames(run, slots, step, grid=stage.grid, logit_mean=logit_mean)
@@ -117,30 +116,31 @@ def flow_losses(
     row_wraps: bool = True,
     kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Per sample, (B,) each: the mean squared error, and that of its step between frames.
+    """The base and temporal loss of each sample, (B,) each.
 
-    `predicted` and `target` are velocities (B, C, H, W) of grids. The second is L_flow of
-    GRID (arXiv 2412.10718): the mean over consecutive frames of |D(v - u)|^2, with D the
-    difference of neighbouring cells in frame order. If errors were independent between
-    cells it would be twice the first; for an error shared by all frames it is 0.
-    `row_wraps` False leaves out the steps from one row to the next, as the released code does.
+    `predicted` and `target` are velocities v and u of grids, (B, C, H, W). The base loss is the
+    mean of |v - u|^2. The temporal loss is L_flow of GRID (arXiv 2412.10718): the mean over
+    consecutive frames of |D(v - u)|^2, with D the difference of neighbouring cells in frame
+    order. It is twice the base loss if errors are independent between cells, and 0 for an error
+    shared by all frames. Without `row_wraps` the steps from one row to the next do not count, as
+    in the authors' code.
 
-    `kept` (B, F) marks frames that the model was given clean. They are not its to predict: their
-    error counts as zero and the means are taken over the other frames, and over the steps that
-    touch at least one of those. A step from a kept frame thus asks its neighbour to continue it.
+    `kept` (B, F) marks frames that the model was given clean. It does not predict them: their
+    error is zero, and the means are over the other frames, and over the steps with at least one
+    of those. A step from a kept frame thus asks its neighbour to continue it.
     """
     error = split_cells((predicted - target).float(), grid)  # (B, F, C, h, w)
     free = error.new_ones(error.shape[:2]) if kept is None else (~kept).to(error)
     error = error * free[:, :, None, None, None]
-    base = _mean(error.square().mean(dim=(2, 3, 4)), free)
+    base = _masked_mean(error.square().mean(dim=(2, 3, 4)), free)
     steps = (error[:, 1:] - error[:, :-1]).square().mean(dim=(2, 3, 4))  # (B, F-1)
     counted = torch.maximum(free[:, 1:], free[:, :-1])
     if not row_wraps:
         within = [k for k in range(grid.num_frames - 1) if not grid.is_row_wrap(k)]
         steps, counted = steps[:, within], counted[:, within]
-    return base, _mean(steps, counted)
+    return base, _masked_mean(steps, counted)
 
 
-def _mean(values: Tensor, counted: Tensor) -> Tensor:
+def _masked_mean(values: Tensor, counted: Tensor) -> Tensor:
     """The mean of each row of `values` (B, N) where `counted` is 1; 0 where it never is."""
     return (values * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)

@@ -9,7 +9,7 @@ import pytest
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.models.memory import FLUX_DEV
+from gridctl.models.memory import FLUX_DEV, training_memory
 from gridctl.profile import load_profile
 from gridctl.train import plan_run
 from gridctl.train.data import resolve_stages
@@ -61,3 +61,32 @@ def test_a_run_that_cannot_fit_is_refused_with_the_change_that_fits() -> None:
     with pytest.raises(UsageError, match="GiB of GPU memory, the card has 44") as error:
         check_memory(profile, stages, FLUX_DEV, 44.0)
     assert "memory.checkpointed_share = 1.0" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "largest"),
+    [
+        ([{"cell": (16, 16), "batch_size": 9}, {"batch_size": 2}], 0),
+        ([{"cell": (16, 16), "batch_size": 1}, {"batch_size": 2}], 1),
+        # Fewer image tokens (42 and 48), but more prompts with 512 tokens each.
+        ([{"cell": (16, 16), "batch_size": 7}, {"batch_size": 2}], 0),
+        # With several passes a step, the gradients of the first are there during the second.
+        ([{"batch_size": 2, "accumulate": 2}, {"batch_size": 2}], 0),
+    ],
+)
+def test_the_stage_that_needs_most_is_planned(
+    make_profile: Callable[..., Any], base: Any, stages: list[dict[str, Any]], largest: int
+) -> None:
+    """As if it were the only one. On a transformer of one block of each kind, to be quick."""
+    config = {**base.transformer_config, "num_layers": 1, "num_single_layers": 1}
+    alone = []
+    for stage in stages:
+        width, height = stage.get("cell", (32, 32))
+        keys = {f"train__{key}": value for key, value in stage.items() if key != "cell"}
+        profile = make_profile(grid__cell=f"{width}x{height}", train__rank=64, **keys)
+        alone.append(training_memory(profile, config).training)
+    assert alone[largest] == max(alone) > min(alone)
+    profile = make_profile(train__stage=stages, train__rank=64)
+    resolved = resolve_stages(profile.train, profile.grid.to_grid())
+    plan = check_memory(profile, resolved, config, 1000.0)
+    assert plan.training == alone[largest]
