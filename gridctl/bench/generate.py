@@ -27,7 +27,7 @@ from gridctl.bench.random_base import wait
 from gridctl.bench.video_models import count_arithmetic, time_parts
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
-from gridctl.generate import Drawing, Request, draw
+from gridctl.generate import Job, Request, draw
 from gridctl.models.base import BaseModel, open_base
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
@@ -199,7 +199,7 @@ def _compare_second(
 
     numbers, per_clip = count(), profile.generate.steps * profile.generate.resample
     request = Request(prompts=PROMPTS, output=folder, profile=profile, many=True)
-    drawing = t2v.prepare(request)
+    job = t2v(request)
 
     def ours() -> float:
         sampled: list[float] = []
@@ -209,12 +209,12 @@ def _compare_second(
                 sampled.append(time.perf_counter())
 
         output = folder / f"clips-{next(numbers)}"
-        result = draw(t2v.prepare(replace(request, output=output)), progress=watch)
+        result = draw(t2v(replace(request, output=output)), progress=watch)
         if len(result.written) != len(PROMPTS):
             raise GridctlError("the call did not draw both clips.")
         return sampled[1] - sampled[0]
 
-    with _bare_sampler(profile, drawing) as alone:
+    with _bare_sampler(profile, job) as alone:
         candidates = [
             Candidate(name="the second clip of gridctl generate", work=ours),
             Candidate(name="sampling and decoding alone", work=alone, target=1.05),
@@ -225,8 +225,8 @@ def _compare_second(
 
 
 @contextmanager
-def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], None]]:
-    """A call that samples and decodes the drawing's second clip, with everything loaded."""
+def _bare_sampler(profile: Profile, job: Job) -> Iterator[Callable[[], None]]:
+    """A call that samples and decodes the job's second clip, with everything loaded."""
 
     from gridctl.diffusion.cells import split_cells
     from gridctl.diffusion.sampler import Denoiser, Sampling, sample
@@ -234,12 +234,12 @@ def _bare_sampler(profile: Profile, drawing: Drawing) -> Iterator[Callable[[], N
     from gridctl.models.latents import decode_frames
     from gridctl.models.prompts import encode_prompts
 
-    base, plan = open_base(profile), drawing.plan
-    prompt = drawing.shots[1].prompt
+    base, plan = open_base(profile), job.steps[0].plan
+    prompt = job.outputs[1].prompt
     encoded = encode_prompts(base, [prompt, ""], text_tokens=profile.model.text_tokens)
     transformer = base.load_transformer()
-    if drawing.adapter:
-        apply_adapter(transformer, drawing.adapter, scale=profile.model.adapter_scale)
+    if job.adapter:
+        apply_adapter(transformer, job.adapter, scale=profile.model.adapter_scale)
     sampling = Sampling.from_profile(profile.generate, base.scheduler_config, plan.grid.num_tokens)
     denoiser = Denoiser(
         transformer=transformer,

@@ -163,8 +163,7 @@ def sample(
     known = noise if reference is None else reference
     release = cell_map(torch.tensor([plan.release], device=noise.device), plan.grid)
     average: Tensor | None = None
-    start = max(plan.release)
-    sigmas = _sigmas_from(start, sampling.sigmas)
+    start, sigmas = max(plan.release), plan_sigmas(plan, sampling.sigmas)
     latents = noise if start >= GENERATE else add_noise(known, noise, start)
     steps = (len(sigmas) - 1) * sampling.resample
     last_sigma = GENERATE
@@ -196,11 +195,21 @@ def sample(
     return torch.where(release < last_sigma, known, latents)  # what was never released
 
 
-def _sigmas_from(start: float, sigmas: Sequence[float]) -> list[float]:
-    """`start` and the sigmas below it; all of them if some frame is drawn from noise."""
+def plan_sigmas(plan: Plan, sigmas: Sequence[float]) -> list[float]:
+    """The sigmas that a plan is carried out with: all of them if it draws a frame from noise.
+
+    Otherwise its largest strength and the sigmas below it.
+    """
+    start = max(plan.release)
     if start >= GENERATE:
         return list(sigmas)
     return [start, *(sigma for sigma in sigmas if sigma < start)]
+
+
+def edit_sigmas(strength: float, sigmas: Sequence[float]) -> list[float]:
+    """The sigmas of the last steps, of which an edit of this strength takes a share."""
+    steps = round(strength * (len(sigmas) - 1))
+    return list(sigmas[len(sigmas) - 1 - steps :])
 
 
 @torch.inference_mode()
@@ -219,9 +228,8 @@ def flow_edit(
     `strength` in 0...1 is the share of the sampling steps that are run, the last ones. Each
     draws fresh noise. `fixed` (1, C, H, W) holds parts that are edited already, and NaN elsewhere.
     """
-    sigmas = list(target.sampling.sigmas)
-    steps = round(strength * (len(sigmas) - 1))
-    sigmas = sigmas[len(sigmas) - 1 - steps :]
+    sigmas = edit_sigmas(strength, target.sampling.sigmas)
+    steps = len(sigmas) - 1
     edited = latents if fixed is None else torch.where(fixed.isnan(), latents, fixed)
     for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
         noisy_source = add_noise(latents, draw_noise(), sigma)

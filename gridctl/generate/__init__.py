@@ -1,19 +1,18 @@
 """`generate`: prompts and pictures → clips and images.
 
-A task (`gridctl.generate.tasks`) prepares a `Drawing`, without loading a model. `draw` carries
-it out.
+A task (`gridctl.generate.tasks`) turns a `Request` into a `Job`, without loading a model. `draw`
+carries it out.
 """
 
-from gridctl.generate.drawing import Drawing, Request, Shot, combine
-from gridctl.generate.run import GenerateResult, Output, draw, draw_stream, render
+from gridctl.generate.job import Job, Output, Request
+from gridctl.generate.run import GenerateResult, OutputResult, draw, draw_stream, render
 
 __all__ = [
-    "Drawing",
     "GenerateResult",
+    "Job",
     "Output",
+    "OutputResult",
     "Request",
-    "Shot",
-    "combine",
     "draw",
     "draw_stream",
     "render",

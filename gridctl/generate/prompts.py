@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gridctl.errors import GridctlError, InputError, ProfileError
-from gridctl.generate.drawing import Request
+from gridctl.generate.job import Request
 from gridctl.profile import GenerateSection, Profile, parse_section
 from gridctl.profile.check import nearest
 from gridctl.text import decode, is_encodable, lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from gridctl.prompt import layout_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceClip:
+class GivenClip:
     """A clip to change: frames (F, H, W, 3), their rate, and what is known of its content."""
 
     frames: Frames
@@ -44,15 +43,6 @@ def read_picture(path: Path, fit: Fit) -> Picture:
     return with_clip(path, lambda clip: next(iter(clip.cells(np.zeros(1, np.int64), fit))))
 
 
-def place_pictures(pictures: Mapping[int, Path], grid: Grid, fit: Fit) -> Frames:
-    """All frames of a grid (F, H, W, 3), black except for `pictures` by frame number."""
-    width, height = grid.cell
-    frames = np.zeros((grid.num_frames, height, width, 3), np.uint8)
-    for frame, path in pictures.items():
-        frames[frame] = read_picture(path, fit)
-    return frames
-
-
 def read_clip(
     path: Path,
     grid: Grid,
@@ -61,7 +51,7 @@ def read_clip(
     sample: str,
     frames: int | None = None,
     least: int | None = None,
-) -> SourceClip:
+) -> GivenClip:
     """The frames of a clip: as many as the grid has cells, evenly spread, or all of them.
 
     `sample` is uniform or windows, as `pack` takes it. `frames` of them are evenly spread
@@ -89,11 +79,11 @@ def read_clip(
         )
     if not whole and count > wanted:
         chosen = source.frames[list(sample_indices(count, wanted))]
-        return SourceClip(frames=chosen, fps=source.fps * wanted / count, text=source.text)
+        return GivenClip(frames=chosen, fps=source.fps * wanted / count, text=source.text)
     return source
 
 
-def _read_grid(path: Path, fit: Fit) -> SourceClip | None:
+def _read_grid(path: Path, fit: Fit) -> GivenClip | None:
     """A grid image's real frames, each scaled by itself; None without metadata."""
     metadata = load_metadata(path)
     if metadata is None:
@@ -107,14 +97,14 @@ def _read_grid(path: Path, fit: Fit) -> SourceClip | None:
     caption = read_caption(path)
     if caption is not None:
         caption = caption.removeprefix(layout_prompt(metadata.grid, fps=metadata.fps)).strip()
-    return SourceClip(frames=frames, fps=metadata.fps, text=caption or metadata.text)
+    return GivenClip(frames=frames, fps=metadata.fps, text=caption or metadata.text)
 
 
-def _read_video(path: Path, count: int | None, fit: Fit) -> SourceClip:
-    return with_clip(path, lambda clip: _source_clip(clip, path, count, fit))
+def _read_video(path: Path, count: int | None, fit: Fit) -> GivenClip:
+    return with_clip(path, lambda clip: _given_clip(clip, path, count, fit))
 
 
-def _source_clip(clip: Clip, path: Path, count: int | None, fit: Fit) -> SourceClip:
+def _given_clip(clip: Clip, path: Path, count: int | None, fit: Fit) -> GivenClip:
     total = len(clip.times_seconds)
     chosen: Ordinals = np.arange(total, dtype=np.int64)
     rate = clip.fps
@@ -122,7 +112,7 @@ def _source_clip(clip: Clip, path: Path, count: int | None, fit: Fit) -> SourceC
         chosen = chosen[list(sample_indices(total, count))]
         rate = clip.fps * count / total
     frames = np.stack([np.ascontiguousarray(cell) for cell in clip.cells(chosen, fit)])
-    return SourceClip(frames=frames, fps=round(rate, 6), text=read_caption(path) or _prompt(path))
+    return GivenClip(frames=frames, fps=round(rate, 6), text=read_caption(path) or _prompt(path))
 
 
 def _prompt(path: Path) -> str | None:

@@ -315,7 +315,7 @@ def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
         ([PROMPT, "--attention", "slow"], 2, "attention"),
         ([PROMPT, "--fps", "0"], 2, "fps is 0"),
         ([PROMPT, "--steps", "0"], 2, "steps"),
-        ([PROMPT, "--adapter", "nowhere.safetensors"], 1, "nowhere.safetensors is no adapter file"),
+        ([PROMPT, "--adapter", "nowhere.safetensors"], 1, "nowhere.safetensors is not an adapter"),
         ([PROMPT, "--adapter", "empty.txt"], 1, "empty.txt is not an adapter"),
         ([PROMPT, "--base", "nowhere", "--adapter", "none"], 2, "nowhere is no model"),
         ([PROMPT, "--base", "a/b"], 2, "trained on tiny, and the base is a/b"),
@@ -382,9 +382,9 @@ def test_a_dry_run_says_what_goes_beyond_the_built_in_model(
     prompt = "a corgi on a yellow background"
     assert t2v(prompt, "-o", "a.mp4", "--guidance", 7, "--dry-run", "--json") == 0
     out, err = capsys.readouterr()
-    (drawing,) = json.loads(out)["drawings"]
-    assert (drawing["task"], drawing["rows"], drawing["cell"]) == ("t2v", 2, [32, 32])
-    assert [output["output"] for output in drawing["outputs"]] == ["a.mp4"]
+    (job,) = json.loads(out)["jobs"]
+    assert (job["task"], job["rows"], job["cell"]) == ("t2v", 2, [32, 32])
+    assert [output["output"] for output in job["outputs"]] == ["a.mp4"]
     for words in ("never learned corgi", "yellow is not a background", "guidance 7 is outside"):
         assert words in err
 

@@ -13,7 +13,7 @@ from gridctl.diffusion.plan import Plan
 from gridctl.errors import UsageError
 from gridctl.generate import Request, draw
 from gridctl.generate.checks import LIMITS, DrawnGrid, check_clip
-from gridctl.generate.making import remake
+from gridctl.generate.record import remake
 from gridctl.generate.tasks import image, t2v
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
@@ -144,15 +144,15 @@ def test_best_of_keeps_the_seed_with_the_best_checks(
 ) -> None:
     profile = make_profile(model__adapter=str(adapter), generate__steps=2, generate__seed=5)
     apart = Request(prompts=(PROMPT,) * 3, output=tmp_path / "all", profile=profile, many=True)
-    each = draw(t2v.prepare(apart)).checks
+    each = draw(t2v(apart)).checks
     best = min(each, key=lambda path: each[path].badness)
     request = Request(prompts=(PROMPT,), output=tmp_path / "a.webp", profile=profile, best_of=3)
-    result = draw(t2v.prepare(request))
+    result = draw(t2v(request))
     seed = (read_record(tmp_path / "a.webp") or {})["seed"]
     assert seed == 5 + list(each).index(best)
     assert result.checks[tmp_path / "a.webp"] == each[best]
-    assert draw(t2v.prepare(request)).skipped == (tmp_path / "a.webp",)
+    assert draw(t2v(request)).skipped == (tmp_path / "a.webp",)
     again = draw(remake(tmp_path / "a.webp", tmp_path / "b.webp"))
     assert again.checks[tmp_path / "b.webp"] == each[best]
     with pytest.raises(UsageError, match="no checks to choose by"):
-        image.prepare(replace(request, output=tmp_path / "a.png"))
+        image(replace(request, output=tmp_path / "a.png"))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gridctl.errors import UsageError
 from gridctl.generate import Request, draw
-from gridctl.generate.long import key_frames
+from gridctl.generate.steps import key_frames
 from gridctl.generate.tasks import extend, i2v, t2v
 from gridctl.media.write import write_clip
 from gridctl.tiny.render import render_clip
@@ -46,24 +46,27 @@ def request(profile: Any, folder: Path) -> Request:
 
 
 def test_windows_go_on_from_the_last_frames(profile: Any, tmp_path: Path) -> None:
-    short, _ = drawn(t2v.prepare(request(profile, tmp_path / "short")))
-    long, grids = drawn(t2v.prepare(request(profile, tmp_path / "a"), frames=11, long="windows"))
+    short, _ = drawn(t2v(request(profile, tmp_path / "short")))
+    long, grids = drawn(t2v(request(profile, tmp_path / "a"), frames=11, long="windows"))
     assert (len(long), grids) == (11, 3)
     assert np.array_equal(long[:6], short)
 
 
 def test_key_frames_are_those_of_one_grid_or_near_them(profile: Any, tmp_path: Path) -> None:
-    short, _ = drawn(t2v.prepare(request(profile, tmp_path / "short")))
-    long, grids = drawn(t2v.prepare(request(profile, tmp_path / "a"), frames=16))
+    short, _ = drawn(t2v(request(profile, tmp_path / "short")))
+    long, grids = drawn(t2v(request(profile, tmp_path / "a"), frames=16))
     assert (len(long), grids) == (16, 5)
     keys, others = long[[0, 3, 6, 9]].astype(float), long[[1, 4, 7, 10]].astype(float)
     assert np.abs(keys - short[:4]).mean() < 0.5 * np.abs(others - short[:4]).mean()
 
 
 def test_as_many_frames_as_the_grid_has_is_one_grid(profile: Any, tmp_path: Path) -> None:
-    assert t2v.prepare(request(profile, tmp_path / "a"), frames=6).num_grids == 1
+    assert (
+        t2v(request(profile, tmp_path / "a"), frames=6).steps
+        == t2v(request(profile, tmp_path / "a")).steps
+    )
     with pytest.raises(UsageError, match=r"frames is 5, and the grid has 6"):
-        t2v.prepare(request(profile, tmp_path / "a"), frames=5)
+        t2v(request(profile, tmp_path / "a"), frames=5)
 
 
 @pytest.mark.parametrize(("long", "grids"), [("keyframes", 5), ("windows", 5)])
@@ -74,7 +77,7 @@ def test_given_frames_stay_in_a_longer_clip(
     at = {0: tmp_path / "0.png", 7: tmp_path / "7.png", 15: tmp_path / "15.png"}
     for path, picture in zip(at.values(), render_clip(SCENE, 3, (32, 32)), strict=True):
         Image.fromarray(picture).save(path)
-    drawing = i2v.prepare(
+    drawing = i2v(
         request(profile, tmp_path / "a"),
         first=at[0],
         last=at[15],
@@ -100,31 +103,29 @@ def test_another_way_to_be_long_and_a_frame_past_the_end_are_refused(
 ) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="'frames' is unknown; choose keyframes or windows"):
-        t2v.prepare(request(profile, tmp_path / "a"), frames=16, long="frames")
+        t2v(request(profile, tmp_path / "a"), frames=16, long="frames")
     with pytest.raises(UsageError, match="for frame 16, and the frames are 0 to 15"):
-        i2v.prepare(request(profile, tmp_path / "a"), at=[(16, tmp_path / "a.png")], frames=16)
+        i2v(request(profile, tmp_path / "a"), at=[(16, tmp_path / "a.png")], frames=16)
 
 
 def test_a_clip_is_extended_and_its_own_frames_stay(profile: Any, tmp_path: Path) -> None:
     clip = render_clip(SCENE, 4, (32, 32))
     write_clip(clip, tmp_path / "clip.webp", fps=5)
-    drawing = extend.prepare(
-        request(profile, tmp_path / "a"), clip=tmp_path / "clip.webp", frames=9
-    )
+    drawing = extend(request(profile, tmp_path / "a"), clip=tmp_path / "clip.webp", frames=9)
     assert drawing.fps == 5
     frames, grids = drawn(drawing)
     assert (len(frames), grids) == (9, 2)
     assert np.array_equal(frames[:4], clip)
-    by_default = extend.prepare(request(profile, tmp_path / "b"), clip=tmp_path / "clip.webp")
+    by_default = extend(request(profile, tmp_path / "b"), clip=tmp_path / "clip.webp")
     assert len(drawn(by_default)[0]) == 7
     with pytest.raises(UsageError, match="frames is 4"):
-        extend.prepare(request(profile, tmp_path / "a"), clip=tmp_path / "clip.webp", frames=4)
+        extend(request(profile, tmp_path / "a"), clip=tmp_path / "clip.webp", frames=4)
 
 
 def test_a_grid_of_one_cell_cannot_be_continued(make_profile: Make, tmp_path: Path) -> None:
     asked = request(make_profile(model__adapter="none", grid__rows=1, grid__cols=1), tmp_path / "a")
     write_clip(np.zeros((3, 32, 32, 3), np.uint8), tmp_path / "clip.webp", fps=5)
     with pytest.raises(UsageError, match="the grid has one cell"):
-        t2v.prepare(asked, frames=3)
+        t2v(asked, frames=3)
     with pytest.raises(UsageError, match="the grid has one cell"):
-        extend.prepare(asked, clip=tmp_path / "clip.webp")
+        extend(asked, clip=tmp_path / "clip.webp")

@@ -69,14 +69,16 @@ def test_given_frames_come_back_unchanged_and_the_others_are_drawn(
     profile = make_profile(model__adapter=str(chosen), generate__steps=2)
     request = Request(prompts=(PROMPT,), output=tmp_path / "clip", profile=profile)
     first, middle, last = pictures
-    drawing = i2v.prepare(request, first=first, last=last, at=[(2, middle)])
-    assert drawing.plan.kept == (0, 2, 5)
+    drawing = i2v(request, first=first, last=last, at=[(2, middle)])
+    assert drawing.steps[0].plan.kept == (0, 2, 5)
     result = draw(drawing)
-    assert ["not trained with clean cells" in note for note in result.notes] == [True] * (not clean)
+    assert ["not trained with clean cells" in note for note in result.warnings] == [True] * (
+        not clean
+    )
     frames = frames_of(tmp_path / "clip")
     for frame, path in [(0, first), (2, middle), (5, last)]:
         assert np.abs(frames[frame].astype(int) - fitted(path)).mean() < 0.5
-        assert np.array_equal(frames[frame], drawing.reference[frame])
+        assert np.array_equal(frames[frame], drawing.references[frame])
     for frame in (1, 3, 4):
         assert frames[frame].any()
 
@@ -89,11 +91,13 @@ def test_clean_cells_change_what_is_drawn(
 
     profile = make_profile(model__adapter=str(clean_adapter), generate__steps=2)
     request = Request(prompts=(PROMPT,), output=tmp_path / "clean", profile=profile)
-    drawing = i2v.prepare(request, first=pictures[0])
+    drawing = i2v(request, first=pictures[0])
     assert drawing.keep_clean
     draw(drawing)
-    (shot,) = drawing.shots
-    noised = replace(drawing, keep_clean=False, shots=(replace(shot, output=tmp_path / "noised"),))
+    (output,) = drawing.outputs
+    noised = replace(
+        drawing, keep_clean=False, outputs=(replace(output, path=tmp_path / "noised"),)
+    )
     draw(noised)
     clean, other = frames_of(tmp_path / "clean"), frames_of(tmp_path / "noised")
     assert np.array_equal(clean[0], other[0])
@@ -105,9 +109,9 @@ def test_pictures_are_fitted_as_pack_fits_them(
 ) -> None:
     profile = make_profile(model__adapter=str(adapter), pack__fit="pad", pack__background="white")
     request = Request(prompts=(PROMPT,), output=tmp_path / "a.gif", profile=profile)
-    reference = i2v.prepare(request, first=pictures[0]).reference
-    assert (reference[0, :3] == 255).all()  # bars above and below 80x64
-    assert (reference[0, 16] < 255).any()
+    reference = i2v(request, first=pictures[0]).references[0]
+    assert (reference[:3] == 255).all()  # bars above and below 80x64
+    assert (reference[16] < 255).any()
 
 
 @pytest.mark.parametrize(("count", "kept"), [(2, (0, 5)), (3, (0, 3, 5))])
@@ -121,9 +125,9 @@ def test_interpolation_spreads_the_pictures(
 ) -> None:
     profile = make_profile(model__adapter=str(adapter), generate__steps=1)
     request = Request(prompts=("",), output=tmp_path / "clip", profile=profile)
-    drawing = interpolate.prepare(request, pictures=pictures[:count])
-    assert drawing.plan.kept == kept
-    assert drawing.shots[0].prompt == "2x3 grid of 6 video frames in reading order."
+    drawing = interpolate(request, pictures=pictures[:count])
+    assert drawing.steps[0].plan.kept == kept
+    assert drawing.outputs[0].prompt == "2x3 grid of 6 video frames in reading order."
     draw(drawing)
     frames = frames_of(tmp_path / "clip")
     for frame, path in zip(kept, pictures, strict=False):
@@ -135,14 +139,14 @@ def test_a_turn_from_a_picture_or_from_a_prompt_alone(
 ) -> None:
     profile = make_profile(model__adapter=str(adapter), generate__steps=1)
     request = Request(prompts=("a pink cube",), output=tmp_path / "a.gif", profile=profile)
-    alone = multiview.prepare(request)
-    assert (alone.plan.kept, alone.notes) == ((), ())
-    assert alone.shots[0].prompt.endswith("reading order. a full turn of a pink cube")
-    from_view = multiview.prepare(request, front=pictures[0])
-    assert from_view.plan.kept == (0,)
+    alone = multiview(request)
+    assert (alone.steps[0].plan.kept, alone.warnings) == ((), ())
+    assert alone.outputs[0].prompt.endswith("reading order. a full turn of a pink cube")
+    from_view = multiview(request, front=pictures[0])
+    assert from_view.steps[0].plan.kept == (0,)
     draw(from_view)
     said = Request(prompts=("a cube making a turn",), output=tmp_path / "a.gif", profile=profile)
-    assert multiview.prepare(said).shots[0].prompt.endswith("order. a cube making a turn")
+    assert multiview(said).outputs[0].prompt.endswith("order. a cube making a turn")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_pictures_that_cannot_be_are_one_line(
     at = [(frame, tmp_path / name) for frame, name in options.get("at", ())]
     first = tmp_path / options["first"] if "first" in options else None
     with pytest.raises(error, match=words) as raised:
-        i2v.prepare(request, first=first, at=at)
+        i2v(request, first=first, at=at)
     assert "\n" not in str(raised.value)
 
 
@@ -181,4 +185,4 @@ def test_interpolation_takes_two_pictures_or_more(
     profile = make_profile(model__adapter=str(adapter))
     request = Request(prompts=("",), output=tmp_path / "a.gif", profile=profile)
     with pytest.raises(UsageError, match=rf"takes 2 to 6 pictures, not {count}"):
-        interpolate.prepare(request, pictures=[pictures[0]] * count)
+        interpolate(request, pictures=[pictures[0]] * count)

@@ -19,8 +19,8 @@ from gridctl.diffusion.flow import default_mu, schedule
 from gridctl.diffusion.plan import Plan
 from gridctl.diffusion.sampler import Denoiser, Sampling, sample
 from gridctl.errors import InputError, UsageError
-from gridctl.generate import Drawing, Request, draw
-from gridctl.generate.canvas import find_adapter
+from gridctl.generate import Job, Request, draw
+from gridctl.generate.job import find_adapter
 from gridctl.generate.tasks import image, t2v
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
@@ -42,8 +42,8 @@ def profile(make_profile: Make, adapter: Path) -> Any:
     )
 
 
-def prepare(task: Any, prompts: list[str], output: Path, **request: Any) -> Drawing:
-    return task.prepare(Request(prompts=tuple(prompts), output=output, **request))
+def prepare(task: Any, prompts: list[str], output: Path, **request: Any) -> Job:
+    return task(Request(prompts=tuple(prompts), output=output, **request))
 
 
 def frames_of(folder: Path) -> np.ndarray:
@@ -62,8 +62,8 @@ def test_a_clip_is_what_prompt_adapter_sampler_and_vae_make_of_it(
         profile = replace(profile, generate=generate)
     drawing = prepare(t2v, [f"  {PROMPT}\n"], tmp_path / "clip", profile=profile)
     text = grid_prompt(GRID, PROMPT)
-    assert drawing.shots[0].prompt == text
-    assert drawing.plan == Plan.generate(GRID)
+    assert drawing.outputs[0].prompt == text
+    assert drawing.steps[0].plan == Plan.generate(GRID)
     assert draw(drawing).written == (tmp_path / "clip",)
 
     with base.text_encoders() as encode, torch.inference_mode():
@@ -227,15 +227,15 @@ def test_many_prompts_are_files_in_order_and_seeds_of_their_own(
 ) -> None:
     prompts = [PROMPT, PROMPT, "Ein Bär läuft!", "漢字"]
     drawing = prepare(t2v, prompts, tmp_path / "clips", profile=profile, many=True)
-    assert [shot.output.name for shot in drawing.shots] == [
+    assert [output.path.name for output in drawing.outputs] == [
         "001-a-red-circle-moving-right-on-a-black-bac.mp4",
         "002-a-red-circle-moving-right-on-a-black-bac.mp4",
         "003-ein-b-r-l-uft.mp4",
         "004-clip.mp4",
     ]
-    assert [shot.seed for shot in drawing.shots] == [3, 4, 5, 6]
+    assert [output.seed for output in drawing.outputs] == [3, 4, 5, 6]
     thousand = prepare(t2v, [PROMPT] * 1000, tmp_path / "clips", profile=profile, many=True)
-    assert thousand.shots[0].output.name.startswith("0001-")
+    assert thousand.outputs[0].path.name.startswith("0001-")
 
 
 def test_finished_outputs_are_skipped_and_the_rest_is_drawn_as_it_would_have_been(
@@ -309,14 +309,14 @@ def test_the_encoders_are_gone_before_the_transformer_comes(
 
 def test_remarks_on_what_the_model_does_not_read(profile: Any, tmp_path: Path) -> None:
     result = draw(prepare(t2v, ["a red zebra"], tmp_path / "a.gif", profile=profile))
-    assert len(result.notes) == 1
-    assert "never learned zebra" in result.notes[0]
+    assert len(result.warnings) == 1
+    assert "never learned zebra" in result.warnings[0]
     long = " ".join(["red circle"] * 40) + " green"
     result = draw(prepare(t2v, [long], tmp_path / "b.gif", profile=profile))
-    assert len(result.notes) == 1
-    assert "cut after 40 tokens" in result.notes[0]
-    assert result.notes[0].endswith(" green")
-    assert draw(prepare(t2v, [PROMPT], tmp_path / "c.gif", profile=profile)).notes == ()
+    assert len(result.warnings) == 1
+    assert "cut after 40 tokens" in result.warnings[0]
+    assert result.warnings[0].endswith(" green")
+    assert draw(prepare(t2v, [PROMPT], tmp_path / "c.gif", profile=profile)).warnings == ()
 
 
 def test_words_that_the_adapter_learned_are_not_remarked_on(
@@ -330,7 +330,7 @@ def test_words_that_the_adapter_learned_are_not_remarked_on(
     save_file(load_file(known), path, replace(metadata, words=("zebra",)).to_header())
     taught = make_profile(model__adapter=str(path), generate__steps=1)
     drawing = prepare(t2v, ["a red Zebra"], tmp_path / "a.gif", profile=taught)
-    assert draw(drawing).notes == ()
+    assert draw(drawing).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_settings_that_the_base_was_not_made_for_are_remarked_on(
 ) -> None:
     profile = make_profile(**{"generate__guidance": 1.0, "generate__steps": 1} | setting)
     drawing = prepare(image, [PROMPT], tmp_path / "a.png", profile=profile)
-    (note,) = draw(drawing).notes
+    (note,) = draw(drawing).warnings
     assert reported in note
 
 
@@ -379,13 +379,13 @@ def test_a_lora_from_elsewhere_takes_grid_layout_and_rate_of_the_profile(
         generate__steps=1,
     )
     drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile)
-    assert drawing.plan.grid == Grid(rows=1, cols=3, cell=(32, 32))
-    assert (drawing.shots[0].prompt, drawing.fps) == (f"1 by 3: {PROMPT}", 5.0)
+    assert drawing.grid == Grid(rows=1, cols=3, cell=(32, 32))
+    assert (drawing.outputs[0].prompt, drawing.fps) == (f"1 by 3: {PROMPT}", 5.0)
     draw(drawing)
     assert frames_of(tmp_path / "clip").shape == (3, 32, 32, 3)
     wish = {"cols": 2, "cell": (16, 16)}
     drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile, insist=wish)
-    assert drawing.plan.grid == Grid(rows=1, cols=2, cell=(16, 16))
+    assert drawing.grid == Grid(rows=1, cols=2, cell=(16, 16))
 
 
 def test_an_adapter_of_another_shape_leaves_nothing(
@@ -404,7 +404,7 @@ def test_an_adapter_of_another_shape_leaves_nothing(
 def test_which_adapter(make_profile: Make, adapter: Path) -> None:
     assert find_adapter(make_profile(model__adapter=str(adapter))) == adapter
     assert find_adapter(make_profile(model__adapter="none")) is None
-    with pytest.raises(InputError, match=r"nowhere\.safetensors is no adapter file"):
+    with pytest.raises(InputError, match=r"nowhere\.safetensors is not an adapter file"):
         find_adapter(make_profile(model__adapter="nowhere.safetensors"))
     with pytest.raises(UsageError, match="only with an adapter; name one with --adapter"):
         find_adapter(make_profile(model__base="black-forest-labs/FLUX.1-dev"))
@@ -420,8 +420,8 @@ def test_the_shipped_adapter_draws_its_grid(make_profile: Make, tmp_path: Path) 
     assert metadata is not None
     assert metadata.base == "tiny"
     drawing = prepare(t2v, [PROMPT], tmp_path / "clip", profile=profile)
-    assert drawing.plan.grid == metadata.grid
-    assert draw(drawing).notes == ()
+    assert drawing.grid == metadata.grid
+    assert draw(drawing).warnings == ()
     assert len(frames_of(tmp_path / "clip")) == metadata.grid.num_frames
 
 

@@ -12,7 +12,7 @@ from tiny_model.meaning import NAMES, draw_prompts
 
 from gridctl.bench.quality import QualityResult, bench_quality
 from gridctl.generate import Request, render
-from gridctl.generate.canvas import find_adapter
+from gridctl.generate.job import find_adapter
 from gridctl.generate.tasks import image
 from gridctl.models.base import open_base
 from gridctl.profile import Profile, load_profile
@@ -82,7 +82,7 @@ def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
 
 def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
     prompts = ("a red circle on a black background",)
-    drawing = image.prepare(Request(prompts=prompts, output=Path("x.png"), profile=tiny))
+    drawing = image(Request(prompts=prompts, output=Path("x.png"), profile=tiny))
     off = replace(
         drawing,
         adapter=find_adapter(tiny),

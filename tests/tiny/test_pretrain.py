@@ -79,7 +79,7 @@ def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
         model__base=str(made), model__adapter="none", generate__steps=1, grid__rows=1
     )
     request = Request(prompts=("a red circle",), output=tmp_path / "clip", profile=profile)
-    result = draw(t2v.prepare(request))
+    result = draw(t2v(request))
     assert len(list(result.written[0].glob("*.png"))) == 3
     with first.text_encoders() as encode, torch.inference_mode():
         embeds = encode(["red circle", "Red circle", "blue circle"]).embeds

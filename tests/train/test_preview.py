@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from gridctl.errors import UsageError
 from gridctl.generate import draw
-from gridctl.generate.drawing import Request
+from gridctl.generate.job import Request
 from gridctl.generate.tasks import t2v
 from gridctl.train import train
 from gridctl.train.preview import contact_sheet
@@ -49,7 +49,7 @@ def test_previews_are_what_generate_draws_and_change_nothing(
         many=True,
         profile=make_profile(model__adapter=str(seen), **options),
     )
-    drawn = draw(t2v.prepare(request)).written
+    drawn = draw(t2v(request)).written
     for number, clip in enumerate(drawn, start=1):
         assert frames_of(folder / "step-000003" / f"{number}.mp4") == frames_of(clip)
         assert frames_of(folder / "step-000000" / f"{number}.mp4") != frames_of(clip)

@@ -220,7 +220,7 @@ def generate_clip(job: GpuJob) -> dict[str, Any]:
             sampled["resident_gib"] = allocated_gib()
 
     request = Request(prompts=(PROMPT,), output=output, profile=profile)
-    draw(t2v.prepare(request), force=True, progress=progress)
+    draw(t2v(request), force=True, progress=progress)
     return {
         "seconds_per_step": timer.median_seconds,
         "decode_seconds": round(time.monotonic() - timer.times[-1], 2),

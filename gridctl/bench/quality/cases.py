@@ -11,9 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from gridctl.generate import Drawing, Request, combine, render
-from gridctl.generate.canvas import find_adapter, find_canvas
-from gridctl.generate.tasks import edit, i2v, image, interpolate, multiview, restore, t2v
+from gridctl.generate import Job, Request, render, tasks
+from gridctl.generate.job import adapter_settings, find_adapter
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
@@ -121,14 +120,11 @@ def draw_cases(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, 
     if part == "base":
         profile = profile.with_values({"model.adapter": "none"})
     with TemporaryDirectory() as folder:
-        drawing = combine(
-            [_prepare(case, _with_seed(profile, case.index), Path(folder)) for case in cases]
-        )
+        jobs = [_prepare(case, _with_seed(profile, case.index), Path(folder)) for case in cases]
         if part == "image+adapter":
-            drawing = replace(drawing, adapter=find_adapter(profile))
-        drawn = render(drawing)
-        for case, (shot, frames) in zip(cases, drawn, strict=True):
-            yield case, shot.seed, frames
+            jobs = [replace(job, adapter=find_adapter(profile)) for job in jobs]
+        for case, (output, frames) in zip(cases, render(jobs), strict=True):
+            yield case, output.seed, frames
 
 
 def _through_vae(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case, int, Frames]]:
@@ -145,43 +141,43 @@ def _with_seed(profile: Profile, index: int) -> Profile:
     return profile.with_values({"generate.seed": profile.generate.seed + index})
 
 
-def _prepare(case: Case, profile: Profile, folder: Path) -> Drawing:
+def _prepare(case: Case, profile: Profile, folder: Path) -> Job:
     request = Request(prompts=(case.prompt,), output=folder / "out", profile=profile)
     if case.is_still:
-        return image.prepare(replace(request, output=folder / "out.png"))
+        return tasks.image(replace(request, output=folder / "out.png"))
     if case.part == "long keyframes":
-        return t2v.prepare(request, frames=LONG_FRAMES)
+        return tasks.t2v(request, frames=LONG_FRAMES)
     if case.part == "long windows":
-        return t2v.prepare(request, frames=LONG_FRAMES, long="windows")
+        return tasks.t2v(request, frames=LONG_FRAMES, long="windows")
     if case.part not in _FROM_FRAMES:
-        return t2v.prepare(request)
-    grid = find_canvas(profile, {}).grid
+        return tasks.t2v(request)
+    grid = adapter_settings(profile).grid
     return _FROM_FRAMES[case.part](case, request, grid, folder)
 
 
-def _i2v(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
-    return i2v.prepare(request, first=_picture(case, grid, folder, 0))
+def _i2v(case: Case, request: Request, grid: Grid, folder: Path) -> Job:
+    return tasks.i2v(request, first=_picture(case, grid, folder, 0))
 
 
-def _interpolate(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+def _interpolate(case: Case, request: Request, grid: Grid, folder: Path) -> Job:
     ends = [_picture(case, grid, folder, frame) for frame in (0, grid.num_frames - 1)]
-    return interpolate.prepare(request, pictures=ends)
+    return tasks.interpolate(request, pictures=ends)
 
 
-def _multiview(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
-    return multiview.prepare(request, front=_picture(case, grid, folder, 0))
+def _multiview(case: Case, request: Request, grid: Grid, folder: Path) -> Job:
+    return tasks.multiview(request, front=_picture(case, grid, folder, 0))
 
 
-def _edit(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
+def _edit(case: Case, request: Request, grid: Grid, folder: Path) -> Job:
     clip = _clip(case, grid, folder)
-    return edit.prepare(request, clip=clip, source_prompt=case.source_prompt)
+    return tasks.edit(request, clip=clip, source_prompt=case.source_prompt)
 
 
-def _restore(case: Case, request: Request, grid: Grid, folder: Path) -> Drawing:
-    return restore.prepare(request, clip=_clip(case, grid, folder))
+def _restore(case: Case, request: Request, grid: Grid, folder: Path) -> Job:
+    return tasks.restore(request, clip=_clip(case, grid, folder))
 
 
-_FROM_FRAMES: dict[str, Callable[[Case, Request, Grid, Path], Drawing]] = {
+_FROM_FRAMES: dict[str, Callable[[Case, Request, Grid, Path], Job]] = {
     "i2v": _i2v,
     "interpolate": _interpolate,
     "multiview": _multiview,

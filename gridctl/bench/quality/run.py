@@ -27,8 +27,8 @@ from gridctl.bench.quality.score import (
 )
 from gridctl.errors import InputError, UsageError
 from gridctl.files import write_text
-from gridctl.generate.canvas import find_adapter
-from gridctl.generate.making import Weights
+from gridctl.generate.job import find_adapter
+from gridctl.generate.record import Weights
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
 from gridctl.profile import Profile, values_of

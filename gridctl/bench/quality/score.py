@@ -26,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from gridctl.bench.quality.cases import LONG, Case, Part
-from gridctl.generate.windows import window_starts
+from gridctl.generate.steps import window_starts
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.tiny.judge import Verdict, judge_clip, judge_picture

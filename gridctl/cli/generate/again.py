@@ -42,9 +42,9 @@ def generate(
     if from_ is None or output is None:
         raise UsageError("name a task, or a file with --from and the new one with -o.")
     from gridctl.generate import draw
-    from gridctl.generate.making import remake
+    from gridctl.generate.record import remake
 
-    drawing = remake(from_, output)
+    job = remake(from_, output)
     with shell.progress("draw") as progress:
-        result = draw(drawing, force=force, progress=progress)
+        result = draw(job, force=force, progress=progress)
     report(shell, result)

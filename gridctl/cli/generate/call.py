@@ -17,7 +17,7 @@ from gridctl.cli.generate.stream import Stream
 from gridctl.cli.shell import Shell, with_shell
 
 if TYPE_CHECKING:
-    from gridctl.generate import Drawing, Request
+    from gridctl.generate import Job, Request
 
 generate_app = typer.Typer(
     help="Draw clips and images from prompts and pictures.",
@@ -93,7 +93,7 @@ class Call:
 
     def run(
         self,
-        prepare: Callable[[Request], Drawing],
+        prepare: Callable[[Request], Job],
         *,
         prompt: str | None,
         prompts: Path | None,
@@ -136,24 +136,19 @@ class Call:
                 raise UsageError("--prompts - draws at once; use a file to see its plan first.")
             drawn = Stream(shell=self.shell, prepare=prepare, request=request, num=num)
             raise typer.Exit(drawn.draw(reader, force=self.force))
-        drawings = [prepare(one) for one in requests(lines, request, num=num)]
+        jobs = [prepare(one) for one in requests(lines, request, num=num)]
         if self.preview:
             from gridctl.generate.preview import write_preview
 
-            write_preview(drawings[0], self.preview, force=self.force)
+            write_preview(jobs[0], self.preview, force=self.force)
             self.shell.results([self.preview], {"preview": self.preview})
         elif self.dry_run:
-            from gridctl.generate.run import built_in_warnings
-
-            plans = [drawing.to_json() for drawing in drawings]
-            self.shell.results(drawings, {"drawings": plans})
-            prompts_of_all = [s.content or s.prompt for d in drawings for s in d.shots]
-            adapter = drawings[0].adapter
-            for note in built_in_warnings(loaded.profile, adapter, prompts_of_all):
-                self.shell.note(note)
+            self.shell.results(jobs, {"jobs": [job.to_json() for job in jobs]})
+            for warning in dict.fromkeys(text for job in jobs for text in job.warnings):
+                self.shell.note(warning)
         else:
             with note_when_stopped(self.shell), self.shell.progress("draw") as progress:
-                result = draw(drawings, force=self.force, progress=progress)
+                result = draw(jobs, force=self.force, progress=progress)
             report(self.shell, result)
 
     def _line_keys(self) -> set[str]:

@@ -47,7 +47,7 @@ def edit(
 
     Example: gridctl generate edit clip.mp4 "a blue circle moving right" -o out.mp4
     """
-    from gridctl.generate.tasks.edit import prepare
+    from gridctl.generate import tasks
 
-    task = partial(prepare, clip=clip, source_prompt=source_prompt, frames=frames)
+    task = partial(tasks.edit, clip=clip, source_prompt=source_prompt, frames=frames)
     call.run(task, prompt=prompt, prompts=None, output=output, fps=fps)

@@ -36,7 +36,7 @@ def extend(
 
     Example: gridctl generate extend clip.mp4 "a red circle moving right" --frames 48 -o out.mp4
     """
-    from gridctl.generate.tasks.extend import prepare
+    from gridctl.generate import tasks
 
-    task = partial(prepare, clip=clip, frames=frames)
+    task = partial(tasks.extend, clip=clip, frames=frames)
     call.run(task, prompt=prompt, prompts=None, output=output, fps=fps)

@@ -60,10 +60,10 @@ def i2v(
 
     Example: gridctl generate i2v first.png "a red circle moving right" -o out.mp4
     """
-    from gridctl.generate.tasks.i2v import prepare
+    from gridctl.generate import tasks
 
     given = [_parse_at(text) for text in at or ()]
-    task = partial(prepare, first=first, last=last, at=given, frames=frames, long=long)
+    task = partial(tasks.i2v, first=first, last=last, at=given, frames=frames, long=long)
     call.run(task, prompt=prompt, prompts=prompts, output=output, fps=fps)
 
 

@@ -29,6 +29,6 @@ def image(
 
     Example: gridctl generate image "a blue star on a white background" -o star.png
     """
-    from gridctl.generate.tasks.image import prepare
+    from gridctl.generate import tasks
 
-    call.run(prepare, prompt=prompt, prompts=prompts, output=output)
+    call.run(tasks.image, prompt=prompt, prompts=prompts, output=output)

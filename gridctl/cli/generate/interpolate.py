@@ -46,7 +46,7 @@ def interpolate(
 
     Example: gridctl generate interpolate a.png b.png -o out.mp4
     """
-    from gridctl.generate.tasks.interpolate import prepare
+    from gridctl.generate import tasks
 
-    task = partial(prepare, pictures=pictures)
+    task = partial(tasks.interpolate, pictures=pictures)
     call.run(task, prompt=prompt, prompts=None, output=output, fps=fps)

@@ -42,9 +42,10 @@ def multiview(
     Example: gridctl generate multiview front.png "a pink cube on white" -o turn.mp4
     """
     from gridctl.errors import UsageError
-    from gridctl.generate.tasks.multiview import prepare
+    from gridctl.generate import tasks
 
     if len(source) > 2:
         raise UsageError(f"{len(source)} words are given; put the prompt in quotation marks.")
     front = Path(source[0]) if len(source) == 2 else None
-    call.run(partial(prepare, front=front), prompt=source[-1], prompts=None, output=output, fps=fps)
+    task = partial(tasks.multiview, front=front)
+    call.run(task, prompt=source[-1], prompts=None, output=output, fps=fps)

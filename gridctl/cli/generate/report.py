@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(shell: Shell, result: GenerateResult) -> None:
-    """Print what was written, with notes and the checks that failed."""
+    """Print what was written, with warnings and the checks that failed."""
     note_result(shell, result)
     note_skipped(shell, len(result.skipped))
     shell.results(result.written, result_json(result))
@@ -29,9 +29,9 @@ def result_json(result: GenerateResult) -> dict[str, Any]:
 
 
 def note_result(shell: Shell, result: GenerateResult) -> None:
-    """Print the notes and the checks that failed."""
-    for note in result.notes:
-        shell.note(note)
+    """Print the warnings and the checks that failed."""
+    for warning in result.warnings:
+        shell.note(warning)
     for path, checks in result.checks.items():
         for check in checks.failed:
             shell.note(f"{path}: {check}")

@@ -45,7 +45,7 @@ def restore(
 
     Example: gridctl generate restore clip.mp4 -o out.mp4
     """
-    from gridctl.generate.tasks.restore import prepare
+    from gridctl.generate import tasks
 
-    task = partial(prepare, clip=clip, frames=frames)
+    task = partial(tasks.restore, clip=clip, frames=frames)
     call.run(task, prompt=prompt, prompts=None, output=output, fps=fps)

@@ -18,7 +18,7 @@ from gridctl.cli.shell import Shell
 
 if TYPE_CHECKING:
     from gridctl.errors import ExitCode, GridctlError
-    from gridctl.generate import Drawing, Output, Request
+    from gridctl.generate import Job, OutputResult, Request
     from gridctl.generate.prompts import LineReader
 
 
@@ -31,7 +31,7 @@ class Stream:
     """
 
     shell: Shell
-    prepare: Callable[[Request], Drawing]
+    prepare: Callable[[Request], Job]
     request: Request
     num: int
     lines: dict[Path, int] = field(default_factory=dict)  # output → number of its line
@@ -50,17 +50,15 @@ class Stream:
         if sys.stdin.isatty():
             self.shell.note("write one prompt per line; Ctrl-D ends")
         with note_when_stopped(self.shell):
-            for output in draw_stream(
-                self._drawings(reader), force=force, on_error=self._fail_drawing
-            ):
+            for output in draw_stream(self._jobs(reader), force=force, on_error=self._fail_job):
                 self._report(output)
         note_skipped(self.shell, self.skipped)
         if not self.failed:
             return ExitCode.DONE
         return ExitCode.PARTIAL if self.done else ExitCode.FAILED
 
-    def _drawings(self, reader: LineReader) -> Iterator[list[Drawing]]:
-        """A drawing for each line, those of lines that come together as a group."""
+    def _jobs(self, reader: LineReader) -> Iterator[list[Job]]:
+        """A job for each line, those of lines that come together as a group."""
         from gridctl.errors import GridctlError
         from gridctl.generate.prompts import requests
 
@@ -70,18 +68,18 @@ class Stream:
                 before = (line.place - 1) * self.num
                 (request,) = requests([line], self.request, num=self.num, before=before)
                 try:
-                    drawing = self.prepare(request)
+                    job = self.prepare(request)
                 except GridctlError as error:
                     self._fail(line.number, error)
                 else:
-                    group.append(drawing)
-                    self.lines.update((shot.output, line.number) for shot in drawing.shots)
+                    group.append(job)
+                    self.lines.update((output.path, line.number) for output in job.outputs)
             yield group
 
-    def _report(self, output: Output) -> None:
-        from gridctl.generate.run import collect
+    def _report(self, output: OutputResult) -> None:
+        from gridctl.generate import GenerateResult
 
-        result = collect([output])
+        result = GenerateResult.collect([output])
         self.done += 1
         self.skipped += len(result.skipped)
         note_result(self.shell, result)
@@ -91,8 +89,8 @@ class Stream:
             self.shell.results(result.written, None)
             sys.stdout.flush()
 
-    def _fail_drawing(self, drawing: Drawing, error: GridctlError) -> None:
-        self._fail(self.lines[drawing.shots[0].output], error)
+    def _fail_job(self, job: Job, error: GridctlError) -> None:
+        self._fail(self.lines[job.outputs[0].path], error)
 
     def _fail(self, number: int, error: GridctlError) -> None:
         self.failed += 1

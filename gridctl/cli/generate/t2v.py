@@ -39,7 +39,7 @@ def t2v(
 
     Example: gridctl generate t2v "a red circle moving right" -o out.mp4
     """
-    from gridctl.generate.tasks.t2v import prepare
+    from gridctl.generate import tasks
 
-    task = partial(prepare, frames=frames, long=long)
+    task = partial(tasks.t2v, frames=frames, long=long)
     call.run(task, prompt=prompt, prompts=prompts, output=output, fps=fps)

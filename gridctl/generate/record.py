@@ -1,21 +1,19 @@
-"""Making: what an output file says of how it was made, and drawing it again from that."""
+"""Records: how an output was made, written inside the file, and drawing it again from that."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gridctl import __version__
 from gridctl.errors import InputError, ProfileError
-from gridctl.generate import tasks
-from gridctl.generate.drawing import Drawing, Request, Shot
+from gridctl.generate.job import Job, Output, Request
+from gridctl.generate.tasks import TASKS
 from gridctl.media.record import read_record
 from gridctl.models.hub import file_hash, find_base, fingerprint
 from gridctl.profile import Profile, parse_section
@@ -60,19 +58,19 @@ class Weights:
         )
 
 
-def record_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
-    """Everything that decides a shot's frames, and the versions that drew them."""
+def record_of(job: Job, output: Output, weights: Weights) -> dict[str, Any]:
+    """Everything that decides an output's frames, and the versions that drew them."""
     return {
         "command": _COMMAND,
-        "task": drawing.task,
-        "prompt": shot.content,
-        "seed": shot.seed,
-        **({"best_of": shot.best_of} if shot.best_of > 1 else {}),
-        "arguments": _encode(dict(shot.arguments)),
-        "fps": drawing.fps,
+        "task": job.task,
+        "prompt": output.content,
+        "seed": output.seed,
+        **({"best_of": job.best_of} if job.best_of > 1 else {}),
+        "arguments": _encode(dict(job.arguments)),
+        "fps": job.fps,
         "profile": {
             section: {key: values[key] for key in _SECTIONS.get(section, values)}
-            for section, values in drawing.profile.to_json().items()
+            for section, values in job.profile.to_json().items()
             if section in (*_WHOLE, *_SECTIONS)
         },
         "base": weights.base,
@@ -86,17 +84,17 @@ def record_of(drawing: Drawing, shot: Shot, weights: Weights) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Whether an output is the one that was asked for, and remarks on it."""
+    """Whether an output is the one that was asked for, and warnings about it."""
 
     is_same: bool
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def compare(path: Path, record: Mapping[str, Any]) -> Comparison:
     """Compare how the file at `path` was made with `record`.
 
     Versions and settings that change no frame do not count. Settings that change rounding alone
-    give a note. The best of several seeds counts as made by any of them.
+    give a warning. The best of several seeds counts as made by any of them.
     """
     found = read_record(path)
     if found is None:
@@ -116,11 +114,11 @@ def compare(path: Path, record: Mapping[str, Any]) -> Comparison:
     ]
     if not rounding:
         return Comparison(is_same=True)
-    note = (
+    warning = (
         f"outputs that were drawn with another {' and '.join(rounding)} are kept: only rounding "
         "differs; --force draws them again."
     )
-    return Comparison(is_same=True, notes=(note,))
+    return Comparison(is_same=True, warnings=(warning,))
 
 
 def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,8 +138,8 @@ def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def remake(path: Path, output: Path) -> Drawing:
-    """The drawing that made the file at `path`, for another `output`.
+def remake(path: Path, output: Path) -> Job:
+    """The job that made the file at `path`, for another `output`.
 
     Raises InputError for a file that `generate` has not made, or if the model, the adapter or
     a reference is not what it was.
@@ -149,21 +147,18 @@ def remake(path: Path, output: Path) -> Drawing:
     found = read_record(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name.")
-    known = {module.name for module in pkgutil.iter_modules(tasks.__path__)}
-    if found is None or found.get("command") != _COMMAND or found.get("task") not in known:
+    if found is None or found.get("command") != _COMMAND or found.get("task") not in TASKS:
         raise InputError(
             f"{path} does not say how it was made; name a file that gridctl generate has written."
         )
     try:
         profile = parse_section(Profile, found["profile"])
         profile = profile.with_values({"generate.seed": found["seed"]})
-        task = import_module(f"{tasks.__name__}.{found['task']}")
         request = Request(
             prompts=(found["prompt"],), output=output, profile=profile, fps=found["fps"]
         )
-        arguments = _decode(found["arguments"], path.parent)
-        drawing: Drawing = task.prepare(request, **arguments)
-        weights = Weights.of(profile, drawing.adapter)
+        job = TASKS[found["task"]](request, **_decode(found["arguments"], path.parent))
+        weights = Weights.of(profile, job.adapter)
         same = (weights.base, weights.adapter) == (found["base"], found["adapter"])
     except (KeyError, TypeError, ValueError, ProfileError) as error:
         raise InputError(
@@ -174,7 +169,7 @@ def remake(path: Path, output: Path) -> Drawing:
             f"{path} was made with another {profile.model.base} or another adapter than the ones "
             "here; it cannot be made again with these."
         )
-    return drawing
+    return job
 
 
 def _encode(value: Any) -> Any:
