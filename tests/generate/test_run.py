@@ -165,7 +165,8 @@ def test_a_mean_of_steps_is_for_clips_alone(
 @pytest.mark.parametrize("min_sigma", [0.0, 1.0])
 def test_the_seed_decides(profile: Any, tmp_path: Path, min_sigma: float) -> None:
     def frames(name: str, **settings: Any) -> np.ndarray:
-        generate = replace(profile.generate, stochastic_min_sigma=min_sigma, **settings)
+        values = {"stochastic_min_sigma": min_sigma, **settings}
+        generate = replace(profile.generate, **values)
         draw(
             prepare(
                 t2v,
