@@ -60,7 +60,7 @@ def run_script(name: str, *arguments: object) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_demo_clips_beat_and_the_comparison_shows_them(tmp_path: Path) -> None:
+def test_the_demo_clips_beat(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     for folder in (before, after):
         run_script("beating.py", folder, 2)
@@ -138,7 +138,7 @@ def test_the_curriculum_runs(
     assert second["learning_rate"] == 5e-4
 
 
-def test_the_mean_of_an_adapter_and_itself_adds_the_same(adapter: Path, tmp_path: Path) -> None:
+def test_the_mean_of_an_adapter_and_itself(adapter: Path, tmp_path: Path) -> None:
     out = tmp_path / "mean.safetensors"
     runpy.run_path(str(FOLDER / "average.py"))["main"](str(adapter), str(adapter), str(out))
     with safe_open(adapter, "pt") as before, safe_open(out, "pt") as after:
@@ -152,7 +152,7 @@ def test_the_mean_of_an_adapter_and_itself_adds_the_same(adapter: Path, tmp_path
             assert torch.allclose(one, mean, atol=1e-3 * float(one.abs().max()) + 1e-6)
 
 
-def test_choices_are_compared_with_the_baseline_seed_by_seed(tmp_path: Path) -> None:
+def test_choices_are_compared_seed_by_seed(tmp_path: Path) -> None:
     """The table alone: a setting that is right in a tenth more of the clips of each seed."""
     import json
 

@@ -16,7 +16,7 @@ from tests.bench.sense import assert_makes_sense
 Gridctl = Callable[..., int]
 
 
-def test_candidates_take_turns_and_warm_ups_do_not_count() -> None:
+def test_candidates_alternate_and_warm_ups_are_dropped() -> None:
     calls: list[str] = []
     seen: list[tuple[int, int]] = []
 

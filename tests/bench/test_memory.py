@@ -10,7 +10,7 @@ from gridctl.profile import load_profile
 from tests.bench.sense import assert_makes_sense
 
 
-def test_plans_grow_with_rank_and_batch_and_the_note_says_what_is_not_measured() -> None:
+def test_plans_grow_with_rank_and_batch() -> None:
     sizes = MemorySizes(presets=("24gb",), grids=((1, 2),), batches=(1, 2), ranks=(16, 32))
     report = bench_memory(sizes)
     assert_makes_sense(report.to_json(), bench="memory", repeats=1)

@@ -1,7 +1,7 @@
 from gridctl.bench.startup import bench_startup
 
 
-def test_each_help_page_is_measured_beside_its_bare_twin() -> None:
+def test_each_help_page_has_a_bare_twin() -> None:
     report = bench_startup(repeats=1)
     assert [comparison.title for comparison in report.comparisons] == ["--help", "pack --help"]
     for comparison in report.comparisons:

@@ -10,7 +10,7 @@ from gridctl.errors import GridctlError
 from tests.bench.sense import assert_makes_sense
 
 
-def test_step_start_and_cache_are_measured_beside_the_bare_model(
+def test_step_start_and_cache_are_measured(
     make_profile: Callable[..., Any],
 ) -> None:
     before = os.environ.get("GRIDCTL_CACHE")

@@ -80,7 +80,7 @@ def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
     assert F.mse_loss(laid_out, alone) < 0.05 * alone.var(0).mean()
 
 
-def test_single_images_with_the_adapter_off_are_the_bases(tiny: Profile) -> None:
+def test_images_without_adapter_are_the_bases(tiny: Profile) -> None:
     prompts = ("a red circle on a black background",)
     drawing = image(Request(prompts=prompts, output=Path("x.png"), profile=tiny))
     off = replace(

@@ -32,7 +32,7 @@ def test_the_standard_wording() -> None:
 
 
 @given(seeds)
-def test_captions_name_what_is_there_in_plain_lower_case(seed: int) -> None:
+def test_captions_name_all_attributes_in_lower_case(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, held_out=None)
     for caption in (clip_caption(scene, rng), still_caption(scene, rng)):

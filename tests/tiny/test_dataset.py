@@ -36,7 +36,7 @@ def test_clips_are_real_videos_with_their_captions(tmp_path: Path) -> None:
     assert scene.shape in caption
 
 
-def test_a_second_run_finishes_what_is_missing_and_touches_nothing_else(tmp_path: Path) -> None:
+def test_a_second_run_makes_only_missing_clips(tmp_path: Path) -> None:
     def write(count: int) -> list[bytes]:
         paths = write_clips(tmp_path, count=count, seed=1, num_frames=3, size=(32, 32))
         return [path.read_bytes() for path in paths]
@@ -79,7 +79,7 @@ def test_streams_and_seeds_differ(tmp_path: Path) -> None:
     assert len(texts) == 3
 
 
-def test_impossible_numbers_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_impossible_numbers_are_refused_first(tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     with pytest.raises(UsageError, match="frames is 0; it is at least 1"):
         write_clips(folder, count=1, seed=0, num_frames=0)

@@ -54,7 +54,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "SCENES", 300)
 
 
-def test_the_recipe_makes_a_base_and_goes_on_where_it_was(
+def test_the_recipe_makes_a_base_and_resumes(
     small: None,
     make_profile: Callable[..., Any],
     tmp_path: Path,
@@ -124,7 +124,7 @@ def test_the_recipe_goes_on_from_an_earlier_result(small: None, tmp_path: Path) 
     assert 0 < max(changed) < 0.01  # a step of the warm-up
 
 
-def test_prompts_of_the_lesson_are_the_same_for_the_same_step_and_of_nothing_held_out() -> None:
+def test_prompts_of_the_lesson_repeat_by_step() -> None:
     prompts, scenes = draw_prompts(40, seed=1, step=3)
     assert (prompts, scenes) == draw_prompts(40, seed=1, step=3)
     assert prompts != draw_prompts(40, seed=1, step=4)[0]
@@ -227,7 +227,7 @@ def test_a_step_is_a_function_of_seed_and_step(small: None) -> None:
     assert len(sizes) > 4  # single pictures and collages of several sizes
 
 
-def test_hints_say_what_is_drawn_and_where_from_each_token() -> None:
+def test_hints_name_the_object_and_its_place() -> None:
     scene = Scene(
         kind="shape", shape="star", color="blue", background="gray", motion="standing still",
         x=0.25, y=0.75, size=0.3,
@@ -296,7 +296,7 @@ def test_an_early_block_learns_its_cell() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_muon_steps_are_orthogonal_whatever_the_gradient() -> None:
+def test_muon_steps_are_orthogonal() -> None:
     torch.manual_seed(0)
     for shape in ((6, 6), (4, 9), (9, 4)):
         weight = nn.Parameter(torch.zeros(shape))

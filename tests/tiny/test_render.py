@@ -61,14 +61,14 @@ def test_a_clip_is_its_frames_and_the_same_each_time() -> None:
         assert (frame == render_frame(scene, t, SIZE)).all()
 
 
-def test_a_shape_ends_its_way_and_a_turn_leaves_out_its_start() -> None:
+def test_frame_times_of_shapes_and_turns() -> None:
     assert frame_times(CIRCLE, 5) == [0, 0.25, 0.5, 0.75, 1]
     assert frame_times(CUBE, 4) == [0, 0.25, 0.5, 0.75]
     assert frame_times(CIRCLE, 1) == frame_times(CUBE, 1) == [0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_distances_are_those_to_the_nearest_point_of_the_edge(shape: str) -> None:
+def test_distances_equal_those_to_a_lattice_edge(shape: str) -> None:
     # The naive twin: find the edge as sign changes on a fine lattice, and measure to it.
     axis = np.linspace(-1.2, 1.2, 601, dtype=np.float32)
     lattice = shape_distance(shape, axis[None, :], axis[:, None])
@@ -185,7 +185,7 @@ def test_a_full_turn_closes_and_repeats_no_view(solid: str) -> None:
 
 
 @pytest.mark.parametrize("solid", SOLIDS)
-def test_the_mark_faces_the_camera_first_and_then_goes_right(solid: str) -> None:
+def test_the_mark_starts_in_front_and_goes_right(solid: str) -> None:
     scene = replace(CUBE, shape=solid, color="red", background="navy")  # so the mark is white
 
     def mark(t: float) -> npt.NDArray[np.float64]:
@@ -208,7 +208,7 @@ def test_solids_are_the_same_at_every_resolution(solid: str) -> None:
     assert np.abs(small - large.reshape(64, 8, 64, 8, 3).mean((1, 3))).mean() < 1
 
 
-def test_a_cube_from_the_front_is_as_large_as_geometry_says() -> None:
+def test_a_cube_has_the_size_of_geometry() -> None:
     # Half side 0.56 of the radius; seen from 30 degrees above, its height is
     # the front face's cos(30) plus the top face's sin(30).
     frame = render_frame(CUBE, 0, (200, 200))

@@ -41,7 +41,7 @@ def test_no_color_is_near_another_or_near_a_background() -> None:
     assert min(distance(a, b) for a, b in combinations(BACKGROUNDS.values(), 2)) > 75
 
 
-def test_one_triple_in_ten_is_held_out_and_always_the_same_ones() -> None:
+def test_one_triple_in_ten_is_held_out() -> None:
     held_out = [scene for scene in shape_triples() if is_held_out(scene)]
     assert len(held_out) * 10 == len(shape_triples())
     # What the shipped weights never saw; these must not move.
@@ -95,7 +95,7 @@ def test_attributes_can_be_fixed() -> None:
     assert (scene.motion, scene.style) == ("bouncing", "sketch")
 
 
-def test_a_fixed_combination_that_is_held_out_is_refused_for_training() -> None:
+def test_a_fixed_held_out_combination_is_refused() -> None:
     with pytest.raises(UsageError, match="not held out"):
         sample_scene(np.random.default_rng(0), shape="circle", color="red", motion="moving right")
 
@@ -134,7 +134,7 @@ def test_motions_are_wide_enough_to_be_seen(seed: int) -> None:
 
 @pytest.mark.parametrize("motion", ["moving clockwise", "moving counter-clockwise", "bouncing"])
 @given(seed=seeds)
-def test_what_goes_round_or_bounces_begins_where_one_expects_and_ends_there(
+def test_cyclic_motions_start_and_end_in_one_place(
     motion: str, seed: int
 ) -> None:
     scene = sample_scene(np.random.default_rng(seed), kind="shape", motion=motion, held_out=None)
