@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gridctl.tiny.captions import (
     clip_caption,
     collage_caption,
+    sheet_caption,
     still_caption,
 )
 from gridctl.tiny.scene import TURN, Scene, sample_scene
@@ -89,3 +90,11 @@ def test_a_collage_counts_all_and_names_four_in_order() -> None:
     named = [word for word in words(caption) if word in {scene.shape for scene in scenes}]
     assert named == [scene.shape for scene in scenes[:4]]
     assert len(words(caption)) <= 50  # CLIP keeps 77 tokens
+
+
+@given(seeds)
+def test_a_sheet_counts_pictures_of_one_kind(seed: int) -> None:
+    caption = sheet_caption(SCENE, 6, np.random.default_rng(seed))
+    assert "6 pictures" in caption
+    assert {"red", "circle", "black"} <= set(words(caption))
+    assert not TIME_WORDS.search(caption)

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridctl.tiny.render import frame_times, render_clip, render_frame, shape_distance
+from gridctl.tiny.render import (
+    frame_times,
+    mark_color,
+    pose,
+    render_clip,
+    render_frame,
+    shape_distance,
+)
 from gridctl.tiny.scene import TURN, Scene, sample_scene
 from gridctl.tiny.words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SOLIDS, STYLES
 
@@ -208,11 +215,117 @@ def test_solids_are_the_same_at_every_resolution(solid: str) -> None:
     assert np.abs(small - large.reshape(64, 8, 64, 8, 3).mean((1, 3))).mean() < 1
 
 
-def test_a_cube_has_the_size_of_geometry() -> None:
-    # Half side 0.56 of the radius; seen from 30 degrees above, its height is
-    # the front face's cos(30) plus the top face's sin(30).
-    frame = render_frame(CUBE, 0, (200, 200))
+# At 200 pixels: the object's radius is 72 of them, its centre at (100, 100).
+LARGE = (200, 200)
+
+
+@pytest.mark.parametrize(
+    ("solid", "width", "height"),
+    [
+        # In radii, seen from 30 degrees above: cos 30 of what stands, sin 30 of what lies.
+        ("cube", 1.12, 1.12 * 0.866 + 1.12 * 0.5),
+        ("pyramid", 1.28, (0.86 + 0.42) * 0.866 + 0.64 * 0.5),
+        ("cylinder", 1.2, 1.32 * 0.866 + 1.2 * 0.5),
+        ("torus", 2 * (0.66 + 0.3), 2 * (0.66 * 0.5 + 0.3)),
+    ],
+)
+def test_solids_have_the_size_of_geometry(solid: str, width: float, height: float) -> None:
+    frame = render_frame(replace(CUBE, shape=solid), 0, LARGE)
     rows, columns = np.nonzero(ink(frame, CUBE) > 30)
-    side = 2 * 0.56 * CUBE.size * 200
-    assert np.ptp(columns) + 1 == pytest.approx(side, abs=2)
-    assert np.ptp(rows) + 1 == pytest.approx(side * (0.866 + 0.5), abs=2)
+    assert np.ptp(columns) + 1 == pytest.approx(width * 72, abs=2)
+    assert np.ptp(rows) + 1 == pytest.approx(height * 72, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("t", "x", "up", "normal"),
+    [
+        (0, 0.4, 0.56 * 0.866 + 0.1, (0, 0, 1)),  # the top, behind its middle
+        (0, 0.4, -0.56 * 0.5, (0, -1, 0)),  # the front, right of the mark
+        (1 / 8, -0.396, -0.198, (-0.707, -0.707, 0)),  # half a quarter on: left of the edge
+        (1 / 8, 0.679, -0.057, (0.707, -0.707, 0)),  # and right of it
+    ],
+)
+def test_faces_are_lit_from_the_upper_left(
+    t: float, x: float, up: float, normal: tuple[float, float, float]
+) -> None:
+    frame = render_frame(CUBE, t, LARGE)
+    shade = 0.45 + 0.55 * np.dot(normal, (-0.384, -0.512, 0.768))
+    expected = np.array(COLORS["blue"]) * shade
+    assert frame[round(99.5 - 72 * up), round(99.5 + 72 * x)] == pytest.approx(expected, abs=1)
+
+
+def test_the_mark_is_a_stripe_of_half_width_24_percent() -> None:
+    frame = render_frame(replace(CUBE, color="red", background="navy"), 0, LARGE)
+    front = frame[round(99.5 + 72 * 0.56 * 0.5)]
+    marked = front.min(-1) > 90
+    assert marked.sum() == pytest.approx(2 * 0.24 * 72, abs=1.5)
+    assert front[100].tolist() == [round(245 * (0.45 + 0.55 * 0.512))] * 3
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_a_mark_is_dark_on_light_colors(color: str) -> None:
+    is_light = color in ("yellow", "orange", "cyan", "pink")
+    assert mark_color(color) == ((30, 30, 30) if is_light else (245, 245, 245))
+
+
+def seen(scene: Scene, x: float, y: float) -> tuple[int, ...]:
+    """The pixel of a shape of radius 80 at (x, y) radii from its centre."""
+    frame = render_frame(replace(scene, size=0.4), 0, LARGE)
+    return tuple(int(value) for value in frame[round(99.5 + 80 * y), round(99.5 + 80 * x)])
+
+
+def test_stripes_are_half_as_bright_and_have_a_period() -> None:
+    striped = replace(CIRCLE, style="striped")
+    across = {at: seen(striped, at / 2**0.5, -at / 2**0.5) for at in (0, 0.1, 0.2, 0.4, 0.5, 0.7)}
+    dark = {at for at, pixel in across.items() if pixel == (108, 12, 20)}
+    bright = {at for at, pixel in across.items() if pixel == COLORS["red"]}
+    assert dark == {0, 0.1, 0.5, 0.7}  # dark to 0.15, and from 0.45 to 0.75
+    assert bright == {0.2, 0.4}
+
+
+def test_an_outline_is_a_quarter_of_the_radius_wide() -> None:
+    frame = render_frame(replace(CIRCLE, style="outline", size=0.4), 0, LARGE)
+    row = ink(frame, CIRCLE)[100] / ink(frame, CIRCLE).max()
+    assert row.sum() == pytest.approx(2 * 0.24 * 80, abs=1)
+
+
+def test_a_sketch_is_hatched_within_its_outline() -> None:
+    sketch = replace(CIRCLE, style="sketch")
+    inked = [seen(sketch, at / 2**0.5, at / 2**0.5) == COLORS["red"] for at in (0, 0.28, 0.56)]
+    assert inked == [True, False, True]  # (x + y) / sqrt 2 has the period 0.56
+
+
+def test_a_sketch_wobbles_by_its_phase() -> None:
+    square = replace(CIRCLE, shape="square", style="sketch", size=0.4)
+
+    def top(phase: float) -> list[int]:
+        """The first inked row of each column of the upper edge."""
+        frame = ink(render_frame(replace(square, phase=phase), 0, LARGE), CIRCLE)
+        return (frame[:, 60:140] > 120).argmax(0).tolist()
+
+    assert top(0.5) == top(0)  # up and down, the wobble has twice the phase
+    assert top(0.25) != top(0)
+
+
+@pytest.mark.parametrize("size", [(64, 100), (97, 55)])
+def test_the_world_is_the_centered_square(size: tuple[int, int]) -> None:
+    frame = render_frame(replace(CIRCLE, x=0.6), 0, size)
+    width, height = size
+    middle = [width / 2 + 0.1 * min(size) - 0.5, height / 2 - 0.5]
+    assert center(frame, CIRCLE) == pytest.approx(middle, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("motion", "t", "expected"),
+    [
+        ("growing", 0.5, (0.5, 0.5, 0.2 * 1.5)),  # from 0.2 to twice that, steadily
+        ("growing", 0.75, (0.5, 0.5, 0.2 * 1.75)),
+        ("bouncing", 0.25, (0.5, 0.5 - 0.42, 0.2)),  # two bounces: the first one's top
+        ("bouncing", 0.125, (0.5, 0.5 - 0.42 * 0.75, 0.2)),  # 4 x 1/4 x 3/4
+        ("bouncing", 0.5, (0.5, 0.5, 0.2)),
+        ("moving left", 0.25, (0, 0.5, 0.2)),
+    ],
+)
+def test_poses_by_hand(motion: str, t: float, expected: tuple[float, float, float]) -> None:
+    scene = replace(CIRCLE, motion=motion, size=0.2, speed=2.0)
+    assert pose(scene, t) == pytest.approx(expected)

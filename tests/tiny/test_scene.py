@@ -52,6 +52,8 @@ def test_one_triple_in_ten_is_held_out() -> None:
     cube = Scene(kind="solid", shape="cube", color="red", background="black", motion="turning")
     assert is_held_out(cube)
     assert not is_held_out(replace(cube, background="white"))
+    # orange is 4 and navy 3: 4 + 3 x 0 + 2 x 3 is 10
+    assert is_held_out(replace(cube, color="orange", background="navy"))
 
 
 def test_training_sees_every_pair_of_attributes() -> None:
@@ -81,6 +83,31 @@ def test_sampling_reaches_everything() -> None:
     ):
         assert {getattr(scene, field) for scene in scenes} == names
     assert any(is_held_out(scene) for scene in scenes)
+
+
+def test_a_fifth_of_the_scenes_are_solids() -> None:
+    rng = np.random.default_rng(0)
+    solids = sum(sample_scene(rng, held_out=None).kind == "solid" for _ in range(2000))
+    assert solids == pytest.approx(400, abs=54)  # three standard deviations
+
+
+@pytest.mark.parametrize(
+    ("motion", "low", "high"),
+    [
+        ("moving up", 0.2, 0.27),
+        ("moving clockwise", 0.2, 0.24),
+        ("growing", 0.2, 0.22),
+        ("shrinking", 0.4, 0.46),
+        ("bouncing", 0.2, 0.25),
+        ("standing still", 0.2, 0.36),
+    ],
+)
+def test_radii_of_each_motion(motion: str, low: float, high: float) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [sample_scene(rng, kind="shape", motion=motion, held_out=None).size for _ in range(300)]
+    assert (min(sizes), max(sizes)) == pytest.approx((low, high), abs=0.05 * (high - low))
+    assert low <= min(sizes)
+    assert max(sizes) <= high
 
 
 def test_the_same_seed_draws_the_same_scenes() -> None:
@@ -134,9 +161,7 @@ def test_motions_are_wide_enough_to_be_seen(seed: int) -> None:
 
 @pytest.mark.parametrize("motion", ["moving clockwise", "moving counter-clockwise", "bouncing"])
 @given(seed=seeds)
-def test_cyclic_motions_start_and_end_in_one_place(
-    motion: str, seed: int
-) -> None:
+def test_cyclic_motions_start_and_end_in_one_place(motion: str, seed: int) -> None:
     scene = sample_scene(np.random.default_rng(seed), kind="shape", motion=motion, held_out=None)
     path = np.array([pose(scene, t) for t in np.linspace(0, 1, 101)])
     assert path[-1] == pytest.approx(path[0])

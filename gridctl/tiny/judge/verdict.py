@@ -116,7 +116,7 @@ def _checked(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _judge(pixels: npt.NDArray[np.uint8]) -> Verdict:
     frames = find.shrink(pixels)
     borders, uneven, distances = find.read_background(frames)
-    background = _read(distances, BACKGROUNDS, most=FAR_BACKGROUND)
+    background = best_reading(distances, BACKGROUNDS, most=FAR_BACKGROUND)
     if np.median(uneven) > UNEVEN:
         background = NOTHING
     nothing = Verdict(
@@ -135,7 +135,7 @@ def _judge(pixels: npt.NDArray[np.uint8]) -> Verdict:
     present = counts >= SMALL * frames[0, ..., 0].size
     if present.mean() < AGREE:
         return nothing
-    color = _read(color_costs[present], COLORS, most=STRANGE_COLOR, least=CLEAR_COLOR)
+    color = best_reading(color_costs[present], COLORS, most=STRANGE_COLOR, least=CLEAR_COLOR)
     likely = list(COLORS)[int(color_costs[present].mean(0).argmin())]
     paints = np.array([under, COLORS[likely], mark_color(likely)], np.float32)
 
@@ -148,11 +148,11 @@ def _judge(pixels: npt.NDArray[np.uint8]) -> Verdict:
     by_name = np.stack([left[:, templates.indices(name)].min(1) for name in names], -1)[seen]
     if by_name.mean(0).min() > STRANGE_SHAPE:
         return replace(nothing, color=color)
-    shape = _read(by_name, names, most=STRANGE_SHAPE, least=CLEAR_SHAPE)
+    shape = best_reading(by_name, names, most=STRANGE_SHAPE, least=CLEAR_SHAPE)
     likely = names[int(by_name.mean(0).argmin())]
     shapes = len(SHAPES)
     by_kind = np.stack([by_name[:, :shapes].min(1), by_name[:, shapes:].min(1)], -1)
-    kind = _read(by_kind, ("shape", "solid"), most=STRANGE_SHAPE)
+    kind = best_reading(by_kind, ("shape", "solid"), most=STRANGE_SHAPE)
     of_shape = templates.indices(likely)
     if likely in SOLIDS:  # each frame has a view of its own; the style is always the same
         chosen = of_shape[left[:, of_shape].argmin(1)]
@@ -161,7 +161,7 @@ def _judge(pixels: npt.NDArray[np.uint8]) -> Verdict:
         total = left[seen].mean(0)
         chosen = np.full(len(left), of_shape[total[of_shape].argmin()])
         by_style = [left[seen][:, templates.indices(likely, one)].min(1) for one in STYLES]
-        style = _read(np.stack(by_style, -1), STYLES, most=STRANGE_SHAPE)
+        style = best_reading(np.stack(by_style, -1), STYLES, most=STRANGE_SHAPE)
     circles = templates.refined_circles(steady, boxes, chosen, paints)
     thing = _Object(shape=likely, chosen=chosen, circles=circles, seen=seen, paints=paints)
     read = replace(nothing, kind=kind, shape=shape, color=color, style=style)
@@ -170,8 +170,8 @@ def _judge(pixels: npt.NDArray[np.uint8]) -> Verdict:
     return _read_motion(frames, thing, read)
 
 
-def _read(costs: Floats, names: Iterable[str], *, most: float, least: float = 0) -> Reading:
-    """The name with the least mean cost of (F, N).
+def best_reading(costs: Floats, names: Iterable[str], *, most: float, least: float = 0) -> Reading:
+    """The name with the least mean cost (F, N).
 
     Nothing if that cost is over `most`, if the next best name is hardly worse (a margin below
     `least`), or if too few frames agree.

@@ -45,3 +45,37 @@ def test_views_that_cannot_be_told_apart_are_in_order() -> None:
     turn = read_turn(left)
     assert turn.in_order
     assert np.array(turn.angles) == pytest.approx(np.arange(24) * 15.0, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "by", "in_order"),
+    [
+        (0, 0, True),
+        (1, 120, True),  # 23 of 24 are 96 %, of which 95 % are enough
+        (2, 120, False),  # 22 of 24 are 92 %
+        (6, 8, True),  # every fourth by one view of 7.5 degrees: 10 are near
+        (6, 23, False),  # by three views: the turn that fits best moves by one of them at most
+    ],
+)
+def test_few_views_may_be_wrong(wrong: int, by: float, in_order: bool) -> None:
+    angles = np.arange(24) * 15.0
+    angles[1 : 1 + 4 * wrong : 4] += by
+    turn = read_turn(10 * left_of(angles % 360))  # so that views 7.5 degrees off do not fit
+    assert turn.in_order is in_order
+    assert turn.agreement == pytest.approx(1 if by == 8 else 1 - wrong / 24)
+
+
+def test_views_that_fit_a_little_worse_are_possible_too() -> None:
+    angles = np.arange(24) * 15.0
+    left = left_of(angles)
+    left[7] = 0.02
+    left[7, 30] = 0.0155  # the best view, but the turn's is within 0.005
+    assert read_turn(left).agreement == 1
+    left[7, 30] = 0.0145
+    assert read_turn(left).agreement == pytest.approx(23 / 24)
+
+
+def test_angles_lie_between_views() -> None:
+    angles = np.arange(24) * 15.0 + 2.5  # views are 7.5 degrees apart
+    found = np.array(read_turn(left_of(angles)).angles)
+    assert found == pytest.approx(angles, abs=0.2)
