@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from gridctl.errors import InputError
 from gridctl.storage import StorageError, Url
@@ -33,10 +33,10 @@ NOT_SUPPORTED = {
 
 PROBE = ".gridctl-probe"
 DAY_SECONDS = 24 * 60 * 60
+# No other program gives files such names, and no user does.
 _TEMPORARY = re.compile(
-    r"\.(?P<name>.+)\.(?P<owner>[\w-]+)\.(?P<pid>\d+)\.(?P<kind>tmp|old)(\.\w*)?"
+    r"\.(?P<name>.+)\.(?P<owner>[\w-]+)\.(?P<pid>\d+)\.gridctl-(?P<kind>tmp|old)(\.\w*)?"
 )
-
 _UPLOAD = re.compile(r"gridctl-(?P<owner>[\w-]+)\.(?P<pid>\d+)-\w+")
 
 
@@ -89,6 +89,7 @@ def _uploaded(url: Url, *, force: bool) -> Iterator[Path]:
     """Yield the name of a local file, and upload it if the block succeeds."""
     url.refuse_unwritable()
     refuse_overwrite(cast(Path, url), force=force)
+    _sweep_once(cast(Path, url.parent))
     import tempfile
 
     owner = f"gridctl-{_this_machine()}.{os.getpid()}-"
@@ -146,7 +147,7 @@ def refuse_unwritable(folder: Path) -> None:
         return
     with _writing(folder):
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        probe = existing / f".probe.{_this_machine()}.{os.getpid()}.tmp"
+        probe = _beside(existing / "probe", "tmp")
         probe.touch()
         probe.unlink()
 
@@ -157,6 +158,9 @@ def sweep_temporaries(folder: Path) -> None:
     That is what a dead process of this machine left, and what is older than a day: others may be
     writing to a shared disk. A folder that was being replaced gets its old state back. Storage
     has nothing half-written, but this machine may have files that were to be uploaded.
+
+    `atomic_file` and `atomic_folder` do this once for each folder. Call it before you look which
+    files a folder has.
     """
     if isinstance(folder, Url):
         _sweep_uploads()
@@ -172,6 +176,12 @@ def sweep_temporaries(folder: Path) -> None:
                 path.rename(folder / left["name"])
             else:
                 _remove(path)
+
+
+@cache
+def _sweep_once(folder: Path) -> None:
+    with suppress(OSError):
+        sweep_temporaries(folder)
 
 
 def _sweep_uploads() -> None:
@@ -213,29 +223,46 @@ def _this_machine() -> str:
 
 @contextmanager
 def _atomic(path: Path, *, force: bool, keep_first: bool = False) -> Iterator[Path]:
+    temporary = _beside(path, "tmp")
     with _writing(path):
+        _sweep_once(path.parent.absolute())
         refuse_overwrite(path, force=force or keep_first)
-        # Cut, because a name may already be as long as the file system allows.
-        owner = f"{_this_machine()}.{os.getpid()}"
-        temporary = path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
     try:
         try:
             yield temporary
-        except OSError as error:
-            ours = str(error.filename or temporary).startswith(str(temporary))
-            if error.errno in NO_ROOM or (ours and error.errno is not None):
-                raise cannot_write(path, error) from error
+        except Exception as error:
+            fault = _system_error(error)
+            ours = fault and str(fault.filename or temporary).startswith(str(temporary))
+            if fault and (fault.errno in NO_ROOM or (ours and fault.errno is not None)):
+                raise cannot_write(path, fault) from error
             raise  # the block's own, such as an input that cannot be read
         with _writing(path):
             if keep_first:
                 _put_first(temporary, path)
             else:
-                _put_in_place(temporary, path, path.with_name(f".{path.name}.{owner}.old"))
+                _put_in_place(temporary, path)
     finally:
         with suppress(OSError):  # what could not be made cannot be removed
             _remove(temporary)
+
+
+def _beside(path: Path, kind: Literal["tmp", "old"]) -> Path:
+    """The name beside `path` of what is being written there, or replaced."""
+    owner = f"{_this_machine()}.{os.getpid()}.gridctl-{kind}"
+    if kind == "old":
+        return path.with_name(f".{path.name}.{owner}")
+    # Cut, because a name may already be as long as the file system allows.
+    return path.with_name(f".{path.stem[:40]}.{owner}{path.suffix}")
+
+
+def _system_error(error: Exception) -> OSError | None:
+    """The fault of the system behind an exception: libraries in Rust raise exceptions of theirs."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def _put_first(temporary: Path, path: Path) -> None:
@@ -246,8 +273,9 @@ def _put_first(temporary: Path, path: Path) -> None:
             raise
 
 
-def _put_in_place(temporary: Path, path: Path, old: Path) -> None:
+def _put_in_place(temporary: Path, path: Path) -> None:
     if path.is_dir():  # a rename does not replace a folder
+        old = _beside(path, "old")
         path.rename(old)
         temporary.rename(path)
         _remove(old)

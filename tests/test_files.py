@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,7 +240,7 @@ def test_a_place_where_nothing_can_be_made_is_one_line(atomic: AtomicKind) -> No
 
 
 def leave(folder: Path, kind: str, owner: str, pid: int, *, age_seconds: float = 0.0) -> Path:
-    path = folder / f".clip.{owner}.{pid}.{kind}.txt"
+    path = folder / f".clip.{owner}.{pid}.gridctl-{kind}.txt"
     fill(path, "half")
     os.utime(path, (time.time() - age_seconds,) * 2)
     return path
@@ -247,6 +248,7 @@ def leave(folder: Path, kind: str, owner: str, pid: int, *, age_seconds: float =
 
 def own_temporary(folder: Path) -> tuple[str, int]:
     """(owner, process number) in the names of this process's temporary files."""
+    folder.mkdir(exist_ok=True)
     with atomic_file(folder / "clip.txt", force=True) as temporary:
         owner, pid = temporary.name.split(".")[2:4]
         fill(temporary, "whole")
@@ -272,6 +274,62 @@ def test_a_sweep_removes_what_is_certainly_abandoned(kind: str, tmp_path: Path) 
     sweep_temporaries(tmp_path)
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in gone)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".notes.my-laptop.1234.tmp",
+        ".report.final.2024.old",
+        ".thesis.v2.7.tmp.docx",
+        ".a.b.7.gridctl",
+    ],
+)
+def test_a_hidden_file_of_the_user_stays(name: str, tmp_path: Path) -> None:
+    fill(tmp_path / name, "precious")
+    os.utime(tmp_path / name, (time.time() - 9 * 24 * 3600,) * 2)
+    sweep_temporaries(tmp_path)
+    assert content(tmp_path / name) == "precious"
+
+
+@BOTH
+def test_a_folder_is_swept_when_something_is_written(atomic: AtomicKind, tmp_path: Path) -> None:
+    owner, _ = own_temporary(tmp_path / "other")
+    kept = leave(tmp_path, "tmp", "another-host", DEAD)
+    gone = leave(tmp_path, "tmp", owner, DEAD)
+    with atomic(tmp_path / "new.txt") as temporary:
+        fill(temporary, "whole")
+        assert kept.exists()
+        assert not gone.exists()
+
+
+def test_a_folder_whose_replacement_was_killed_comes_back(tmp_path: Path) -> None:
+    """Between two renames only the old folder is there, under its temporary name."""
+    owner, _ = own_temporary(tmp_path / "other")
+    for state in (("old",), ("old", "new")):
+        for name in state:
+            left = f".clip.7.mp4.{owner}.{DEAD}.gridctl-old"
+            path = tmp_path / (left if name == "old" else "clip.7.mp4")
+            path.mkdir()
+            fill(path, name)
+        sweep_temporaries(tmp_path)
+        assert content(tmp_path / "clip.7.mp4") == state[-1]
+        assert names(tmp_path) == ["clip.7.mp4", "other"]
+        shutil.rmtree(tmp_path / "clip.7.mp4")
+
+
+def test_a_full_disk_is_told_also_by_a_library_in_rust(tmp_path: Path) -> None:
+    class SafetensorError(Exception):
+        pass
+
+    with (
+        pytest.raises(InputError, match=r"a cannot be written \(No space left on device\); free"),
+        atomic_file(tmp_path / "a"),
+    ):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError, match="no tensor"), atomic_file(tmp_path / "a"):
+        raise SafetensorError("no tensor")
+    assert names(tmp_path) == []
 
 
 def test_text_is_utf8_whatever_the_locale(tmp_path: Path) -> None:

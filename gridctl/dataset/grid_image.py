@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,14 @@ from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
 from gridctl.geometry import Grid, Sheet
 from gridctl.media.fit import Fit
-from gridctl.media.images import Frames, Picture, as_srgb, open_image
+from gridctl.media.images import Frames, Picture, as_srgb, open_image, write_image
 
 GridFormat = Literal["jpg", "png", "webp"]
+_OPTIONS: dict[GridFormat, dict[str, Any]] = {
+    "jpg": {"format": "JPEG", "subsampling": "4:4:4"},
+    "png": {"format": "PNG"},
+    "webp": {"format": "WEBP", "lossless": True, "exact": True},
+}
 # Pixels: the longest side that each format allows, and the largest image that Pillow opens.
 MAX_SIDES: dict[GridFormat, int] = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
 MAX_PIXELS = 178_956_970
@@ -94,22 +99,15 @@ def save_grid(
     if not 1 <= quality <= 100:
         raise UsageError(f"quality {quality} is out of range; choose 1 to 100.")
     with atomic_file(path, force=force, durable=durable) as temporary:
-        picture = _as_image(image)
-        exif = _exif(metadata, path)
-        if kind == "jpg":
-            picture.save(temporary, "JPEG", quality=quality, subsampling="4:4:4", exif=exif)
-        elif kind == "png":
-            picture.save(temporary, "PNG", exif=exif)
-        else:
-            picture.save(temporary, "WEBP", lossless=True, exact=True, exif=exif)
+        options = _OPTIONS[kind] | ({"quality": quality} if kind == "jpg" else {})
+        write_image(_as_image(image), temporary, exif=_exif(metadata, path), **options)
 
 
 def check_format(name: str) -> GridFormat:
     """`name` as a format of grid images. Raises UsageError for any other."""
-    for known in get_args(GridFormat):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise UsageError(f"format {name!r} is unknown; choose {', '.join(get_args(GridFormat))}.")
+    if name not in _OPTIONS:
+        raise UsageError(f"format {name!r} is unknown; choose {', '.join(_OPTIONS)}.")
+    return name
 
 
 def _as_image(picture: Picture) -> Image.Image:

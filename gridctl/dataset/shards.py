@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ SUFFIXES: dict[ShardFormat, str] = {"webdataset": ".tar", "parquet": ".parquet"}
 MEGABYTE = 10**6
 
 _MADE_FROM = "gridctl"  # what a finished shard was made from, in its header
+_TAR_END = 1024  # zeros at the end of a tar file
 _ROWS = 64  # of a Parquet row group: readers hold one in memory
 
 
@@ -86,8 +88,13 @@ def made_from_of(path: Path) -> str | None:
     """The fingerprint in the header of a finished shard; None for any other file."""
     with suppress(OSError, ValueError, tarfile.TarError, KeyError):
         if path.suffix == ".tar":
-            with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
-                return tar.pax_headers[_MADE_FROM]
+            with path.open("rb") as file:
+                file.seek(-_TAR_END, os.SEEK_END)
+                if any(file.read()):
+                    return None  # its end is missing
+                file.seek(0)
+                with tarfile.open(fileobj=file) as tar:
+                    return tar.pax_headers[_MADE_FROM]
         with path.open("rb") as file:
             found = import_parquet().read_schema(file).metadata[_MADE_FROM.encode()]
         return bytes(found).decode()

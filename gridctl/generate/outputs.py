@@ -13,7 +13,7 @@ from gridctl.errors import UsageError
 from gridctl.files import atomic_file
 from gridctl.generate.job import Job, Output, Request
 from gridctl.geometry import Grid
-from gridctl.media.images import Frames
+from gridctl.media.images import Frames, write_image
 from gridctl.media.record import add_record
 from gridctl.media.write import clip_format, write_clip
 
@@ -89,5 +89,5 @@ def write_output(job: Job, output: Output, frames: Frames, record: str, *, force
             )
             save_grid(compose(frames, job.grid), temporary, metadata, force=True)
         else:
-            Image.fromarray(frames[0]).save(temporary)
+            write_image(Image.fromarray(frames[0]), temporary)
         add_record(temporary, record)

@@ -14,6 +14,7 @@ from gridctl.files import atomic_file
 from gridctl.generate.job import Job
 from gridctl.generate.steps import GridStep
 from gridctl.geometry import Grid
+from gridctl.media.images import write_image
 
 SUFFIXES = (".png", ".jpg", ".webp")
 
@@ -41,7 +42,7 @@ def write_preview(job: Job, path: Path, *, force: bool = False) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: a preview is written as {', '.join(SUFFIXES)}.")
     with atomic_file(path, force=force) as temporary:
-        preview(job).save(temporary)
+        write_image(preview(job), temporary)
 
 
 def preview(job: Job) -> Image.Image:

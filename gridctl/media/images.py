@@ -72,6 +72,16 @@ def read_image(path: Path, background: Rgb = (0, 0, 0)) -> Image.Image:
         return as_srgb(image, background)
 
 
+def write_image(image: Image.Image, path: Path, format: str = "", **options: Any) -> None:
+    """Write an image; without `format` the suffix decides. OSError if the disk is full.
+
+    It is encoded in memory first, because Pillow does not notice when a disk takes only a part.
+    """
+    file = io.BytesIO()
+    image.save(file, format or Image.registered_extensions()[path.suffix.lower()], **options)
+    path.write_bytes(file.getbuffer())
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file. Decode it within the block: `read_image`, or `as_srgb` for its frames.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gridctl.media.chunks import GIF_COMMENT, gif_blocks, png_chunks, riff_chunks
+from gridctl.media.truncation import is_cut_off
 
 RECORD_FILE = ".record.json"
 _KEY = "gridctl"
@@ -48,10 +49,12 @@ def add_record(path: Path, record: str) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in an output file or folder. None if there is none, or no such file."""
+    """The record in an output file or folder. None if there is no such file, or a part of it."""
     try:
         if path.is_dir():
             return _record((path / RECORD_FILE).read_bytes())
+        if is_cut_off(path):  # on a disk that was full
+            return None
         with path.open("rb") as file:
             return next(filter(None, map(_record, _texts(file, path))), None)
     except (OSError, IndexError, struct.error):

@@ -26,6 +26,8 @@ _HEAD_BYTES = 1_024
 _MISSING_SECONDS = 0.5  # an FLV file that ends sooner than announced by more than this is cut
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MXF_KEY = b"\x06\x0e\x2b\x34"
+_JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
+_JPEG_TAIL = 16_000_000  # bytes; a picture has less
 _TS_PACKET = 188  # bytes
 _TS_STEPS = (188, 192, 204)  # from packet to packet: plain, Blu-ray, with error correction
 _TS_TAIL = 1_000_000  # bytes; sound packets are shorter than 64 kB
@@ -38,7 +40,7 @@ _PACK_TAIL = 200_000
 def is_cut_off(path: Path) -> bool | None:
     """Whether the end of a file is missing. None if its format does not say.
 
-    Knows GIF, PNG, RIFF (WebP, AVI), MP4 and its relatives, Matroska and WebM, FLV, Ogg, ASF
+    Knows GIF, PNG, JPEG, RIFF (WebP, AVI), MP4 and its relatives, Matroska and WebM, FLV, Ogg, ASF
     (WMV), MXF, and MPEG transport and program streams.
     Raises OSError for an unreadable file.
     """
@@ -58,6 +60,8 @@ def _check_for(head: bytes) -> Check | None:
         return _mp4
     if is_transport_stream(head):
         return _transport_stream
+    if head.startswith(b"\xff\xd8\xff"):
+        return _jpeg
     starts: dict[bytes, Check] = {
         b"GIF8": _gif, b"\x89PNG": _png, b"RIFF": _riff, b"\x1aE\xdf\xa3": _matroska,
         b"OggS": _ogg, b"FLV\x01": _flv, b"0&\xb2u": _asf, _MXF_KEY: _mxf, _PACK: _program_stream,
@@ -77,6 +81,14 @@ def _gif(file: BinaryIO, size: int) -> bool:
 
 def _png(file: BinaryIO, size: int) -> bool:
     return all(chunk.name != b"IEND" or chunk.end > size for chunk in png_chunks(file))
+
+
+def _jpeg(file: BinaryIO, size: int) -> bool:
+    """Whether a picture has no end. A thumbnail in the header has one of its own."""
+    if _tail(file, size, 2) == _JPEG_END:
+        return False
+    data = _tail(file, size, _JPEG_TAIL)  # compressed data never has these bytes
+    return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
 
 
 def _riff(file: BinaryIO, size: int) -> bool | None:

@@ -21,7 +21,7 @@ from PIL import Image
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file, atomic_folder
 from gridctl.media.animation import write_animation
-from gridctl.media.images import Frames, Picture
+from gridctl.media.images import Frames, Picture, write_image
 from gridctl.media.record import RECORD_FILE, add_record
 
 ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
@@ -207,7 +207,7 @@ def _write_frames(frames: Iterable[Picture], folder: Path, suffix: str) -> None:
     for number, picture in enumerate(frames, start=1):
         written.append(folder / f"frame_{number:04}.{suffix}")
         quality: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"} if suffix == "jpg" else {}
-        Image.fromarray(picture).save(written[-1], **quality)
+        write_image(Image.fromarray(picture), written[-1], **quality)
     digits = len(str(len(written)))
     if digits > 4:  # only now their number is known
         for number, path in enumerate(written, start=1):

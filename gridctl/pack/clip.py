@@ -22,6 +22,7 @@ from gridctl.media.clip import Clip, Ordinals, Tick, WrongIndexError
 from gridctl.media.fit import Fit
 from gridctl.media.images import Picture, image_files
 from gridctl.media.open import open_clip
+from gridctl.media.truncation import is_cut_off
 from gridctl.pack.frames import (
     Selection,
     SelectionError,
@@ -31,6 +32,7 @@ from gridctl.pack.frames import (
 )
 from gridctl.pack.options import PackOptions
 from gridctl.pack.sources import InputClip, read_sidecar
+from gridctl.storage import is_remote
 
 SUGGESTED_FPS = 8.0
 
@@ -172,6 +174,8 @@ def finished(
         with suppress(GridctlError):
             metadata = load_metadata(path)
         if metadata is None or metadata.made_from != made_from or metadata.part is None:
+            return []
+        if not is_remote(path) and is_cut_off(path):  # on a disk that was full
             return []
         grids.append((path, metadata))
         if number + 1 == metadata.part[1]:

@@ -19,7 +19,7 @@ from gridctl.diffusion.plan import Plan
 from gridctl.diffusion.sampler import Denoiser, Sampling, sample
 from gridctl.files import atomic_file
 from gridctl.lora.adapters import lora_tensors
-from gridctl.media.images import Frames
+from gridctl.media.images import Frames, write_image
 from gridctl.media.write import write_clip
 from gridctl.models.latents import decode_frames, unwrap
 from gridctl.progress import Progress
@@ -53,7 +53,7 @@ def _write(run: Run, step: int, clips: list[Frames]) -> None:
         path = folder / f"step-{step:06d}" / f"{number}.mp4"
         write_clip(frames, path, fps=fps, force=True)
     with atomic_file(folder / f"step-{step:06d}.jpg", force=True) as temporary:
-        contact_sheet(clips).save(temporary, quality=85)
+        write_image(contact_sheet(clips), temporary, quality=85)
 
 
 def _draw(run: Run) -> Iterator[Frames]:

@@ -21,6 +21,7 @@ from gridctl.dataset.grid_image import (
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid, Order
+from tests.full_disk import needs_limits, room_for
 from tests.media.colors import GREEN, WIDE, in_profile, matrix_profile
 
 sides = st.integers(1, 3).map(lambda n: 16 * n)
@@ -146,6 +147,22 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="metadata"):
         save_grid(image, tmp_path / "vid1.jpg", metadata_of(GRID, text="long " * 20_000))
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_limits
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_a_disk_that_takes_a_part_is_an_error(tmp_path: Path, suffix: str, share: float) -> None:
+    image, path = compose(noise(GRID), GRID), tmp_path / f"vid1.{suffix}"
+    save_grid(image, path, metadata_of(GRID))
+    whole = path.read_bytes()
+    with (
+        room_for(int(share * len(whole))),
+        pytest.raises(InputError, match=r"cannot be written .File too large.; free some"),
+    ):
+        save_grid(image, path, metadata_of(GRID), force=True, durable=False)
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all"])

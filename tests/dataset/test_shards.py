@@ -12,6 +12,7 @@ from gridctl.dataset.metadata import GridMetadata
 from gridctl.dataset.shards import Shard, ShardFormat, made_from_of, plan_shards, write_shard
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
+from tests.full_disk import needs_limits, room_for
 
 GRID = Grid(rows=1, cols=2, cell=(16, 16))
 FORMATS: tuple[ShardFormat, ...] = ("webdataset", "parquet")
@@ -112,6 +113,21 @@ def test_a_shard_is_written_again_if_something_changed(
         write_shard(shard)
         known.add(made_from_of(shard.path))
     assert len(known) == 2  # the numbers in a tar are not the same
+
+
+@needs_limits
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_disk_that_takes_a_part_is_an_error(
+    folder: Path, tmp_path: Path, to: ShardFormat
+) -> None:
+    (shard, _) = plan_shards(folder, tmp_path / "out", to, 10**6)
+    assert write_shard(shard)
+    whole = shard.path.read_bytes()
+    with room_for(len(whole) - 100), pytest.raises(InputError, match="cannot be written"):
+        write_shard(shard, force=True)
+    assert shard.path.read_bytes() == whole
+    shard.path.write_bytes(whole[: len(whole) // 2])  # an older gridctl might have left this
+    assert made_from_of(shard.path) is None
 
 
 @pytest.mark.parametrize("to", FORMATS)

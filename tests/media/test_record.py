@@ -58,6 +58,25 @@ def test_an_image_carries_its_record_beside_its_metadata(suffix: str, tmp_path: 
     assert known == known_after == metadata
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.webp", "a.apng"])
+def test_a_clip_without_its_end_has_none(name: str, tmp_path: Path) -> None:
+    """So that a later run writes it again, and does not skip it."""
+    write_clip(textured(5), tmp_path / name, fps=8, record=record_text(RECORD))
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) * 9 // 10])
+    assert read_record(tmp_path / name) is None
+
+
+def test_a_picture_without_its_end_has_none(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        path = tmp_path / f"a.{suffix}"
+        Image.fromarray(textured(1)[0]).save(path)
+        add_record(path, record_text(RECORD))
+        assert read_record(path) is not None
+        path.write_bytes(path.read_bytes()[:-20])
+        assert read_record(path) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8", b"RIFF", b"text", b'{"a": 1}'])
 def test_other_files_have_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)

@@ -135,6 +135,20 @@ def test_appended_bytes_are_no_cut(tmp_path: Path, name: str) -> None:
         path.write_bytes(whole)
 
 
+def test_a_cut_jpeg(tmp_path: Path) -> None:
+    """One picture, or several in a row without a container, and anything behind them."""
+    path = write(tmp_path / "clip.mjpeg", FRAMES[:3], codec="mjpeg", pix_fmt="yuvj420p")
+    data = path.read_bytes()
+    ends = [at + 2 for at in range(len(data)) if data[at : at + 2] == b"\xff\xd9"]
+    assert len(ends) == 3
+    for length in range(1000, len(data) + 1, 7):
+        path.write_bytes(data[:length])
+        scan = data.rfind(b"\xff\xda", 0, length)
+        assert is_cut_off(path) is (scan > max((e for e in ends if e <= length), default=0)), length
+    path.write_bytes(data + bytes(30))
+    assert is_cut_off(path) is False
+
+
 def test_a_riff_may_lack_its_last_padding_byte(tmp_path: Path) -> None:
     path = tmp_path / "a.webp"
     for length in (5, 6):  # of the inner chunk: padded to 6, or as it is

@@ -7,6 +7,7 @@ from PIL import Image
 
 from gridctl.errors import InputError, UsageError
 from gridctl.media.write import clip_format, write_clip
+from tests.full_disk import needs_limits, room_for
 from tests.media.clips import picture_book
 
 
@@ -94,6 +95,18 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path, name: str) -> None
 def test_a_failed_write_leaves_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         write_clip(np.zeros((2, 16, 16, 7), np.uint8), tmp_path / name, fps=8)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_limits
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.webp", "a.apng", "frames"])
+def test_a_disk_that_takes_a_part_is_an_error(tmp_path: Path, name: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    with (
+        room_for(4_000),
+        pytest.raises(InputError, match=f"{name} cannot be written .File too large.; free some"),
+    ):
+        write_clip(frames, tmp_path / name, fps=8)
     assert list(tmp_path.iterdir()) == []
 
 
