@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +12,8 @@ from gridctl.geometry import Grid
 from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.models.latents import predict_velocity
 from gridctl.profile import KeepPattern
-from gridctl.train import train
 from gridctl.train.batch import draw_kept, mix_seed, slot_samples
-from gridctl.train.cache import Cache
-from gridctl.train.data import read_dataset
-from gridctl.train.step import flow_losses
+from gridctl.train.step import flow_losses, take_step
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))
 
@@ -82,46 +78,34 @@ def test_kept_frames_are_out_of_the_loss() -> None:
     assert torch.equal(temporal, again[1])
 
 
-def test_a_run_with_kept_frames_by_hand(
-    make_profile: Callable[..., Any], base: Any, transformer: Any, dataset: Path, tmp_path: Path
-) -> None:
-    """The model sees frame 0 clean and the rest noisy, and learns nothing from frame 0."""
-    path = tmp_path / "a.safetensors"
-    profile = make_profile(
-        train__output=path,
-        train__steps=1,
-        train__learning_rate=1e-12,
-        train__keep=1.0,
-        train__keep_patterns=["first"],
-    )
-    train(profile)
-    facts = read_adapter_metadata(path)
-    assert facts is not None
-    assert facts.keep == ("first",)
-    grid = profile.grid.to_grid()
-    samples = read_dataset(dataset, grid).train
-    cache = Cache.of(base, None)
+def test_a_step_with_kept_frames_by_hand(load: Callable[..., Any]) -> None:
+    """The model gets frame 0 clean and the rest noisy, and learns nothing from frame 0."""
+    run = load(train__learning_rate=1e-12, train__keep=1.0, train__keep_patterns=["first"])
+    grid, base = run.stages[0].grid, run.setup.base
     mu = default_mu(base.scheduler_config, grid.num_tokens)
     errors = []
-    for slot, sample in enumerate(slot_samples(samples, seed=0, first=0, count=2)):
+    for slot, sample in enumerate(slot_samples(run.samples[0], seed=0, first=0, count=2)):
         generator = torch.Generator().manual_seed(mix_seed(0, 0, slot))
-        clean = cache.latents(sample, grid)[None]
+        clean = run.cache.latents(sample, grid)[None]
         noise = base.draw_noise(grid, generator)
         sigma = draw_sigmas(1, mu=mu, mean=0.0, std=1.0, generator=generator)
         noisy = (1 - sigma) * clean + sigma * noise
         noisy[:, :, :2, :2] = clean[:, :, :2, :2]
-        prompt = cache.prompt(sample.captions[0])
-        with torch.inference_mode():
+        prompt = run.cache.prompt(sample.captions[0])
+        with torch.no_grad():
             predicted = predict_velocity(
-                transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0
+                run.transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0
             )
         cells = split_cells(predicted - (noise - clean), grid)[0]
         errors.append(float(cells[1:].square().mean()))
-    log = json.loads((path.with_suffix(".run") / "metrics.jsonl").read_text())
-    assert log["base"] == pytest.approx(sum(errors) / 2, rel=1e-4)
+    assert float(take_step(run, 0).losses[0]) == pytest.approx(sum(errors) / 2, rel=1e-4)
 
 
-def test_an_adapter_without_kept_frames_says_so(adapter: Path) -> None:
-    facts = read_adapter_metadata(adapter)
-    assert facts is not None
-    assert facts.keep == ()
+def test_the_adapter_says_which_frames_it_can_keep(load: Callable[..., Any], adapter: Path) -> None:
+    patterns = ("first", "ends")
+    run = load(train__keep=0.1, train__keep_patterns=patterns)
+    assert run.setup.adapter_metadata(1).keep == patterns
+    assert load(train__keep_patterns=patterns).setup.adapter_metadata(1).keep == ()
+    metadata = read_adapter_metadata(adapter)
+    assert metadata is not None
+    assert metadata.keep == ()
