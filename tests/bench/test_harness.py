@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gridctl.bench.harness import Candidate, Report, Table, Timing, compare, save_plot
+from gridctl.bench.harness import Candidate, Comparison, Report, Table, Timing, compare, save_plot
 from gridctl.errors import GridctlError
 from tests.bench.sense import assert_makes_sense
 
@@ -58,11 +58,45 @@ def test_a_time_that_cannot_be_is_an_error(seconds: float) -> None:
 
 
 def test_medians_and_ratios_go_pair_by_pair() -> None:
-    timing = Timing(name="b", seconds=(1.0, 9.0, 2.0), ratios=(2.0, 1.0, 3.0))
+    timing = Timing(name="b", seconds=(1.0, 9.0, 2.0), ratios=(2.0, 1.0, 9.0))
     assert (timing.median, timing.ratio) == (2.0, 2.0)
 
 
-def test_a_chart_has_a_bar_for_each_row(tmp_path: Path) -> None:
+def test_a_report_has_medians_and_extremes() -> None:
+    timings = (
+        Timing(name="ours", seconds=(1.0, 9.0, 2.0), ratios=(1.0, 1.0, 1.0)),
+        Timing(name="bare", seconds=(4.0, 3.0, 8.0), ratios=(0.25, 3.0, 0.25), target=1.5),
+    )
+    table = Table(
+        title="shares", columns=("part", "low", "mid", "high"), rows=(("a", 1, 4, 9),),
+        bar="mid", spread=("low", "high"),
+    )  # fmt: skip
+    report = Report(
+        bench="any",
+        about="",
+        comparisons=(Comparison(title="work", timings=timings),),
+        tables=(table,),
+        machine={"cores": "2"},
+    )
+    data = report.to_json()
+    (comparison,) = data["comparisons"]
+    figures = [
+        [timing[key] for key in ("median", "min", "max", "ratio")]
+        for timing in comparison["timings"]
+    ]
+    assert figures == [[2, 1, 9, 1], [4, 3, 8, 0.25]]
+    assert data["tables"][0]["rows"] == [{"part": "a", "low": 1, "mid": 4, "high": 9}]
+    assert data["machine"] == {"cores": "2"}
+    (_, unit, seconds), (_, column, shares) = report.charts()
+    assert (unit, column) == ("seconds", "mid")
+    assert [(bar.name, bar.value, bar.least, bar.most) for bar in (*seconds, *shares)] == [
+        ("ours", 2, 1, 9),
+        ("bare", 4, 3, 8),
+        ("a", 4, 1, 9),
+    ]
+
+
+def test_a_chart_has_a_bar_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(
         bench="any",
         about="",
@@ -94,7 +128,10 @@ def test_a_chart_has_a_bar_for_each_row(tmp_path: Path) -> None:
     ]
     assert [bar.name for bar in charts[1][2]] == ["a, 1", "a, 2"]
     path = tmp_path / "chart.png"
+    scales: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_xscale", lambda _, scale: scales.append(scale))
     save_plot(report, path)
+    assert scales == ["log"]  # the seconds differ by a factor of 100
     first = path.read_bytes()
     assert min(Image.open(path).size) > 300
     save_plot(report, path)  # replaced, not refused
@@ -123,6 +160,6 @@ def test_a_chart_that_cannot_be_drawn_is_refused_first(gridctl: Gridctl, capsys:
     assert "chart.txt is not a chart" in capsys.readouterr().err
 
 
-def test_an_unknown_rival_is_named(gridctl: Gridctl, capsys: Any) -> None:
+def test_an_unknown_video_model_is_named(gridctl: Gridctl, capsys: Any) -> None:
     assert gridctl("bench", "generate", "--against", "wan,sora") == 2
     assert "--against has no 'sora'; choose wan, ltx." in capsys.readouterr().err

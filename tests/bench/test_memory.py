@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gridctl.bench.memory import MemorySizes, bench_memory, measure
-from gridctl.bench.random_base import make_base
+from gridctl.bench.random_base import bare_step, make_base
 from gridctl.profile import load_profile
 from tests.bench.sense import assert_makes_sense
 
@@ -21,6 +21,8 @@ def test_plans_grow_with_rank_and_batch() -> None:
     assert rows[2]["activations"] > rows[0]["activations"]
     assert all(row["base"] == rows[0]["base"] > 5 for row in rows)
     assert all(row["fits"] == "yes" for row in rows)
+    # 4.09 million parameters for each unit of rank: 4 bytes of weights, 2 of 8-bit AdamW's state.
+    assert rows[1]["LoRA"] == pytest.approx(6 * 4.09e6 * 32 / 2**30, abs=0.01)
     measured = [row["measured training"] for row in rows]
     if report.notes:
         assert "no GPU" in report.notes[0]
@@ -29,7 +31,24 @@ def test_plans_grow_with_rank_and_batch() -> None:
         assert all(value > 5 for value in measured)
 
 
-def test_the_steps_that_are_measured_run(tmp_path: Path) -> None:
+def test_a_plan_that_exceeds_its_card_does_not_fit() -> None:
+    sizes = MemorySizes(presets=("12gb", "24gb"), grids=((4, 6),), batches=(1,), ranks=(16, 256))
+    (table,) = bench_memory(sizes).tables
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["fits"] for row in rows] == ["yes", "no", "yes", "yes"]
+    for row in rows:
+        parts = row["base"] + row["LoRA"] + row["activations"]
+        assert row["planned peak"] == pytest.approx(max(parts, row["encoding"]), abs=0.02)
+
+
+def test_two_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[bool] = []
+
+    def step(*arguments: Any, grad: bool) -> None:
+        bare_step(*arguments, grad=grad)
+        steps.append(grad)
+
+    monkeypatch.setattr("gridctl.bench.memory.bare_step", step)
     base = make_base(tmp_path / "base", "small", device="cpu")
     values = {
         "model.base": str(base), "memory.device": "cpu", "grid.cell": "32x32", "grid.rows": 1,

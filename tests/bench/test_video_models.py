@@ -1,5 +1,6 @@
 """The arithmetic and seconds of video models."""
 
+import re
 from typing import Any
 
 import pytest
@@ -24,13 +25,30 @@ def test_seconds_come_by_part_as_they_are_measured() -> None:
     assert "only a test" in table.title
     assert len(notes) == len(table.rows) == 5
     for row in table.rows:
-        name, _, passes, one, text, vae, whole, rate, _ = row
+        name, clip, passes, one, text, vae, whole, rate, megapixels = row
         model = next(r for r in (GRIDCTL, *VIDEO_MODELS.values()) if r.name == name)
         decodes = 6 if model is GRIDCTL else 1
         expected = passes * one + (1 + model.guided) * text + decodes * vae
         assert passes == model.passes
         assert whole == pytest.approx(expected, rel=0.01)
-        assert rate > 0
+        frames, width, height = map(int, re.findall(r"\d+", clip))
+        assert rate == pytest.approx(frames / whole, rel=0.01)
+        assert megapixels == pytest.approx(frames * width * height / whole / 1e6, rel=0.01)
+
+
+def test_arithmetic_is_added_up_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridctl.bench.video_models.flops", lambda part: 1e12)
+    table = count_arithmetic(["wan"], lambda text: None)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    ours, matched, native = rows
+    # A pass is 1 TFLOP here: 20 of the transformer, 1 of the text, 24 cells of the VAE.
+    assert (ours["passes"], ours["TFLOP a clip"]) == (20, 45)
+    assert ours["a frame"] == pytest.approx(45 / 24)
+    assert ours["a megapixel"] == pytest.approx(45 / (24 * 0.065536), rel=1e-3)
+    # 50 steps with guidance, so two passes each, and two of the text; one of the VAE.
+    assert (matched["clip"], matched["TFLOP a clip"]) == ("25 x 256x256", 103)
+    assert matched["gridctl / this"] == pytest.approx(45 / 103, rel=1e-3)
+    assert native["a frame"] == pytest.approx(103 / 81, rel=1e-3)
 
 
 @pytest.mark.slow

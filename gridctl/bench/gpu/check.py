@@ -111,22 +111,22 @@ def _check(
     )
     note(f"base: {row['wall_seconds']} s")
     runner = _Runner(context=context, room=room, deadline=deadline, results=results, note=note)
-    chains = [_chain(preset, base, data, work, results, size) for preset in presets]
+    chains = [preset_jobs(preset, base, data, work, results, size) for preset in presets]
     if card:
         planned = {chain[0].name: planned_gib(chain[0]) for chain in chains}
         append_row(results, {"job": "plan", "kind": "plan", "planned_gib": planned})
     first = chains[0][0]
     encode = replace(first, name="encode", kind="encode", seconds=40, until=None)
-    measured = _chain("80gb", base, data, work, results, size)[0]
+    measured = preset_jobs("80gb", base, data, work, results, size)[0]
     cap = min(92.0, room) if card else None
     speed = replace(measured, name="speed", kind="speed", cap_gib=cap, seconds=100, until=None)
     runner.run_together([[encode], [speed]])  # the card to itself, once both are loaded
-    others = _others(chains) if card else []
+    others = short_runs(chains) if card else []
     runner.run_together([*chains, *others])
 
 
-def _others(chains: Sequence[Sequence[GpuJob]]) -> list[list[GpuJob]]:
-    """Other ways to train with the preset 24gb, if it is among the chains: short runs."""
+def short_runs(chains: Sequence[Sequence[GpuJob]]) -> list[list[GpuJob]]:
+    """Short runs of other ways to train with the preset 24gb, if it is among the chains."""
     ways: dict[str, dict[str, Any]] = {
         "int8": {"memory.quantize": "int8"},
         "fp8": {"memory.quantize": "fp8"},
@@ -154,10 +154,10 @@ def _others(chains: Sequence[Sequence[GpuJob]]) -> list[list[GpuJob]]:
     ]
 
 
-def _chain(
+def preset_jobs(
     preset: str, base: Path, data: Path, work: Path, results: Path, size: Size
 ) -> list[GpuJob]:
-    """A preset's jobs: train until the checkpoint and be killed, go on, generate."""
+    """A preset's jobs: train until the checkpoint and be killed, resume, generate."""
     output = work / f"{preset}.safetensors"
     overrides = {
         "model.base": str(base),

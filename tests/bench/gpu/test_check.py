@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gridctl.bench.gpu import check_gpu, table_lines
+from gridctl.bench.gpu.check import preset_jobs, short_runs
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,42 @@ def test_the_table_has_a_line_for_each_row(rows: list[dict[str, Any]]) -> None:
 def test_a_job_without_time_left_is_skipped(tmp_path: Path) -> None:
     result = check_gpu(tmp_path, size="small", seconds=1, presets=["24gb"])
     assert [row["error"] for row in result.failed] == ["no time left"] * 5
+
+
+def test_the_table_by_hand() -> None:
+    rows = [
+        {"job": "base", "kind": "base", "size": "full", "torch": "2.11"},
+        {"job": "plan", "kind": "plan", "planned_gib": {"24gb train": 12.34}},
+        {"job": "24gb train", "kind": "train", "cap_gib": 22.08, "allocated_gib": 11.0,
+         "reserved_gib": 13.62, "seconds_per_step": 1.2345},
+        {"job": "24gb train", "kind": "train ended", "note": "killed after its checkpoint"},
+        {"job": "24gb resume", "kind": "train", "error": "no time left"},
+        {"job": "speed", "kind": "speed", "variant": "half", "seconds": 0.5, "utilisation": 0.321},
+        {"job": "speed", "kind": "speed", "variants": 10},
+    ]  # fmt: skip
+    versions, head, *lines = table_lines(rows)
+    assert versions == "size full, torch 2.11"
+    assert head.split() == ["run", "cap", "planned", "allocated", "reserved", "s/step", "MFU"]
+    assert [line.split() for line in lines] == [
+        ["24gb", "train", "22.1", "12.3", "11.0", "13.6", "1.234", "-"],
+        ["24gb", "resume", "-", "12.3", "-", "-", "-", "-", "no", "time", "left"],
+        ["speed:", "half", "-", "-", "-", "-", "0.500", "32.1", "%"],
+    ]
+
+
+def test_a_preset_trains_is_killed_resumes_and_draws(tmp_path: Path) -> None:
+    jobs = preset_jobs("24gb", tmp_path / "base", tmp_path, tmp_path, tmp_path / "rows", "full")
+    assert [(job.name, job.kind) for job in jobs] == [
+        ("24gb train", "train"), ("24gb resume", "train"), ("24gb generate", "generate"),
+    ]  # fmt: skip
+    assert [job.cap_gib for job in jobs] == [pytest.approx(0.92 * 24)] * 3
+    train, resume, draw = jobs
+    steps = [train.overrides[f"train.{key}"] for key in ("checkpoint_every", "steps")]
+    assert steps == [4, 6]  # the kill comes after the checkpoint, before the end
+    assert Path(str(train.until)).name == "step-000004.safetensors"
+    assert (resume.until, resume.overrides) == (None, train.overrides)
+    assert draw.overrides["model.adapter"] == str(train.overrides["train.output"])
+    names = [chain[0].name for chain in short_runs([jobs])]
+    assert names == ["24gb int8", "24gb fp8", "24gb previews", "24gb fixed segments"]
+    others = preset_jobs("80gb", tmp_path, tmp_path, tmp_path, tmp_path, "full")
+    assert short_runs([others]) == []

@@ -62,6 +62,7 @@ def test_the_real_path_leaves_a_report_with_pictures(
         asked = [result["right"][score.what] for result in mine if score.what in result["right"]]
         assert (sum(asked), len(asked)) == (score.right, score.count)
         assert all("color" in result["read"] for result in mine)
+        assert [result["seed"] for result in mine] == [3, 4]
     assert len(results) == 2 * len(parts)
     sheet = Image.open(folder / "t2v-first.png")
     assert sheet.height == 2 * (32 + 2)
@@ -152,6 +153,26 @@ def test_the_worst_results_keep_their_frames(tmp_path: Path) -> None:
     assert PartResults(tmp_path, "image").scores() == results.scores()
     results.show()
     assert Image.open(tmp_path / "image-worst.png").height == 12 * 34
+
+
+def test_figures_by_hand(tmp_path: Path) -> None:
+    results = PartResults(tmp_path, "i2v")
+    frames = render_frame(make_cases("image", 1, 0)[0].scene, 0.5, (32, 32))[None]
+    values = [(1.0, 30.0, (2.0, 1.0)), (2.0, 40.0, (1.0, 1.0)), (9.0, 50.0, (9.0, 2.0))]
+    for index, (error, psnr, jump) in enumerate(values):
+        result = Result(
+            part="i2v", index=index, prompt="", seed=0, right={"shape": index > 0, "all": False},
+            temporal_error=error, psnr_db=psnr, measures={"jump": jump},
+        )  # fmt: skip
+        results.add(result, frames)
+    assert {name: figure.value for name, figure in results.figures().items()} == {
+        "i2v PSNR dB": 40,
+        "i2v temporal error": 2,  # the median
+        "i2v jump, ratio": 3,  # 12 / 4
+    }
+    scores = [(score.what, score.right, score.count, score.rate) for score in results.scores()]
+    assert scores == [("shape", 2, 3, 2 / 3), ("all", 0, 3, 0)]
+    assert PartResults(tmp_path, "t2v").scores() == []
 
 
 def test_a_folder_of_something_else_is_left_alone(make_profile: Make, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 from gridctl.bench.quality import (
     Case,
     Figure,
+    Result,
     Score,
     judge_case,
     make_cases,
 )
-from gridctl.bench.quality.score import ratio_of_sums
+from gridctl.bench.quality.score import measure_jumps, ratio_of_sums
 from gridctl.geometry import Grid
 from gridctl.tiny.render import render_clip, render_frame
 from gridctl.tiny.scene import Scene
@@ -120,3 +121,63 @@ def test_wilsons_interval() -> None:
     at_limit = Score(part="t2v", what="all", right=468, count=550)
     low, high = at_limit.interval
     assert high - low < 0.06
+
+
+def levels(*values: int) -> Any:
+    """Frames of one gray level each, (F, 32, 32, 3)."""
+    return np.stack([np.full((32, 32, 3), value, np.uint8) for value in values])
+
+
+def test_jumps_by_hand() -> None:
+    (case,) = make_cases("t2v", 1, 0)
+    frames = levels(0, 1, 2, 11, 14, 15)
+    grid = Grid(rows=2, cols=3, cell=(32, 32))
+    # The steps are 1, 1, 9, 3, 1; a row ends after the third frame.
+    assert measure_jumps(case, frames, grid) == {
+        "jump at a row's end, beside other steps": (9, 1.5)
+    }
+    assert measure_jumps(case, frames, Grid(rows=1, cols=6, cell=(32, 32))) == {}
+    (case,) = make_cases("interpolate", 1, 0)
+    truth = case.truth(6, (32, 32)).astype(float)
+    first, last = measure_jumps(case, frames).values()
+    assert first == (1, np.abs(truth[1] - truth[0]).mean())
+    assert last == (1, np.abs(truth[5] - truth[4]).mean())
+    frames[5] += 6
+    assert measure_jumps(case, frames)["jump to the last frame"][0] == 7
+
+
+@pytest.mark.parametrize("part", ["long windows", "long keyframes"])
+def test_seams_lie_where_a_grid_ends(part: Any) -> None:
+    (case,) = make_cases(part, 1, 0)
+    steps = [1] * 95
+    for frame in (23, 43, 63, 83):  # grids of 24 that share four frames
+        steps[frame] = 2
+    frames = levels(*np.concatenate([[0], np.cumsum(steps)]))
+    (pair,) = measure_jumps(case, frames).values()
+    assert pair == (2, 1)
+
+
+def test_psnr_of_a_constant_error() -> None:
+    (case,) = make_cases("vae", 1, 0)
+    truth = case.truth(6, (32, 32))
+    off = np.where(truth > 100, truth - 5, truth + 5)
+    result = judge_case(case, off.astype(np.uint8), seed=0)
+    assert result.psnr_db == pytest.approx(20 * np.log10(255 / 5))
+    assert result.right == {}
+
+
+def test_an_interval_covers_95_percent() -> None:
+    figure = Figure.of([0.0, 2.0] * 200, np.mean)
+    # The mean of 400 values with a standard deviation of 1: 1.96 / 20 to each side.
+    assert figure.value == 1
+    assert (figure.low, figure.high) == pytest.approx((0.902, 1.098), abs=0.008)
+
+
+def test_wrong_readings_are_worse_than_flicker() -> None:
+    def result(right: dict[str, bool], error: float) -> Result:
+        return Result(part="t2v", index=0, prompt="", seed=0, right=right, temporal_error=error)
+
+    good, flickering = result({"all": True}, 3.0), result({"all": True}, 9.0)
+    wrong, worse = result({"all": False}, 1.0), result({"all": False, "shape": False}, 0.0)
+    ordered = sorted([worse, flickering, good, wrong], key=lambda one: one.badness)
+    assert ordered == [good, flickering, wrong, worse]
