@@ -166,7 +166,7 @@ def run(job: Job) -> dict[str, Any] | None:
 
 
 def run_facts(budget: int, clips: int) -> dict[str, Any]:
-    """What all runs of a table have in common. Devices round differently."""
+    """Facts that all runs of a table share. Devices round differently."""
     import torch
 
     device = pick_device("auto")
@@ -305,7 +305,7 @@ def work(folder: Path, budget: int, clips: int, *, workers: int, until: float) -
             name = running[future].name
             try:
                 row = future.result()
-            except Exception:  # the other runs go on
+            except Exception:  # the other runs continue
                 traceback.print_exc()
                 say(began, f"{name}: failed")
                 continue

@@ -24,7 +24,7 @@ from gridctl.tiny.render import pose
 from gridctl.tiny.scene import Scene
 from gridctl.tiny.words import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES
 
-# What can be seen of a scene in one picture → its names.
+# Attributes of a scene that one picture shows → their names.
 LOOKS = {
     "shape": (*SHAPES, *SOLIDS),
     "color": tuple(COLORS),

@@ -1,4 +1,4 @@
-"""`gridctl bench caption`: captioning through a server, beside the time of its answers alone."""
+"""`gridctl bench caption`: captioning through a server, compared with its answers alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DISTINCT = 8  # pictures; the others are links, which are faster to make
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionSizes:
-    """How much is captioned, and how busy the server is."""
+    """Number of grids, and how busy the server is."""
 
     grids: int = 1000
     answer_seconds: float = 0.2

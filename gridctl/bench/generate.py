@@ -1,4 +1,4 @@
-"""`gridctl bench generate`: generating beside diffusers' own pipeline, and beside video models."""
+"""`gridctl bench generate`: generating compared with diffusers' pipeline and with video models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import torch
+from einops import rearrange
+
 from gridctl.bench.harness import (
     Candidate,
+    Compare,
     Comparison,
     Report,
     Table,
@@ -25,10 +30,18 @@ from gridctl.bench.harness import (
 )
 from gridctl.bench.random_base import wait
 from gridctl.bench.video_models import count_arithmetic, time_parts
+from gridctl.diffusion.cells import split_cells
+from gridctl.diffusion.flow import default_mu, schedule
+from gridctl.diffusion.plan import Plan
+from gridctl.diffusion.sampler import Denoiser, Sampling, sample
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.generate import Job, Request, draw
+from gridctl.generate.tasks import t2v
+from gridctl.lora.adapters import apply_adapter
 from gridctl.models.base import BaseModel, open_base
+from gridctl.models.latents import decode_frames
+from gridctl.models.prompts import encode_prompts
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 
@@ -71,12 +84,13 @@ def bench_generate(
     profile = profile.with_values({"generate.steps": steps, "generate.fast": False})
     progress(0, 1, "loading the base")
     base = open_base(profile)
+    measure = partial(compare, repeats=repeats, progress=progress)
     with TemporaryDirectory(prefix="gridctl-bench-") as name, own_cache(Path(name) / "cache"):
-        sampler, difference = _compare_sampler(profile, base, repeats=repeats, progress=progress)
+        sampler, difference = _compare_sampler(profile, base, measure)
         comparisons = (
             sampler,
-            _compare_second(profile, Path(name), repeats=repeats, progress=progress),
-            _compare_start(profile, Path(name), repeats=repeats, progress=progress),
+            _compare_second(profile, Path(name), measure),
+            _compare_start(profile, Path(name), measure),
         )
     tables: tuple[Table, ...] = (difference,)
     if against:
@@ -94,18 +108,9 @@ def bench_generate(
 
 
 def _compare_sampler(
-    profile: Profile, base: BaseModel, *, repeats: int, progress: Progress
+    profile: Profile, base: BaseModel, measure: Compare
 ) -> tuple[Comparison, Table]:
-    """Our sampler beside FluxPipeline, and how much their images differ."""
-    import torch
-
-    from gridctl.diffusion.cells import split_cells
-    from gridctl.diffusion.flow import default_mu, schedule
-    from gridctl.diffusion.plan import Plan
-    from gridctl.diffusion.sampler import Denoiser, Sampling, sample
-    from gridctl.models.latents import decode_frames
-    from gridctl.models.prompts import encode_prompts
-
+    """Our sampler and FluxPipeline, and how much their images differ."""
     grid, settings = profile.grid.to_grid(), profile.generate
     known = encode_prompts(base, PROMPTS[:1], text_tokens=profile.model.text_tokens)
     encoded = known[PROMPTS[0]].to(base.device)
@@ -134,9 +139,7 @@ def _compare_sampler(
             Candidate(name="gridctl's sampler", work=ours),
             Candidate(name="diffusers' FluxPipeline", work=theirs, target=1.03),
         ]
-        comparison = compare(
-            "latents of a clip", candidates, repeats=repeats, warmups=1, progress=progress
-        )
+        comparison = measure("latents of a clip", candidates, warmups=1)
         images = [
             decode_frames(vae, split_cells(one, grid)[0], batch=profile.memory.decode_batch)
             for one in (latents["ours"], latents["theirs"])
@@ -173,9 +176,6 @@ def _pipeline(base: BaseModel, transformer: Any, vae: Any) -> Any:
 
 def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settings: Any) -> Any:
     """The pipeline's latents (1, C, H, W) from this noise; `size` is (width, height) in pixels."""
-    import numpy as np
-    from einops import rearrange
-
     width, height = size
     tokens = pipeline(
         prompt_embeds=encoded.embeds,
@@ -191,12 +191,8 @@ def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settin
     return rearrange(tokens.to(noise.dtype), "b (h w) c -> b c h w", w=width // 16)
 
 
-def _compare_second(
-    profile: Profile, folder: Path, *, repeats: int, progress: Progress
-) -> Comparison:
-    """A further clip of a call that is under way, beside sampling and decoding one."""
-    from gridctl.generate.tasks import t2v
-
+def _compare_second(profile: Profile, folder: Path, measure: Compare) -> Comparison:
+    """A further clip of a running call, and sampling and decoding alone."""
     numbers, per_clip = count(), profile.generate.steps * profile.generate.resample
     request = Request(prompts=PROMPTS, output=folder, profile=profile, many=True)
     job = t2v(request)
@@ -219,21 +215,12 @@ def _compare_second(
             Candidate(name="the second clip of gridctl generate", work=ours),
             Candidate(name="sampling and decoding alone", work=alone, target=1.05),
         ]
-        return compare(
-            "a further prompt", candidates, repeats=repeats, warmups=1, progress=progress
-        )
+        return measure("a further prompt", candidates, warmups=1)
 
 
 @contextmanager
 def _bare_sampler(profile: Profile, job: Job) -> Iterator[Callable[[], None]]:
     """A call that samples and decodes the job's second clip, with everything loaded."""
-
-    from gridctl.diffusion.cells import split_cells
-    from gridctl.diffusion.sampler import Denoiser, Sampling, sample
-    from gridctl.lora.adapters import apply_adapter
-    from gridctl.models.latents import decode_frames
-    from gridctl.models.prompts import encode_prompts
-
     base, plan = open_base(profile), job.steps[0].plan
     prompt = job.outputs[1].prompt
     encoded = encode_prompts(base, [prompt, ""], text_tokens=profile.model.text_tokens)
@@ -257,10 +244,8 @@ def _bare_sampler(profile: Profile, job: Job) -> Iterator[Callable[[], None]]:
         yield work
 
 
-def _compare_start(
-    profile: Profile, folder: Path, *, repeats: int, progress: Progress
-) -> Comparison:
-    """A whole process each: a first clip, beside the imports that any such script has."""
+def _compare_start(profile: Profile, folder: Path, measure: Compare) -> Comparison:
+    """Whole processes: a first clip, and the imports that any such script has."""
     file = folder / "profile.toml"
     write_text(file, profile_toml(profile))
     command = [sys.executable, "-m", "gridctl", "generate", "t2v", PROMPTS[0], "--force", "--quiet"]
@@ -271,6 +256,4 @@ def _compare_start(
             name="import torch and diffusers", work=partial(run_python, _IMPORTS), target=2.2
         ),
     ]
-    return compare(
-        "from the start to the first clip", candidates, repeats=repeats, progress=progress
-    )
+    return measure("from the start to the first clip", candidates)

@@ -190,6 +190,9 @@ def compare(
     )
 
 
+Compare = Callable[..., Comparison]  # `compare` with its rounds
+
+
 def timed(work: Callable[[], float | None]) -> float:
     """Seconds that `work` returns, or else takes."""
     start = time.perf_counter()

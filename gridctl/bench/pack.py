@@ -1,4 +1,4 @@
-"""`gridctl bench pack`: packing beside decoding alone, an ffmpeg loop, and PNG frames with OpenCV.
+"""`gridctl bench pack`: packing compared with decoding, ffmpeg, and PNG frames with OpenCV.
 
 Its peak memory is measured too, and the time of the parts that look at all clips at once.
 """
@@ -40,7 +40,7 @@ GOP_SECONDS = 5  # time between key frames of the long clip
 
 @dataclass(frozen=True, kw_only=True)
 class PackSizes:
-    """How much is packed. `size` is (width, height); `names` empty clips are listed."""
+    """Size of the work. `size` is (width, height) of a clip; `names` empty clips are listed."""
 
     clips: int = 8
     frames: int = 390

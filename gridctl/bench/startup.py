@@ -1,4 +1,4 @@
-"""`gridctl bench startup`: `--help` beside a Typer app with six commands that do nothing."""
+"""`gridctl bench startup`: `--help` compared with a Typer app with six empty commands."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def bench_startup(*, repeats: int = 11, progress: Progress | None = None) -> Rep
             )
     return Report(
         bench="startup",
-        about="gridctl's help pages beside those of a bare Typer app with six commands",
+        about="gridctl's help pages compared with those of a bare Typer app with six commands",
         comparisons=tuple(comparisons),
     )

@@ -1,4 +1,4 @@
-"""`gridctl bench train`: a step, the start of a run and its cache, beside the bare model."""
+"""`gridctl bench train`: a step, a start and a cache, compared with the bare model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gridctl.bench.harness import Candidate, Comparison, Report, compare, own_cache, run_python
+import torch
+
+from gridctl.bench.harness import (
+    Candidate,
+    Compare,
+    Comparison,
+    Report,
+    compare,
+    own_cache,
+    run_python,
+)
 from gridctl.bench.random_base import bare_step, make_grids, random_inputs, wait
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
+from gridctl.models.attention import attention_kernel
 from gridctl.models.base import BaseModel, open_base
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
-from gridctl.train.setup import Run
+from gridctl.train.cache import encode_grids
+from gridctl.train.setup import Run, fill_cache, load_run, make_accelerator, set_up
+from gridctl.train.step import take_step
 
 # A run up to its first step; the process ends with it.
 _FIRST_STEP = """
@@ -83,10 +96,12 @@ def bench_train(
         make_grids(folder / "few", grid, count=profile.train.batch_size)
         make_grids(folder / "many", grid, count=sizes.grids)
         progress(0, 1, "loading the base")
+        measure = partial(compare, repeats=repeats, progress=progress)
+        cached = partial(compare, repeats=sizes.cache_rounds, progress=progress)
         comparisons = (
-            _compare_step(_load_run(profile), repeats=repeats, progress=progress),
-            _compare_start(profile, folder, repeats=repeats, progress=progress),
-            _compare_cache(profile, folder, repeats=sizes.cache_rounds, progress=progress),
+            _compare_step(_load_run(profile), measure),
+            _compare_start(profile, folder, measure),
+            _compare_cache(profile, folder, cached),
         )
     device = open_base(profile).device.type
     return Report(
@@ -117,18 +132,13 @@ def _prepare(profile: Profile, sizes: TrainSizes, folder: Path) -> Profile:
 
 
 def _load_run(profile: Profile) -> Run:
-    from gridctl.train.setup import fill_cache, load_run, make_accelerator, set_up
-
     accelerator = make_accelerator(profile)
     setup = set_up(profile, progress=silent)
     fill_cache(setup, progress=silent)
     return load_run(setup, accelerator, progress=silent)
 
 
-def _compare_step(run: Run, *, repeats: int, progress: Progress) -> Comparison:
-    from gridctl.models.attention import attention_kernel
-    from gridctl.train.step import take_step
-
+def _compare_step(run: Run, measure: Compare) -> Comparison:
     profile, base = run.profile, run.setup.base
     inputs = random_inputs(
         base, profile.grid.to_grid(), base.tokenizers(profile.model.text_tokens).text_tokens,
@@ -153,15 +163,10 @@ def _compare_step(run: Run, *, repeats: int, progress: Progress) -> Comparison:
         Candidate(name="bare forward, backward, optimizer", work=bare, target=1.05),
     ]
     with attention_kernel(profile.model.attention, training=True):
-        return compare("a training step", candidates, repeats=repeats, warmups=1, progress=progress)
+        return measure("a training step", candidates, warmups=1)
 
 
-def _compare_cache(
-    profile: Profile, folder: Path, *, repeats: int, progress: Progress
-) -> Comparison:
-    from gridctl.train.cache import encode_grids
-    from gridctl.train.setup import set_up
-
+def _compare_cache(profile: Profile, folder: Path, measure: Compare) -> Comparison:
     many = profile.with_values({"train.data": folder / "many"})
     setup = set_up(many, progress=silent)
     batch, grid = setup.profile.memory.encode_batch, setup.stages[-1].grid
@@ -184,15 +189,11 @@ def _compare_cache(
             target=1.15,
         ),
     ]
-    return compare(
-        f"latents of {len(samples)} grids", candidates, repeats=repeats, progress=progress
-    )
+    return measure(f"latents of {len(samples)} grids", candidates)
 
 
 def _encode(base: BaseModel, frames: int, batch: int, cell: tuple[int, int]) -> None:
     """Load the VAE and encode that many random frames, `batch` at once, of (width, height)."""
-    import torch
-
     width, height = cell
     # In memory as frames are: channels last, which convolutions on a CPU are faster with.
     pixels: Any = torch.rand(batch, height, width, 3, device=base.device).permute(0, 3, 1, 2)
@@ -201,10 +202,8 @@ def _encode(base: BaseModel, frames: int, batch: int, cell: tuple[int, int]) -> 
             vae.encode(pixels[: frames - first] * 2 - 1).latent_dist.mode().cpu()
 
 
-def _compare_start(
-    profile: Profile, folder: Path, *, repeats: int, progress: Progress
-) -> Comparison:
-    """A whole process each, until the first step of a run whose cache is full."""
+def _compare_start(profile: Profile, folder: Path, measure: Compare) -> Comparison:
+    """Whole processes: until the first step of a run with a full cache, and the imports alone."""
     file = folder / "profile.toml"
     write_text(file, profile_toml(profile))
     base = open_base(profile)
@@ -220,6 +219,4 @@ def _compare_start(
             target=1.5,
         ),
     ]
-    return compare(
-        "from the start to the first step", candidates, repeats=repeats, progress=progress
-    )
+    return measure("from the start to the first step", candidates)

@@ -1,4 +1,4 @@
-"""Video models beside gridctl: their arithmetic and their seconds, as diffusers runs them.
+"""Video models compared with gridctl: arithmetic and seconds, as diffusers runs them.
 
 Time and arithmetic of a model do not depend on its weights, so these are random. Arithmetic is
 counted at full size on PyTorch's meta device, on any machine. Seconds are measured at full size on

@@ -1,4 +1,4 @@
-"""Datasets of real clips from the toy world: H.264 files with their captions beside them.
+"""Datasets of real clips of the toy world: H.264 files, each with its caption in a .txt.
 
 python -m gridctl.tiny.dataset videos --count 64 --seed 0 --val 8
 """
@@ -32,7 +32,7 @@ def write_clips(
     kind: Kind | None = None,
     stream: int = 0,
 ) -> list[Path]:
-    """Write clip_0001.mp4, clip_0002.mp4 and so on, each with its content in a .txt beside it.
+    """Write clip_0001.mp4, clip_0002.mp4 and so on, each with its caption in a .txt.
 
     `size` is (width, height) in pixels. Clip k is the same for the same (seed, stream, k),
     whatever `count` is. Existing clips are kept. `kind` is `sample_scene`'s. Returns the paths of
@@ -66,9 +66,9 @@ def _check_existing(path: Path, caption: str, wanted: tuple[int, tuple[int, int]
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         found = (stream.frames, (stream.width, stream.height), float(stream.average_rate or 0))
-    told = path.with_suffix(".txt")
+    text = path.with_suffix(".txt")
     differs = []
-    if not told.is_file() or told.read_text(encoding="utf-8").strip() != caption:
+    if not text.is_file() or text.read_text(encoding="utf-8").strip() != caption:
         differs.append("another seed or kind")
     if found[0] != wanted[0]:
         differs.append(f"{found[0]} frames instead of {wanted[0]}")

@@ -237,7 +237,7 @@ def _lines(across: Floats, period: float, width: float) -> Floats:
 
 
 def _coverage(distance: Floats, pixel: float) -> Floats:
-    """How much of each pixel lies inside, 0..1."""
+    """Share of each pixel that lies inside, 0..1."""
     coverage: Floats = np.clip(np.float32(0.5) - distance / np.float32(pixel), 0, 1)
     return coverage
 

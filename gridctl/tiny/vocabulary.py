@@ -21,8 +21,8 @@ _MAX_NEW_WORDS = 100  # of an adapter's header
 _GUIDANCE = (1.0, 5.0)
 _MAX_TRUE_CFG = 4.0
 
-# These are no tokens either, but the word beside them is: `moves right` is drawn as `moving right`.
-# That is not so for grows, rises and others (docs/lab/2026-11-26-new-motion.md).
+# Unknown words that do no harm: `moves right` is drawn as `moving right`. That is not so for grows,
+# rises and others (docs/lab/2026-11-26-new-motion.md).
 _HARMLESS = frozenset({"moves", "goes", "slides", "stands", "stays"})
 _WORLD = "the built-in model's world"
 _MORE = "`gridctl generate vocabulary` lists all words"

@@ -1,7 +1,6 @@
 """The words of the toy world: what a prompt for the built-in model can ask for.
 
-The orders of these lists are part of the rule of what is held out (`scene.is_held_out`): append
-only.
+The order of these lists decides which scenes are held out (`scene.is_held_out`): append only.
 """
 
 from __future__ import annotations

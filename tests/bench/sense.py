@@ -1,4 +1,4 @@
-"""What every report must have; times themselves are never compared with a limit."""
+"""Checks of every report; times themselves are never compared with a limit."""
 
 import math
 from typing import Any

@@ -72,7 +72,7 @@ def test_an_index_counts_the_bytes_of_all_shards(tmp_path: Path) -> None:
 
 
 class Scaled(torch.nn.Module):
-    """As simple a transformer as can be: its input times a weight."""
+    """The simplest transformer: its input times a weight."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is claimed of the weights that ship; `gridctl bench quality` measures it in full."""
+"""Claims about the weights that ship; `gridctl bench quality` measures them in full."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_clips_follow_their_prompts(tiny: Profile, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attribute", ["shape", "color", "background", "style", "motion"])
 def test_prompts_can_be_told_apart_by_both_encoders(tiny: Profile, attribute: str) -> None:
-    """What an adapter is to follow, a linear map must be able to read: encoders are frozen then."""
+    """A linear map must read what an adapter is to follow: encoders are frozen then."""
     names = NAMES[attribute]
     prompts, scenes = draw_prompts(500, seed=11, step=0)
     with open_base(tiny).text_encoders() as encode, torch.inference_mode():
@@ -70,7 +70,7 @@ def test_prompts_can_be_told_apart_by_both_encoders(tiny: Profile, attribute: st
 
 
 def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
-    """Where such a sentence moves it, the base draws noise: it has met contents alone."""
+    """The base has met contents alone: it draws noise if a layout moves the vector."""
     rng = np.random.default_rng(5)
     contents = [clip_caption(sample_scene(rng, held_out=True), rng) for _ in range(100)]
     grid = tiny.grid.to_grid()
@@ -96,7 +96,7 @@ def test_images_without_adapter_are_the_bases(tiny: Profile) -> None:
 
 @pytest.mark.slow
 def test_the_base_knows_nothing_of_time(tiny: Profile, tmp_path: Path) -> None:
-    """Of ten motions, at most what chance would give."""
+    """At most the share of ten motions that chance would give."""
     rate = rates(bench_quality(tiny, tmp_path / "report", count=100, parts=["base"]))
     assert rate["motion"] < 0.2
     assert rate["background"] > 0.7  # it has never read a layout prompt

@@ -29,7 +29,7 @@ SIZE = (64, 64)
 
 
 def ink(frame: npt.NDArray[np.uint8], scene: Scene) -> npt.NDArray[np.float64]:
-    """How far each pixel is from the background, (H, W)."""
+    """Distance of each pixel from the background, (H, W)."""
     background = np.array(BACKGROUNDS[scene.background], np.float64)
     return np.asarray(np.abs(frame - background).sum(-1))
 

@@ -24,7 +24,7 @@ from gridctl.profile import load_profile
 
 PRESETS = ("12gb", "80gb", "48gb", "24gb", "16gb")  # in this order, as time is limited
 STEPS_BEFORE_KILL = 4
-# What a card of that name leaves to a process, in GiB of 1024^3: drivers and cards differ.
+# Share of a card's nominal GB that a process can use, as GiB: drivers and cards differ.
 USABLE_SHARE = 0.92
 AT_ONCE = 4  # processes: more of them load no faster
 _PACKAGES = ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "torchao")
@@ -284,7 +284,7 @@ class _Runner:
 
 
 def _clear(job: GpuJob) -> None:
-    """Delete what a chain wrote: the RAM disk holds the base and few runs beside it."""
+    """Delete what a chain wrote: the RAM disk has room for the base and few runs."""
     output = Path(job.overrides["train.output"])
     shutil.rmtree(output.with_suffix(".run"), ignore_errors=True)
     output.unlink(missing_ok=True)

@@ -216,7 +216,7 @@ class PartResults:
             self._frames_path(index).unlink(missing_ok=True)
 
     def scores(self) -> list[Score]:
-        """How often each attribute was right."""
+        """Scores by attribute."""
         right: dict[str, list[bool]] = defaultdict(list)
         for result in self._in_order():
             for what, value in result.right.items():

@@ -43,7 +43,7 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How often the judge read what the prompt asked for."""
+    """Count of results in which the judge read what the prompt asked for."""
 
     part: Part
     what: str
@@ -187,7 +187,7 @@ def _compare(case: Case, verdict: Verdict) -> dict[str, bool]:
 
 
 def contact_sheet(results: Sequence[Result], clips: Sequence[Frames]) -> Image.Image:
-    """A row for each result: some frames, and beside them the prompt and what the judge read."""
+    """A row for each result: some frames, then the prompt and the judge's readings."""
     height, width = clips[0].shape[1:3]
     shown = min(_SHEET_FRAMES, len(clips[0]))
     text = 520

@@ -1,4 +1,4 @@
-"""Where the object is and what it is painted in: background, colour, box, and a look inside."""
+"""Finding the object: background, colour, box, and the look inside the box."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 WORKING_SIDE = 64  # px: larger cells are shrunk by whole factors to about that
-LOOK = 24  # side of what is sampled of an object, in samples
-REACH = 1.15  # from the middle of that to its edge, in units of the box's half side
+LOOK = 24  # samples along a side of an object's look
+REACH = 1.15  # from a look's middle to its edge, in units of the box's half side
 
 EDGE = 0.15  # of the way from background to colour: there the box ends
 _LEAST_EDGE = 12  # of 255, so that noise has no edges
@@ -92,7 +92,7 @@ def object_distance(frames: Floats, background: Floats, color: Floats) -> Floats
 
 
 def layer_distance(layers: Floats) -> Floats:
-    """The same of rendered layers (F, H, W, 3): how little of the background is left."""
+    """`object_distance` of rendered layers (F, H, W, 3): the share that is not background."""
     distance: Floats = soften(1 - layers[..., :1])[..., 0]
     return distance
 
@@ -126,7 +126,7 @@ def find_boxes(distance: Floats) -> tuple[Floats, Bools]:
 
 
 def _large_runs(counts: npt.NDArray[np.intp]) -> Bools:
-    """Where, in each row of (F, N), the large runs of non-zero counts are, and all between."""
+    """Mask (F, N) of the large runs of non-zero counts in each row, and of all between them."""
     number, length = counts.shape
     run = np.cumsum(counts == 0, axis=1)  # the same within a run
     index = run + np.arange(number)[:, None] * (length + 1)
@@ -139,14 +139,14 @@ def _large_runs(counts: npt.NDArray[np.intp]) -> Bools:
 
 
 def _ends(inside: Floats, profile: Floats) -> tuple[Floats, Floats]:
-    """Where each profile (F, N) crosses EDGE first and last, in pixels from the frame's edge."""
+    """First and last crossing of EDGE of each profile (F, N), in pixels from the frame's edge."""
     over = inside > EDGE
     length = over.shape[1]
     rows = np.arange(len(over))
     first, last = over.argmax(1), length - 1 - over[:, ::-1].argmax(1)
 
     def part(at: npt.NDArray[np.intp], beyond: npt.NDArray[np.intp]) -> Floats:
-        """How far beyond the pixel's centre the crossing is, 0..1."""
+        """Distance of the crossing from the pixel's centre, 0..1."""
         value = profile[rows, at]
         outer = np.where((beyond >= 0) & (beyond < length), profile[rows, beyond % length], 0)
         fraction: Floats = np.clip((value - EDGE) / np.maximum(value - outer, 1e-6), 0, 1)
@@ -156,9 +156,9 @@ def _ends(inside: Floats, profile: Floats) -> tuple[Floats, Floats]:
 
 
 def sample(frames: Floats, poses: Floats) -> Floats:
-    """What is in each pose (x, y, half side in px) of each frame: (F, LOOK * LOOK, 3).
+    """Sample each frame around its pose (x, y, half side in px): (F, LOOK * LOOK, 3).
 
-    Bilinear; beyond a frame's edge its outermost pixels go on.
+    Bilinear; beyond a frame's edge its outermost pixels are repeated.
     """
     count, height, width, _ = frames.shape
     x, y, half = poses[:, 0, None], poses[:, 1, None], poses[:, 2, None]

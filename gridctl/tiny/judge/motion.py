@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-# What a motion must at least do to be called one, well below what the world's motions do,
-# and well above what the eye and a measurement take for rest. In cell sides, or turns.
+# Least size of a motion, in cell sides or turns: well below the world's motions, well above what
+# the eye and a measurement take for rest.
 LEAST_TRAVEL = 0.25  # the world's: 0.4
 LEAST_RATIO = 1.45  # of radii; the world's: 1.9
 LEAST_BOUNCE = 0.25  # the world's: 0.42
@@ -22,8 +22,8 @@ ORBIT = (0.14, 0.45)  # radius; the world's: 0.2 to 0.28
 ORBIT_CENTER = 0.15  # farthest from the middle of the frame
 MOST_TILT = math.tan(math.radians(25))  # of a straight path from its axis
 
-# Where the fits of an orbit (turns in a clip) and a bounce (bounces in a clip, phase) start
-# from; they go on from the best one. The world's: one turn, two bounces.
+# Starting points of the fits of an orbit (turns in a clip) and a bounce (bounces in a clip, phase);
+# the best one is refined. The world's: one turn, two bounces.
 _TURNS = np.concatenate([np.linspace(0.5, 1.25, 10), -np.linspace(0.5, 1.25, 10)])
 _BOUNCES = np.array([(b, p) for b in np.linspace(1.5, 2.5, 11) for p in np.linspace(0, 0.95, 20)])
 
@@ -149,7 +149,7 @@ def _solve(basis: Array, values: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def _bounce_bases(count: int) -> Array:
-    """How far down a bounce of height 1 is, less its mean: (G, F), for each of _BOUNCES."""
+    """Depth of a bounce of height 1, minus its mean: (G, F), for each of _BOUNCES."""
     fall = (_BOUNCES[:, :1] * np.linspace(0, 1, count) + _BOUNCES[:, 1:]) % 1
     down = -4 * fall * (1 - fall)
     bases: Array = down - down.mean(-1, keepdims=True)

@@ -87,7 +87,7 @@ def nearest_radius(radii: Floats) -> Floats:
 
 
 def unexplained(looks: Floats, boxes: Floats, paints: Floats) -> Floats:
-    """What each template leaves unexplained (F, T) of looks (F, N, 3) into boxes (F, 3)."""
+    """Costs (F, T): what each template leaves unexplained of looks (F, N, 3) into boxes (F, 3)."""
     left = np.empty((len(looks), len(SCENES)), np.float32)
     for templates, rows in by_radius(boxes[:, 2]):
         left[rows] = unexplained_by(looks[rows], templates.boxed, paints)

@@ -20,10 +20,10 @@ from gridctl.tiny.words import BACKGROUNDS, COLORS, SHAPES, SOLIDS, STYLES
 Indices = npt.NDArray[np.intp]
 
 AGREE = 0.75  # share of frames that must read the same by themselves as the clip
-FAR_BACKGROUND = 40  # 8-bit levels: farther from each of the world's, it is none of them
+FAR_BACKGROUND = 40  # 8-bit levels from the nearest background of the world
 UNEVEN = 25  # the same, of a border's pixels from their median
-SMALL = 0.004  # of a frame: a smaller object is none
-# What the best explanation may leave unexplained, as a share of how far the object is from
+SMALL = 0.004  # share of a frame: smaller objects are ignored
+# Limits of what the best explanation leaves unexplained, as a share of how far the object is from
 # the background (squares). Clean renders leave 0.05, blurred and noisy ones up to 0.2.
 STRANGE_COLOR = 0.15
 STRANGE_SHAPE = 0.45
@@ -32,7 +32,7 @@ TIE = 0.002
 # a diamond of several shapes. In the world's clips it is over 0.8 and 0.3.
 CLEAR_COLOR = 0.4
 CLEAR_SHAPE = 0.05
-LOST = 0.04  # cell sides: a path farther (rms) from every motion is none
+LOST = 0.04  # cell sides: a path farther (rms) from every motion has none
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ NOTHING = Reading(None, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was read from a clip or picture.
+    """Readings of a clip or picture.
 
     `temporal_error` is the flicker against the fitted motion, in 8-bit levels: the root of the
     sum of two mean squares. (1) Over the object: each frame is sampled in the circle around the
@@ -255,7 +255,7 @@ def _path(frames: Floats, thing: _Object) -> npt.NDArray[np.float64]:
 
 
 def _temporal_error(frames: Floats, circles: Floats, drawn: Floats) -> float:
-    """As `Verdict` defines it; `drawn` (F, N, 3) is the renderer's look in each circle."""
+    """`Verdict.temporal_error`; `drawn` (F, N, 3) is the renderer's look in each circle."""
     left = find.sample(frames, circles) - drawn
     # A VAE softens; edges that turn or grow must not count as flicker for that.
     softer = find.soften(drawn.reshape(-1, find.LOOK, find.LOOK, 3)).reshape(drawn.shape) - drawn

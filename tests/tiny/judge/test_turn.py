@@ -8,7 +8,7 @@ VIEWS = 48
 
 
 def left_of(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """What each view leaves of frames at these angles, (F, VIEWS): the more, the farther off."""
+    """Costs (F, VIEWS) of frames at these angles: they grow with the distance."""
     gap = np.abs((np.arange(VIEWS) * 360 / VIEWS - angles[:, None] + 180) % 360 - 180)
     return (0.01 + 0.2 * (1 - np.cos(np.radians(gap)))).astype(np.float32)
 

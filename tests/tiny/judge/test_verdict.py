@@ -45,7 +45,7 @@ def truth(scene: Scene) -> dict[str, str | None]:
 
 
 def worn(clip: Frames, rng: np.random.Generator) -> Frames:
-    """As a VAE might leave it: a part of a pixel off, a little soft, noise of sigma 4."""
+    """Wear of a VAE: a part of a pixel off, a little soft, noise of sigma 4."""
     frames = clip.astype(np.float32)
     for axis in (1, 2):
         part = rng.uniform(0, 1)
