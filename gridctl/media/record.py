@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from gridctl.media.chunks import GIF_COMMENT, gif_blocks, png_chunks, riff_chunks
 from gridctl.media.truncation import is_cut_off
 
-RECORD_FILE = ".record.json"
+RECORD_FILE = ".making.json"  # outputs of all versions have this name
 _KEY = "gridctl"
 _PNG, _JPEG, _GIF, _RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF", b"RIFF"
 

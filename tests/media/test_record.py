@@ -40,6 +40,11 @@ def test_a_clip_carries_its_record(name: str, tmp_path: Path) -> None:
     assert read_record(tmp_path / name) is None
 
 
+def test_a_folders_record_has_the_name_it_had(tmp_path: Path) -> None:
+    write_clip(textured(1), tmp_path / "a", fps=8, record=record_text(RECORD))
+    assert (tmp_path / "a" / ".making.json").read_text(encoding="utf-8") == record_text(RECORD)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_an_image_carries_its_record_beside_its_metadata(suffix: str, tmp_path: Path) -> None:
     from gridctl.dataset.grid_image import load_grid, save_grid
