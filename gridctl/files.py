@@ -11,12 +11,13 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import BinaryIO, Literal, cast
 
 from gridctl.errors import InputError
 from gridctl.storage import StorageError, Url
@@ -114,6 +115,37 @@ def entries(folder: Path) -> tuple[list[Path], list[Path]]:
                 is_folder = entry.is_dir()
             (folders if is_folder else files).append(folder / entry.name)
     return folders, files
+
+
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """Open a file for reading that somebody else may have put there.
+
+    Raises OSError, without waiting, for a pipe, a device or a folder, and for a link unless
+    `follow`.
+    """
+    if isinstance(path, Url):
+        return cast(BinaryIO, path.open("rb"))
+    return os.fdopen(_regular(path, os.O_RDONLY, follow=follow), "rb")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append UTF-8 text to a file. Raises InputError for a link, a pipe or a device."""
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, follow=False)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _regular(path: Path, flags: int, *, follow: bool) -> int:
+    """A descriptor of a regular file."""
+    for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK", *(() if follow else ("O_NOFOLLOW",))):
+        flags |= getattr(os, name, 0)  # not every system has all of them
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a folder", str(path))
+    return descriptor
 
 
 def write_text(path: Path, text: str, *, force: bool = True, durable: bool = True) -> None:

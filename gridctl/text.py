@@ -7,7 +7,9 @@ cannot end a run when it is written or sent.
 from __future__ import annotations
 
 import codecs
+import json
 import unicodedata
+from typing import Any
 
 # Longest first: the UTF-32 mark begins with the UTF-16 one.
 _MARKS = (
@@ -45,6 +47,14 @@ def lines(text: str) -> list[str]:
     marks remain in the middle of a file that was joined from several.
     """
     return [line.removesuffix("\r").lstrip("\ufeff") for line in text.split("\n")]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON text from outside. Raises ValueError, also for brackets without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
 
 
 def encodable(text: str) -> str:

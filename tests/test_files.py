@@ -13,8 +13,10 @@ import pytest
 
 from gridctl.errors import InputError
 from gridctl.files import (
+    append_text,
     atomic_file,
     atomic_folder,
+    open_regular,
     refuse_overwrite,
     sweep_temporaries,
     write_text,
@@ -361,3 +363,41 @@ def test_of_two_processes_that_make_the_same_folder_the_first_wins(tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"), atomic_folder(tmp_path / "file"):
         pass
+
+
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX")
+
+
+@needs_pipes
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    fill(tmp_path / "file", "text")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    (tmp_path / "to pipe").symlink_to("pipe")
+    for name in ("file", "link"):
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"text"
+    for name in ("pipe", "zeros", "to pipe", "."):
+        with pytest.raises(OSError, match="a pipe, a device or a folder"):
+            open_regular(tmp_path / name)
+    with open_regular(tmp_path / "file", follow=False) as file:
+        assert file.read() == b"text"
+    for name in ("link", "zeros", "nothing"):
+        with pytest.raises(OSError, match=name):
+            open_regular(tmp_path / name, follow=False)
+
+
+@needs_pipes
+def test_text_is_appended_to_a_file_and_to_nothing_else(tmp_path: Path) -> None:
+    for text in ("one\n", "zwö\n"):
+        append_text(tmp_path / "file", text)
+    assert (tmp_path / "file").read_bytes() == "one\nzwö\n".encode()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "new").symlink_to("made by a link")
+    for name in ("pipe", "link", "new", "."):
+        with pytest.raises(InputError, match="cannot be written"):
+            append_text(tmp_path / name, "x")
+    assert names(tmp_path) == ["file", "link", "new", "pipe"]
+    assert content(tmp_path / "file") == "one\nzwö\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridctl.text import decode, encodable, is_encodable
+from gridctl.text import decode, encodable, is_encodable, lines, parse_json
 
 LINES = "a.mp4\r\nbär.mp4\n"
 
@@ -56,3 +56,21 @@ def test_what_is_encodable_is_written_and_stays(text: str) -> None:
     assert encodable(fixed) == fixed
     assert is_encodable(fixed)
     assert is_encodable(text) == (not any(0xD800 <= ord(c) < 0xE000 for c in text))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "", "{'a': 1}"])
+def test_json_from_outside_is_a_value_or_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse_json(text)
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse_json(text.encode())
+
+
+def test_json_that_is_fine() -> None:
+    assert parse_json('{"a": [1, 2.5, null, "\\u00e4"]}') == {"a": [1, 2.5, None, "ä"]}
+    assert parse_json(b"[[[[[[[[[[7]]]]]]]]]]") == [[[[[[[[[[7]]]]]]]]]]
+
+
+def test_the_lines_of_a_list() -> None:
+    text = "\ufeffa.mp4\r\n b.mp4 \n\ufeffc\x0cd\u2028e.mp4\n\n"
+    assert lines(text) == ["a.mp4", " b.mp4 ", "c\x0cd\u2028e.mp4", "", ""]

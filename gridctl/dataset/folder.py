@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gridctl.dataset.grid_image import GRID_SUFFIXES, load_metadata
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError
-from gridctl.files import atomic_file, cannot_write, entries
+from gridctl.files import append_text, atomic_file, entries, open_regular
 from gridctl.machine.caches import cache_folder
 from gridctl.media.images import image_files, natural_key
 from gridctl.media.kinds import is_hidden
 from gridctl.storage import is_remote, map_paths
-from gridctl.text import decode, encodable, is_encodable
+from gridctl.text import decode, encodable, is_encodable, parse_json
 
 METADATA_FILE = "metadata.jsonl"  # the only name that Hugging Face's ImageFolder looks for
 JOURNAL_FILE = ".captions.jsonl"
+_LONGEST_TEXT = 10**6  # bytes of a caption file
+_LONGEST_LINE = 10**7  # characters; an image has at most 65 kB of metadata
 FIELDS = ("caption_backend", "caption_model", "caption_prompt", "caption_content")
 
 
@@ -30,13 +35,8 @@ def note_provenance(image: Path, text: str, fields: Mapping[str, str | None]) ->
     Raises InputError for a folder that cannot be written.
     """
     line = json.dumps({"file_name": image.name, "text": text, **fields}, ensure_ascii=False)
-    path = _journal(image.parent)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as journal:
-            journal.write(f"\n{line}")  # newline first: a crash may have cut off the last line
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    # Newline first: a crash may have cut off the last line.
+    append_text(_journal(image.parent), f"\n{line}")
 
 
 def read_provenance(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:
@@ -69,20 +69,19 @@ def _journal(folder: Path) -> Path:
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects in a JSONL file, without broken lines. InputError if it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        file = io.BytesIO(path.read_bytes()) if is_remote(path) else open_regular(path)
+        with io.TextIOWrapper(file, encoding="utf-8", errors="replace") as text:
+            while line := text.readline(_LONGEST_LINE):
+                with suppress(ValueError):  # cut off when the run was killed
+                    entry = parse_json(line)
+                    if isinstance(entry, dict):
+                        yield entry
     except FileNotFoundError:
         return
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); check its permissions."
         ) from error
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # cut off when the run was killed
-        if isinstance(entry, dict):
-            yield entry
 
 
 def list_grids(folder: Path) -> list[Path]:
@@ -133,10 +132,14 @@ def read_caption(image: Path) -> str | None:
 def read_text(path: Path) -> str | None:
     """The stripped text of a `.txt` (or `.TXT`) file, or None if it is absent or blank.
 
-    Raises InputError for a file that is not UTF-8 or UTF-16 text.
+    Raises InputError for a file that is not UTF-8 or UTF-16 text, for one that is too long for
+    a caption, and for a link to another kind of file: a folder from others may link to your own.
     """
     try:
-        text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        data = path.read_bytes() if is_remote(path) else _read_own(path)
+        if len(data) > _LONGEST_TEXT:
+            raise InputError(f"{path} is larger than 1 MB; a caption has a few lines.")
+        text = decode(data).replace("\r\n", "\n").replace("\r", "\n")
         return encodable(text).strip() or None
     except FileNotFoundError:
         upper = path.with_suffix(path.suffix.upper())  # as some Windows programs write it
@@ -147,6 +150,17 @@ def read_text(path: Path) -> str | None:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); check its permissions."
         ) from error
+
+
+def _read_own(path: Path) -> bytes:
+    """The first bytes of a file, or of one with the same suffix that it links to."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.suffix.lower() != path.suffix.lower():
+        raise InputError(
+            f"{path} is a link to another kind of file, {target.name}; put the text itself there."
+        )
+    with open_regular(target, follow=False) as file:
+        return file.read(_LONGEST_TEXT + 1)
 
 
 def write_metadata(folder: Path, known: Mapping[Path, dict[str, Any]] | None = None) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from gridctl.errors import GridctlError, InputError
 from gridctl.geometry import Grid
+from gridctl.text import parse_json
 
 METADATA_VERSION = 1
 
@@ -48,6 +48,8 @@ class GridMetadata:
             raise InputError(
                 f"times_seconds has {len(self.times_seconds)} times for {self.num_frames} frames."
             )
+        if not all(map(math.isfinite, self.times_seconds)):
+            raise InputError("times_seconds has a time that is not a number.")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"fps is {self.fps}; it must be a number above 0.")
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
@@ -92,7 +94,7 @@ class GridMetadata:
             )
         except KeyError as error:
             reason = f"{error.args[0]} is missing."
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             reason = f"{error}."
         except GridctlError as error:
             reason = str(error)
@@ -104,7 +106,7 @@ class GridMetadata:
 def metadata_from_text(text: str, path: Path) -> GridMetadata | None:
     """The metadata in an image description, or None if another program wrote it."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError:
         return None
     if not isinstance(data, dict) or "gridctl" not in data:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from gridctl.dataset.folder import list_grids, metadata_entry
 from gridctl.dataset.grid_image import load_metadata
 from gridctl.errors import InputError, UsageError
-from gridctl.files import atomic_file
+from gridctl.files import atomic_file, open_regular
 
 ShardFormat = Literal["webdataset", "parquet"]
 SUFFIXES: dict[ShardFormat, str] = {"webdataset": ".tar", "parquet": ".parquet"}
@@ -88,14 +88,14 @@ def made_from_of(path: Path) -> str | None:
     """The fingerprint in the header of a finished shard; None for any other file."""
     with suppress(OSError, ValueError, tarfile.TarError, KeyError):
         if path.suffix == ".tar":
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 file.seek(-_TAR_END, os.SEEK_END)
                 if any(file.read()):
                     return None  # its end is missing
                 file.seek(0)
                 with tarfile.open(fileobj=file) as tar:
                     return tar.pax_headers[_MADE_FROM]
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = import_parquet().read_schema(file).metadata[_MADE_FROM.encode()]
         return bytes(found).decode()
     return None

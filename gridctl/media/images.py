@@ -18,8 +18,8 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from gridctl.errors import InputError
+from gridctl.files import open_regular
 from gridctl.media.kinds import is_hidden, kind_of
-from gridctl.storage import is_remote
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
@@ -93,8 +93,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow warns about pictures half as large as those that it refuses.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            file = path.open("rb") if is_remote(path) else path
-            with Image.open(file) as image:
+            with open_regular(path) as file, Image.open(file) as image:
                 yield image
     except UnknownBrightnessError as error:
         raise InputError(f"{path} has {error}") from None
@@ -119,7 +118,7 @@ def is_animated(path: Path) -> bool:
     Reads only the first bytes. False for an unreadable file: reading it later reports why.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(64_000)
             if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 if not _has_next_page(file, head):
@@ -158,7 +157,7 @@ def is_hdr(path: Path) -> bool:
     if path.suffix.lower() not in (".avif", ".png"):
         return False
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(4_096)
     except OSError:
         return False

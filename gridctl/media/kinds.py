@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from gridctl.files import open_regular
 from gridctl.storage import StorageError
 
 Kind = Literal["video", "image"]
@@ -68,10 +69,10 @@ def kind_of(path: Path) -> Kind | None:
         return "video"
     if suffix in IMAGE_SUFFIXES:
         return "image"
-    if suffix in _OTHER_SUFFIXES or not path.is_file():  # opening a pipe would wait
+    if suffix in _OTHER_SUFFIXES:
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _kind_of_content(file.read(_HEAD_BYTES))
     except (OSError, StorageError):
         return None

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gridctl.files import open_regular
 from gridctl.media.chunks import GIF_COMMENT, gif_blocks, png_chunks, riff_chunks
 from gridctl.media.truncation import is_cut_off
+from gridctl.text import parse_json
 
 RECORD_FILE = ".making.json"  # outputs of all versions have this name
 _KEY = "gridctl"
+_MAX_BYTES = 16_000_000  # of a record
 _PNG, _JPEG, _GIF, _RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF", b"RIFF"
 
 
@@ -52,10 +55,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """The record in an output file or folder. None if there is no such file, or a part of it."""
     try:
         if path.is_dir():
-            return _record((path / RECORD_FILE).read_bytes())
+            with open_regular(path / RECORD_FILE) as file:
+                return _record(file.read(_MAX_BYTES))
         if is_cut_off(path):  # on a disk that was full
             return None
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return next(filter(None, map(_record, _texts(file, path))), None)
     except (OSError, IndexError, struct.error):
         return None
@@ -63,7 +67,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def _record(text: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return None
     return found if isinstance(found, dict) and _KEY in found else None
@@ -112,7 +116,8 @@ def _comment(path: Path) -> bytes:
     from av.error import FFmpegError
 
     try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+        options = {"protocol_whitelist": "file", "format_whitelist": "mov,matroska"}
+        with av.open(f"file:{path}", options=options) as container:
             tags = {name.lower(): value for name, value in container.metadata.items()}
     except (FFmpegError, ValueError):
         return b""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from gridctl.files import open_regular
 from gridctl.media.chunks import (
     FIRST_BOXES,
     GIF_CONTROL,
@@ -44,7 +45,7 @@ def is_cut_off(path: Path) -> bool | None:
     (WMV), MXF, and MPEG transport and program streams.
     Raises OSError for an unreadable file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
         size = file.seek(0, os.SEEK_END)
         check = _check_for(head)
@@ -247,7 +248,7 @@ def ends_inside_sound(path: Path) -> bool:
 
     That is how recordings end that were stopped, and some copies that were cut off.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         tail = _tail(file, file.seek(0, os.SEEK_END), _TS_TAIL)
     missing: dict[int, int] = {}  # bytes by the number of the elementary stream
     for at in _ts_packets(tail):

@@ -41,6 +41,14 @@ _STARTS_AT_KEYS = frozenset({
     "av1", "dnxhd", "ffv1", "h263", "h264", "hevc", "jpeg2000", "mjpeg", "mpeg1video",
     "mpeg2video", "mpeg4", "png", "prores", "rawvideo", "theora", "vc1", "vp8", "vp9", "wmv3",
 })  # fmt: skip
+# Formats that hold their own data. FFmpeg also reads playlists (HLS, concat, DASH), which name
+# other files, whatever suffix they have. The last four are sound: they get a better message.
+_FORMATS = (
+    "apng", "asf", "av1", "avi", "cavsvideo", "dirac", "dv", "flv", "gif", "gxf", "h263", "h264",
+    "hevc", "ivf", "live_flv", "m4v", "matroska", "mjpeg", "mov", "mpeg", "mpegts", "mpegvideo",
+    "mxf", "nut", "obu", "ogg", "png_pipe", "rm", "vc1", "vvc", "wtv", "yuv4mpegpipe",
+    "aac", "flac", "mp3", "wav",
+)  # fmt: skip
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore transparency
 _MAX_PIXELS = 178_956_970  # of a frame: Pillow's limit for images
 # Transport and program streams, whose time stamps may break off. A gap that is longer is a
@@ -210,10 +218,10 @@ class Video:
         With `skim` the packets of a video in storage may be empty.
         """
         try:
-            # "file:" keeps FFmpeg from reading a name with a colon or a dash as a protocol. The
-            # whitelist keeps playlists from opening other files.
+            # "file:" keeps FFmpeg from reading a name with a colon or a dash as a protocol.
             file = self._path.open("rb") if is_remote(self._path) else None
             options = {"protocol_whitelist": "none" if file else "file"}
+            options["format_whitelist"] = ",".join(_FORMATS)
             skimmed = Skimmed.of(file) if file and skim else None
             if skimmed:
                 options["fflags"] = "noparse+nofillin"  # parsers look at the pictures
@@ -240,7 +248,7 @@ def _best_stream(container: av.container.InputContainer, path: Path) -> av.Video
         if stream.codec_context is not None  # a codec that FFmpeg does not know
         and not stream.disposition & Disposition.attached_pic
     ]
-    if not films or container.format.name == "tty":  # how FFmpeg "plays" a text file
+    if not films:
         raise InputError(f"{path} has no video stream; leave it out.")
     # An animated AVIF has its first frame as a stream of the same size.
     return max(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gridctl.diffusion.flow import velocity
-from gridctl.files import write_text
+from gridctl.files import append_text, write_text
 from gridctl.train.batch import draw_grids
 from gridctl.train.setup import Run
 from gridctl.train.step import StepResult, flow_losses
@@ -155,8 +155,7 @@ def keep_metrics(folder: Path, last_step: int) -> list[dict[str, Any]]:
 
 def append_metrics(folder: Path, entry: Mapping[str, Any]) -> None:
     """Append an entry to the log at once."""
-    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(_line(entry))
+    append_text(folder / METRICS_FILE, _line(entry))
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -117,6 +117,9 @@ def contact_sheet(clips: list[Frames]) -> Image.Image:
 
 
 def contact_sheets(folder: Path) -> dict[int, Path]:
-    """The contact sheets of a run folder, by step."""
-    found = sorted((folder / PREVIEWS).glob("step-*.jpg"))
-    return {int(path.stem.removeprefix("step-")): path for path in found}
+    """The contact sheets of a run folder, by step. A link to another file is none of them."""
+    sheets = {}
+    for path in sorted((folder / PREVIEWS).glob("step-*.jpg")):
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            sheets[int(path.stem.removeprefix("step-"))] = path
+    return sheets

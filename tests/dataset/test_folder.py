@@ -1,6 +1,7 @@
 """The dataset folder: grids, captions, metadata.jsonl and the journal."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,67 @@ def test_an_unreadable_file_is_one_error_line(tmp_path: Path) -> None:
 
 def test_a_new_folder_is_empty(tmp_path: Path) -> None:
     assert read_provenance(tmp_path) == {}
+
+
+def test_the_journal_is_no_way_to_another_file(tmp_path: Path) -> None:
+    """A folder from others may have a link to a file of the user in its place."""
+    (tmp_path / "bashrc").write_text("export A=1\n")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / JOURNAL_FILE).symlink_to(tmp_path / "bashrc")
+    with pytest.raises(InputError, match=r"\.captions\.jsonl cannot be written"):
+        note_provenance(tmp_path / "grids" / "a.jpg", "`rm -r ~`", MADE)
+    assert (tmp_path / "bashrc").read_text() == "export A=1\n"
+
+
+def test_a_caption_may_be_a_link_to_a_caption_only(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat")
+    (tmp_path / "id_rsa").write_text("secret")
+    for name, target in (("b.txt", "a.txt"), ("c.txt", "id_rsa"), ("d.txt", "c.txt")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "e.txt").symlink_to("e.txt")
+    assert read_text(tmp_path / "b.txt") == "a cat"
+    for name in ("c.txt", "d.txt"):
+        with pytest.raises(InputError, match=f"{name} is a link to another kind of file, id_rsa"):
+            read_text(tmp_path / name)
+    with pytest.raises(InputError, match=r"e\.txt cannot be read"):
+        read_text(tmp_path / "e.txt")
+
+
+def test_a_caption_has_a_limit(tmp_path: Path) -> None:
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(10**12)  # takes no room on the disk
+    with pytest.raises(InputError, match=r"a\.txt is larger than 1 MB; a caption has a few lines"):
+        read_text(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_text("x" * 10**6)
+    assert read_text(tmp_path / "a.txt") == "x" * 10**6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX")
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    make_grid(tmp_path / "a.jpg")
+    for name in ("a.txt", "metadata.jsonl", JOURNAL_FILE):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"a\.txt cannot be read .it is a pipe, a device"):
+        read_caption(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"metadata\.jsonl cannot be read .it is a pipe"):
+        read_provenance(tmp_path)
+    (tmp_path / "metadata.jsonl").unlink()
+    with pytest.raises(InputError, match=r"captions\.jsonl cannot be read .it is a pipe"):
+        read_provenance(tmp_path)
+    with pytest.raises(InputError, match=r"captions\.jsonl cannot be written"):
+        note_provenance(tmp_path / "a.jpg", "x", MADE)
+
+
+def test_odd_lines_are_skipped(tmp_path: Path) -> None:
+    good = '{"file_name": "a.jpg", "text": "x", "caption_backend": "vlm"}'
+    odd = ("[" * 100_000, "1e999", '{"a": ' * 100_000, "[1]", "9" * 5000, "\xff", "")
+    (tmp_path / "metadata.jsonl").write_text("\n".join([*odd, good, *odd]), encoding="latin-1")
+    assert read_provenance(tmp_path) == {("a.jpg", "x"): {"caption_backend": "vlm"}}
+
+
+def test_links_to_folders_are_not_searched(tmp_path: Path) -> None:
+    make_grid(tmp_path / "grids" / "a.jpg")
+    make_grid(tmp_path / "others" / "b.jpg")
+    (tmp_path / "grids" / "there").symlink_to(tmp_path / "others")
+    (tmp_path / "grids" / "here").symlink_to(".")
+    assert list_grids(tmp_path / "grids") == [tmp_path / "grids" / "a.jpg"]

@@ -106,3 +106,35 @@ def test_a_missing_key_is_named() -> None:
     del data["cols"]
     with pytest.raises(InputError, match=r"vid1\.jpg.*cols is missing"):
         GridMetadata.from_json(data, Path("vid1.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fact"),
+    [
+        ("num_frames", "1e999", "infinity"),
+        ("shared", "-1e999", "infinity"),
+        ("times_seconds", "[0, 1e999, 2]", "not a number"),
+        ("times_seconds", "[NaN, 1, 2]", "not a number"),
+        ("rows", "1e999", "whole number"),
+        ("part", "[1, 1e999]", "infinity"),
+        ("part", "7", "subscriptable"),
+        ("part", "[]", "index"),
+        ("text", '"\\ud800"', ""),
+    ],
+)
+def test_odd_values_are_one_error_line(key: str, value: str, fact: str) -> None:
+    data = replace(METADATA, part=(1, 1)).to_json()
+    del data[key]
+    text = json.dumps(data)[:-1] + f', "{key}": {value}}}'
+    if not fact:
+        assert metadata_from_text(text, Path("vid1.jpg")) is not None
+        return
+    with pytest.raises(InputError, match=fact) as caught:
+        metadata_from_text(text, Path("vid1.jpg"))
+    assert str(caught.value).startswith("vid1.jpg has gridctl metadata that cannot be used: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, '{"gridctl": ' * 60_000, "9" * 5_000])
+def test_text_without_end_is_not_metadata(text: str) -> None:
+    assert metadata_from_text(text, Path("vid1.jpg")) is None

@@ -1,5 +1,6 @@
 """Image files: their order, and any of them as 8-bit sRGB."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,14 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from gridctl.errors import InputError
 from gridctl.media.convert import tone_map
-from gridctl.media.images import image_files, is_animated, natural_key, open_image, read_image
+from gridctl.media.images import (
+    image_files,
+    is_animated,
+    is_hdr,
+    natural_key,
+    open_image,
+    read_image,
+)
 from gridctl.media.open import open_clip
 from tests.media.clips import cells_of, write
 from tests.media.colors import GREEN, WIDE, cmyk_profile, gray_profile, in_profile, matrix_profile
@@ -223,3 +231,14 @@ def test_hdr_images_are_tone_mapped(tmp_path: Path, transfer: int, name: str) ->
         assert len(cells) == (3 if path.suffix == ".avif" else 1)
         assert cells[0, 4, :, 1] == pytest.approx(expected, abs=4)
         assert clip.notes() == (f"is HDR ({name}) and was tone-mapped to SDR",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX")
+@pytest.mark.parametrize("suffix", ["jpg", "png", "avif", "tif", "webp"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    os.mkfifo(path)
+    assert not is_animated(path)
+    assert not is_hdr(path)
+    with pytest.raises(InputError, match=f"{path.name} cannot be read .it is a pipe"):
+        read_image(path)

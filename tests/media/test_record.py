@@ -1,5 +1,6 @@
 """The record of how a file was made: it comes back, and changes no picture."""
 
+import os
 from pathlib import Path
 
 import av
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from gridctl.media.record import add_record, read_record, record_text
+from gridctl.media.record import RECORD_FILE, add_record, read_record, record_text
 from gridctl.media.truncation import is_cut_off
 from gridctl.media.write import write_clip
 from tests.media.clips import textured
@@ -87,4 +88,18 @@ def test_other_files_have_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     assert read_record(tmp_path / "file") is None
     assert read_record(tmp_path / "missing") is None
+    assert read_record(tmp_path) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX")
+def test_a_pipe_has_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    assert read_record(tmp_path / "a.mp4") is None
+    (tmp_path / "frames").mkdir()
+    os.mkfifo(tmp_path / "frames" / RECORD_FILE)
+    assert read_record(tmp_path / "frames") is None
+
+
+def test_a_record_of_brackets_is_none(tmp_path: Path) -> None:
+    (tmp_path / RECORD_FILE).write_text("[" * 100_000)
     assert read_record(tmp_path) is None

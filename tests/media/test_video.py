@@ -294,6 +294,24 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
         cells_of(open_clip(path))
 
 
+@pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat", "list.mp4", "list"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}.ts\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:{}.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {}.mp4\n",
+        "ffconcat version 1.0\nfile secret.mp4\n",
+    ],
+)
+def test_a_playlist_shows_no_other_file(tmp_path: Path, name: str, text: str) -> None:
+    for suffix in ("mp4", "ts"):
+        make_clip(tmp_path / f"secret.{suffix}", counted(6))
+    (tmp_path / name).write_text(text.format(tmp_path / "secret"))
+    with pytest.raises(InputError, match="cannot be read as a video"):
+        open_clip(tmp_path / name)
+
+
 def test_a_name_with_a_colon_is_not_a_protocol(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.mp4", counted(6))
     odd = path.rename(tmp_path / "http:take 2%.mp4")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from gridctl.errors import InputError
 from gridctl.models.latents import predict_velocity
 from gridctl.train import train
 from gridctl.train.batch import mix_seed
@@ -45,6 +46,14 @@ def test_a_run_from_the_start_begins_a_new_log(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "validation": 1.0}\n' + LINES[0])
     assert keep_metrics(tmp_path, 0) == []
     assert read_metrics(tmp_path) == []
+
+
+def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "metrics.jsonl").symlink_to("thesis.txt")
+    with pytest.raises(InputError, match=r"metrics\.jsonl cannot be written"):
+        append_metrics(tmp_path, {"step": 1, "loss": 0.5})
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_smoothing_does_not_pull_towards_zero() -> None:

@@ -11,11 +11,22 @@ import torch
 
 from gridctl.errors import InputError
 from gridctl.train import report, train
+from gridctl.train.preview import contact_sheets
 from gridctl.train.report import _noise, judge, write_report
 
 Make = Callable[..., Any]
 # Falls by 0.05 a validation to 0.30 at step 5, and rises by 0.02 to 0.40 at step 10.
 OVERFITTING = [0.50, 0.45, 0.40, 0.35, 0.30, 0.32, 0.34, 0.36, 0.38, 0.40]
+
+
+def test_previews_that_are_links_to_other_files_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "id_rsa").write_text("secret")
+    run = tmp_path / "a.run"
+    (run / "previews").mkdir(parents=True)
+    (run / "previews" / "step-2.jpg").write_bytes(b"a picture")
+    (run / "previews" / "step-4.jpg").symlink_to(tmp_path / "id_rsa")
+    (run / "previews" / "step-6.jpg").symlink_to("step-2.jpg")
+    assert sorted(contact_sheets(run)) == [2, 6]
 
 
 def test_the_report_needs_nothing_else(make_profile: Make, dataset: Path, tmp_path: Path) -> None:
