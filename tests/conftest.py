@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,10 @@ def make_profile(dataset: Path) -> Callable[..., Any]:
 
     def make(**values: Any) -> Any:
         changed = {key.replace("__", ".", 1): value for key, value in values.items()}
-        return load_profile("tiny", {**GRID_FLAGS, **small, **changed}).profile
+        profile = load_profile("tiny", {**GRID_FLAGS, **small, **changed}).profile
+        # No flags of a user's: the adapter's own grid counts.
+        origins = profile.origins | dict.fromkeys(GRID_FLAGS, "default")
+        return replace(profile, origins=origins)
 
     return make
 

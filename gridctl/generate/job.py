@@ -33,7 +33,6 @@ class Request:
 
     `many` makes `output` a folder with a file for each prompt, numbered from `number` on with
     `digits`. `seeds` has one for each prompt. Without it they count on from the profile's.
-    `insist` has the fields of `Grid` that the user set: an adapter with another grid is refused.
     `fps` plays clips at another rate than the adapter's. With `best_of` above 1, that many seeds
     are drawn for each prompt, and the clip with the best checks is kept.
 
@@ -45,7 +44,6 @@ class Request:
     profile: Profile
     many: bool = False
     seeds: tuple[int, ...] | None = None
-    insist: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
     best_of: int = 1
     number: int = 1
@@ -160,22 +158,24 @@ class AdapterSettings:
         return grid_prompt(self.grid, content, self.layout, fps=self.fps)
 
 
-def adapter_settings(profile: Profile, insist: Mapping[str, Any] | None = None) -> AdapterSettings:
+def adapter_settings(profile: Profile) -> AdapterSettings:
     """The adapter's own grid, layout prompt and rate; the profile's if it has none.
 
-    Raises UsageError if the adapter was trained on another grid than `insist` asks for, or on
-    another base; and what `find_adapter` raises.
+    Raises UsageError if the adapter was trained on another grid than flags of the profile ask
+    for, or on another base; and what `find_adapter` raises.
     """
-    adapter, insist = find_adapter(profile), insist or {}
+    adapter = find_adapter(profile)
     metadata = read_adapter_metadata(adapter) if adapter else None
     if metadata is None:
         return AdapterSettings(
             adapter=adapter,
-            grid=replace(profile.grid.to_grid(), **insist),
+            grid=profile.grid.to_grid(),
             layout=layout_template(profile.caption.layout),
             fps=profile.generate.fps,
         )
-    wanted = replace(metadata.grid, **insist)
+    asked = profile.grid.to_grid()
+    flags = [key for key in ("rows", "cols", "cell", "order") if profile.is_flag(f"grid.{key}")]
+    wanted = replace(metadata.grid, **{key: getattr(asked, key) for key in flags})
     if wanted != metadata.grid:
         raise UsageError(
             f"{adapter} was trained on {metadata.grid}, and {wanted} is asked for; leave the grid "

@@ -44,7 +44,7 @@ def t2v(request: Request, *, frames: int | None = None, long: str = "keyframes")
     the grid has or an output of unknown format, InputError for a missing adapter.
     """
     request.require_prompts()
-    settings = adapter_settings(request.profile, request.insist)
+    settings = adapter_settings(request.profile)
     size = settings.grid.num_frames
     count = size if frames is None else frames
     return _clip_job(
@@ -74,7 +74,7 @@ def i2v(
     clip, or more pictures than the grid has cells; InputError for a picture that cannot be read.
     """
     request.require_prompts()
-    settings = adapter_settings(request.profile, request.insist)
+    settings = adapter_settings(request.profile)
     grid = settings.grid
     count = grid.num_frames if frames is None else frames
     steps.check_frames(count, grid)
@@ -104,7 +104,7 @@ def interpolate(request: Request, *, pictures: Sequence[Path]) -> Job:
     Raises UsageError for fewer than two pictures or more than the grid has cells, InputError
     for a picture that cannot be read.
     """
-    settings = adapter_settings(request.profile, request.insist)
+    settings = adapter_settings(request.profile)
     count = settings.grid.num_frames
     if not 2 <= len(pictures) <= count:
         raise UsageError(
@@ -128,7 +128,7 @@ def multiview(request: Request, *, front: Path | None = None) -> Job:
     Raises UsageError for an empty prompt, InputError for a picture that cannot be read.
     """
     request.require_prompts()
-    settings = adapter_settings(request.profile, request.insist)
+    settings = adapter_settings(request.profile)
     pictures = {0: front} if front else {}
     prompts = tuple(_ask_for_turn(settings, content) for content in request.prompts)
     return _clip_job(
@@ -148,7 +148,7 @@ def extend(request: Request, *, clip: Path, frames: int | None = None) -> Job:
     fewer frames than the clip has, InputError for a clip that cannot be read.
     """
     request.require_prompts()
-    settings = adapter_settings(request.profile, request.insist)
+    settings = adapter_settings(request.profile)
     grid, fit = settings.grid, fit_for(request.profile, settings.grid)
     source = read_clip(clip, grid, fit, sample="windows", least=1)
     known = len(source.frames)
@@ -177,7 +177,7 @@ def restore(request: Request, *, clip: Path, frames: int | None = None) -> Job:
 
     Raises InputError for a clip that cannot be read.
     """
-    profile, settings = request.profile, adapter_settings(request.profile, request.insist)
+    profile, settings = request.profile, adapter_settings(request.profile)
     grid, fit = settings.grid, fit_for(profile, settings.grid)
     if frames is not None:
         steps.check_frames(frames, grid)
@@ -210,7 +210,7 @@ def edit(
     request.require_prompts()
     check_text(source_prompt or "")
     profile = request.profile.with_values({"generate.fast": False})  # not measured for edits
-    settings = adapter_settings(profile, request.insist)
+    settings = adapter_settings(profile)
     grid, fit = settings.grid, fit_for(profile, settings.grid)
     if frames is not None:
         steps.check_frames(frames, grid)

@@ -115,19 +115,12 @@ class Call:
             lines = reader.read_file(prompts)
         loaded = resolve_profile(self.profile, fallback="tiny", overrides=self.overrides)
         self.shell.note(loaded.choice)
-        grid = loaded.profile.grid.to_grid()
-        fields = [key for key, value in self.overrides.items() if value is not None]
         num = self.num or 1
         request = Request(
             prompts=(),
             output=output,
             profile=loaded.profile,
             many=prompts is not None or num > 1,
-            insist={
-                key.removeprefix("grid."): getattr(grid, key.removeprefix("grid."))
-                for key in fields
-                if key.startswith("grid.")
-            },
             fps=fps,
             best_of=self.best_of or 1,
         )
