@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from gridctl.dataset.folder import read_caption
-from gridctl.dataset.grid_image import GRID_SUFFIXES, load_grid, load_metadata, scale_cells, split
+from gridctl.dataset.grid_image import GRID_SUFFIXES, load_grid, load_metadata, split
 from gridctl.errors import InputError, UsageError
 from gridctl.geometry import Grid
 from gridctl.media.clip import Clip, Ordinals, sample_indices
@@ -84,16 +85,14 @@ def read_clip(
 
 
 def _read_grid(path: Path, fit: Fit) -> GivenClip | None:
-    """A grid image's real frames, each scaled by itself; None without metadata."""
+    """A grid image's real frames, each fitted by itself; None without metadata."""
     metadata = load_metadata(path)
     if metadata is None:
         return None
     image, _ = load_grid(path)
     frames = split(image, metadata.grid)[: metadata.num_frames]
     if metadata.grid.cell != fit.cell:
-        frames = split(scale_cells(image, metadata.grid, fit.cell), metadata.grid)[
-            : metadata.num_frames
-        ]
+        frames = np.stack([fit.image(Image.fromarray(frame)) for frame in frames])
     caption = read_caption(path)
     if caption is not None:
         caption = caption.removeprefix(layout_prompt(metadata.grid, fps=metadata.fps)).strip()

@@ -2,22 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from gridctl.dataset.grid_image import compose, split
 from gridctl.diffusion.plan import Plan
-from gridctl.errors import UsageError
-from gridctl.generate import Request, draw
-from gridctl.generate.checks import LIMITS, DrawnGrid, check_clip
-from gridctl.generate.record import remake
-from gridctl.generate.tasks import image, t2v
+from gridctl.generate.checks import LIMITS, Check, Checks, DrawnGrid, check_clip
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames
-from gridctl.media.record import read_record
 from gridctl.tiny.render import render_clip
 from gridctl.tiny.scene import Scene, sample_scene
 
@@ -26,8 +19,6 @@ SCENE = Scene(
     kind="shape", shape="star", color="green", background="gray", motion="moving right",
     size=0.2, x=0.22, y=0.6, speed=0.5,
 )  # fmt: skip
-PROMPT = "a red circle moving right on a black background"
-Make = Callable[..., Any]
 
 
 def true_clip() -> Frames:
@@ -139,20 +130,156 @@ def test_a_moving_camera_is_no_fault() -> None:
     assert [check.name for check in found.failed] == []
 
 
-def test_best_of_keeps_the_seed_with_the_best_checks(
-    make_profile: Make, adapter: Path, tmp_path: Path
-) -> None:
-    profile = make_profile(model__adapter=str(adapter), generate__steps=2, generate__seed=5)
-    apart = Request(prompts=(PROMPT,) * 3, output=tmp_path / "all", profile=profile, many=True)
-    each = draw(t2v(apart)).checks
-    best = min(each, key=lambda path: each[path].badness)
-    request = Request(prompts=(PROMPT,), output=tmp_path / "a.webp", profile=profile, best_of=3)
-    result = draw(t2v(request))
-    seed = (read_record(tmp_path / "a.webp") or {})["seed"]
-    assert seed == 5 + list(each).index(best)
-    assert result.checks[tmp_path / "a.webp"] == each[best]
-    assert draw(t2v(request)).skipped == (tmp_path / "a.webp",)
-    again = draw(remake(tmp_path / "a.webp", tmp_path / "b.webp"))
-    assert again.checks[tmp_path / "b.webp"] == each[best]
-    with pytest.raises(UsageError, match="no checks to choose by"):
-        image(replace(request, output=tmp_path / "a.png"))
+# ---- each figure by hand, on frames of 64x64, which are not shrunk ----
+
+
+def halves(*levels: tuple[float, float]) -> Frames:
+    """Frames whose upper half has the first level of each pair, and the lower half the second."""
+    frames = np.zeros((len(levels), 64, 64, 3), np.uint8)
+    for frame, (upper, lower) in zip(frames, levels, strict=True):
+        frame[:32], frame[32:] = upper, lower
+    return frames
+
+
+def figure(name: str, frames: Frames, *grids: DrawnGrid) -> Check:
+    (found,) = [check for check in check_clip(frames, grids).checks if check.name == name]
+    return found
+
+
+def plain(*levels: int, gray: int = 0) -> Frames:
+    """Frames of one level each."""
+    return halves(*((level + gray, level + gray) for level in levels))
+
+
+def drawn(frames: Frames, kept: set[int] | None = None, rows: int = 2) -> DrawnGrid:
+    grid = Grid(rows=rows, cols=len(frames) // rows, cell=(64, 64))
+    return DrawnGrid(plan=Plan.keep(grid, kept or set()), frames=frames)
+
+
+def test_flat_is_contrast_that_a_frame_lacks() -> None:
+    """Half of each frame is d brighter, so its contrast is d / 2: 20, 20, 5 and 30."""
+    frames = halves((40, 0), (40, 0), (10, 0), (60, 0))
+    found = figure("flat", frames)
+    assert (found.value, found.frame) == (pytest.approx(1 - 5 / 20), 2)
+    assert figure("flat", halves((4, 0), (4, 0), (4, 0))).value == 1.0  # nothing is to be seen
+    assert figure("flat", halves((6, 0), (6, 0), (6, 0))).value == 0.0
+
+
+def test_flicker_is_contrast_that_trembles() -> None:
+    """Contrasts 20, 22, 20, 22: second differences of 4, over the square root of 6."""
+    frames = halves((40, 0), (44, 0), (40, 0), (44, 0))
+    assert figure("flicker", frames).value == pytest.approx(4 / 6**0.5 / 21)
+    steady = halves((40, 0), (44, 0), (48, 0), (52, 0))
+    assert figure("flicker", steady).value == pytest.approx(0, abs=1e-6)
+
+
+def test_brightness_is_the_mean_that_trembles() -> None:
+    """In the channel where it does most: means of 100, 104, 100, 104."""
+    frames = plain(100, 104, 100, 104)
+    frames[..., 1:] = 50
+    assert figure("brightness", frames).value == pytest.approx(8 / 6**0.5)
+
+
+def test_repeat_is_motion_that_two_frames_lack() -> None:
+    """Steps of 8, 2 and 8: a quarter of those around it."""
+    found = figure("repeat", plain(0, 8, 10, 18))
+    assert (found.value, found.frame) == (pytest.approx(1 - 2 / 8), 1)
+    assert figure("repeat", plain(0, 8, 8, 0)).value == 0  # it turns round
+    slow = plain(0, 0, 0, 0)
+    slow[2:, :4] = 1  # 1/16 of a level is not motion
+    assert figure("repeat", slow).value == 0
+    assert {check.name for check in check_clip(plain(0, 8, 8)).checks} == {"flat"}  # too short
+
+
+def test_row_is_the_step_where_rows_end() -> None:
+    """Two rows of three: the step after frame 2 is 12, the others are 4."""
+    frames = plain(0, 4, 8, 20, 24, 28)
+    found = figure("row", frames, drawn(frames))
+    assert (found.value, found.frame) == (pytest.approx(12 / 4), 2)
+    three = figure("row", plain(0, 4, 14, 18, 24, 28), drawn(plain(0, 4, 14, 18, 24, 28), rows=3))
+    assert (three.value, three.frame) == (pytest.approx(8 / 4), 1)  # the mean of 10 and 6
+    still = plain(0, 0, 0, 9, 9, 9)
+    assert figure("row", still, drawn(still)).value == pytest.approx(9 / 0.5)
+
+
+def test_given_is_the_step_beside_a_given_frame() -> None:
+    """Frames 0 and 3 are given: steps of 20, 8 and 12 beside them, and 4 and 6 between others."""
+    frames = plain(0, 20, 24, 32, 44, 50)
+    found = figure("given", frames, drawn(frames, {0, 3}))
+    assert (found.value, found.frame) == (pytest.approx((20 + 8 + 12) / 3 / 5), 0)
+    names = {check.name for check in check_clip(frames, [drawn(frames)]).checks}
+    assert "given" not in names
+
+
+def test_content_is_what_a_restored_clip_shows_else() -> None:
+    """Blocks of 8x8 pixels are compared, and the frame may get up to 1.5 times as bright."""
+    grid = Grid(rows=1, cols=2, cell=(64, 64))
+    given = plain(100, 100)
+    brighter = DrawnGrid(plan=Plan.init(grid, 0.3), frames=plain(140, 100), reference=given)
+    assert figure("content", brighter.frames, brighter).value == pytest.approx(0, abs=1e-4)
+    far = DrawnGrid(plan=Plan.init(grid, 0.3), frames=plain(100, 170), reference=given)
+    found = figure("content", far.frames, far)
+    assert (found.value, found.frame) == (pytest.approx(170 - 150), 1)
+    for other in (  # frames that are drawn from noise are not restored ones
+        Plan(grid=grid, release=(0.3, 1.0)),
+        Plan(grid=grid, release=(0.0, 0.0)),
+    ):
+        elsewhere = DrawnGrid(plan=other, frames=far.frames, reference=given)
+        names = {check.name for check in check_clip(far.frames, [elsewhere]).checks}
+        assert "content" not in names
+
+
+def marked(at: dict[int, str], cols: int) -> Frames:
+    """Gray cells in a row, some with a white bar at their left or right border, at row 8 to 15."""
+    frames = np.full((cols, 64, 64, 3), 100, np.uint8)
+    for frame, side in at.items():
+        frames[frame, 8:16, slice(0, 6) if side == "left" else slice(-6, None)] = 255
+    return frames
+
+
+def test_seam_is_what_lies_on_both_sides_of_a_border() -> None:
+    """An eighth of the border between the cells of frames 1 and 2."""
+    frames = marked({1: "right", 2: "left"}, 4)
+    found = figure("seam", frames, drawn(frames, rows=1))
+    assert (found.value, found.frame, found.other) == (pytest.approx(8 / 64), 1, 2)
+    apart = marked({1: "right", 3: "left"}, 4)  # these cells do not touch: it is by chance
+    assert figure("seam", apart, drawn(apart, rows=1)).value == 0
+    turned = np.ascontiguousarray(frames.transpose(0, 2, 1, 3))
+    below = figure("seam", turned, drawn(turned, rows=4))
+    assert (below.value, below.frame, below.other) == (pytest.approx(8 / 64), 1, 2)
+
+
+def test_large_frames_are_compared_as_small_ones() -> None:
+    """The means of 2x2 pixels: a checkerboard of single pixels has no contrast."""
+    board = np.indices((128, 128)).sum(0) % 2 * 200
+    frames = np.repeat(np.repeat(board[None, :, :, None], 3, 3), 4, 0).astype(np.uint8)
+    assert figure("flat", frames).value == 1.0
+
+
+def test_figures_of_several_grids_are_the_worst() -> None:
+    calm, jump = plain(0, 4, 8, 12, 16, 20), plain(0, 4, 8, 20, 24, 28)
+    found = figure("row", calm, drawn(calm), drawn(jump), drawn(calm))
+    assert (found.value, found.frame) == (pytest.approx(3.0), 2)
+
+
+def test_a_check_fails_above_its_limit() -> None:
+    at, over = Check(name="row", value=3.0), Check(name="row", value=3.3, frame=5)
+    assert (at.fails, over.fails) == (False, True)
+    assert over.load == pytest.approx(1.1)
+    assert over.to_json() == {"value": 3.3, "limit": 3.0, "frames": [5], "fails": True}
+    seam = Check(name="seam", value=0.12345, frame=1, other=2).to_json()
+    assert (seam["value"], seam["frames"]) == (0.1235, [1, 2])
+    assert str(over) == (
+        "frame 6 begins a row of the grid with a jump, 3.3 times the usual step; draw another "
+        "seed, or use --best-of 4."
+    )
+
+
+def test_clips_with_fewer_faults_come_first() -> None:
+    def badness(flat: float, row: float) -> tuple[int, float]:
+        checks = Check(name="flat", value=flat), Check(name="row", value=row)
+        return Checks(checks=checks).badness
+
+    assert badness(0.4, 1.5) == (0, pytest.approx(1.0))
+    assert badness(0.9, 0.0) == (1, pytest.approx(0.9 / 0.8))
+    assert badness(0.7, 2.9) < badness(0.9, 0.0) < badness(0.9, 0.3) < badness(0.81, 3.1)
