@@ -15,7 +15,7 @@ from gridctl.dataset.folder import list_grids
 from gridctl.dataset.grid_image import find_cells, load_grid, load_metadata, split
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError
-from gridctl.files import refuse_overwrite
+from gridctl.files import open_regular, refuse_overwrite
 from gridctl.geometry import Sheet
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.record import read_record, record_text
@@ -126,7 +126,8 @@ def _making(clip: OutputClip, profile: Profile, *, detect: bool) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError:
         return b""  # reading it as an image says what is wrong
 

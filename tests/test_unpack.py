@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_one_bad_grid_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [path.name for path in result.written] == ["vid2.mp4"]
     assert [failure.path.name for failure in result.failed] == ["vid1.png"]
     assert [path.name for path in (tmp_path / "clips").iterdir()] == ["vid2.mp4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX")
+def test_a_pipe_among_grids_is_not_waited_for(tmp_path: Path) -> None:
+    make_grid(tmp_path / "grids" / "a.jpg")
+    os.mkfifo(tmp_path / "grids" / "b.jpg")
+    result = unpack([tmp_path / "grids"], tmp_path / "clips")
+    assert [path.name for path in result.written] == ["a.mp4"]
+    (failure,) = result.failed
+    assert "b.jpg cannot be read (it is a pipe" in failure.reason
 
 
 def test_bare_images_take_the_profiles_grid(tmp_path: Path) -> None:
