@@ -103,25 +103,25 @@ def draw_stream(
             hashes[key] = Weights.of(job.profile, job.adapter)
         return hashes[key]
 
-    with _Artist(progress) as artist:
+    with _Session(progress) as session:
         for group in groups:
             checked: list[tuple[Job, list[OutputResult]]] = []
             for job in group:
                 hashed = weights(job)  # if this fails, no job can be done
                 with _reported(job, on_error):
                     checked.append(_unfinished(job, hashed, force=force))
-            artist.prepare([job for job, _ in checked])
+            session.prepare([job for job, _ in checked])
             for job, skipped in checked:
                 for result in skipped:
-                    yield replace(result, warnings=artist.unsaid(result.warnings))
+                    yield replace(result, warnings=session.unsaid(result.warnings))
                 with _reported(job, on_error):
-                    for drawn in artist.draw(job):
+                    for drawn in session.draw(job):
                         record = record_text(record_of(job, drawn.output, weights(job)))
                         write_output(job, drawn.output, drawn.frames, record, force=force)
                         yield OutputResult(
                             path=drawn.output.path,
                             checks=drawn.checks,
-                            warnings=artist.unsaid(drawn.warnings),
+                            warnings=session.unsaid(drawn.warnings),
                         )
 
 
@@ -134,10 +134,10 @@ def render(
     for.
     """
     several = [jobs] if isinstance(jobs, Job) else list(jobs)
-    with _Artist(progress) as artist:
-        artist.prepare(several)
+    with _Session(progress) as session:
+        session.prepare(several)
         for job in several:
-            for drawn in artist.draw(job):
+            for drawn in session.draw(job):
                 yield drawn.output, drawn.frames
 
 
@@ -189,7 +189,7 @@ class _Drawn:
     warnings: tuple[str, ...] = ()
 
 
-class _Artist:
+class _Session:
     """Draws with a pipeline that it loads once, and frees when its context closes."""
 
     def __init__(self, progress: Progress | None) -> None:
@@ -198,7 +198,7 @@ class _Artist:
         self._done = self._total = 0
         self._said: set[str] = set()
 
-    def __enter__(self) -> _Artist:
+    def __enter__(self) -> _Session:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -36,22 +36,24 @@ def areas(picture: Image.Image, color: tuple[int, int, int]) -> list[tuple[int, 
 def test_given_frames_are_shown_in_their_cells(ask: Make, red: Path) -> None:
     job = tasks.i2v(ask(RED), first=red, at=[(5, red)])
     picture = preview(job)
-    # Cells of 96 pixels, 8 apart; a frame's border of 3 lies inside.
-    assert areas(picture, (250, 10, 10)) == [(79, 11), (205, 219)]
+    # Cells of 96 pixels below 76 of text: 8 apart, and 28 with their numbers; borders of 3.
+    assert areas(picture, (250, 10, 10)) == [(79, 11), (203, 219)]
     assert len(areas(picture, (0xE4, 0xE4, 0xE4))) == 4
 
 
 def test_every_grid_is_shown(ask: Make, red: Path) -> None:
-    """The frame that the last grid is given is a picture there; drawn ones have none."""
-    job = tasks.i2v(ask(RED), first=red, last=red, frames=16, long="windows")
+    """Given frames are shown in each grid that has them, drawn ones in none."""
+    job = tasks.i2v(ask(RED), first=red, last=red, frames=16)
     assert len(job.steps) == 5
     picture = preview(job)
-    assert len(areas(picture, (250, 10, 10))) == 2
-    assert len(areas(picture, (0xE4, 0xE4, 0xE4))) == 5 * 6 - 2
+    assert len(areas(picture, (250, 10, 10))) == 3  # 0 and 15 of the first, 0 of the second
+    assert len(areas(picture, (0xE4, 0xE4, 0xE4))) == 5 * 6 - 3
     assert picture.width < 3 * picture.height < 9 * picture.width
 
 
-def test_frames_that_an_earlier_grid_drew_are_not_shown(ask: Make, small: Make, clip: Path) -> None:
+def test_frames_that_an_earlier_grid_changed_are_not_shown(
+    ask: Make, small: Make, clip: Path
+) -> None:
     job = tasks.edit(ask(BLUE, profile=small(pack__sample="windows")), clip=clip, source_prompt=RED)
     empty = len(areas(preview(job), (0xE4, 0xE4, 0xE4)))
     kept = [action for step in job.steps for action in step.actions if action == "keep"]
@@ -72,7 +74,7 @@ def test_a_clip_of_given_frames_and_a_long_prompt(ask: Make, red: Path) -> None:
         ask(" ".join([RED] * 9), BLUE, output="clips", many=True), at=[(k, red) for k in range(6)]
     )
     assert job.steps == ()
-    assert preview(job).width == 520
+    assert preview(job).width == 560
 
 
 def test_what_cannot_be_a_picture_is_refused(ask: Make, tmp_path: Path) -> None:
