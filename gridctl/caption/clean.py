@@ -1,4 +1,8 @@
-"""A model's answer → plain sentences, without markup and thoughts; refusals are errors."""
+"""A model's answer → plain sentences, without markup and thoughts; refusals are errors.
+
+An answer may be anything of any length, so each step takes time in proportion to it: no pattern
+can match one text in many ways, and what is between two marks is found by searching for them.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,24 @@ from typing import Any
 from gridctl.errors import GridctlError
 from gridctl.text import encodable
 
+_SPACE = r"[^\S\n]*"  # within a line
 # fmt: off
 _MARKUP = (  # in this order
     (re.compile(r"<[|｜][^<>|｜]{1,60}[|｜]>|◁[^◁▷]{1,60}▷"), " "),  # <|im_end|>, <|begin_of_box|>
     (re.compile(r"\[/?(?:INST|gMASK|(?:BEGIN|END) FINAL RESPONSE)\]"), " "),
     (re.compile(r"</?\|?[A-Za-z][^<>]{0,200}>"), " "),    # HTML, <s>, <|turn>, <channel|>
     (re.compile(r"\\boxed\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"^\s*```.*$", re.MULTILINE), ""),
-    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),      # links and pictures
-    (re.compile(r"^\s*(?:#{1,6}\s[^\n.!?。]{1,60}|\*\*[^\n*.!?。]{1,60}\*\*:?)\n(?=\s*\S)",
+    (re.compile(rf"^{_SPACE}```.*$", re.MULTILINE), ""),
+    (re.compile(r"!?\[([^\[\]]*)\]\([^)\n]{0,300}\)"), r"\1"),      # links and pictures
+    (re.compile(rf"^{_SPACE}(?:#{{1,6}}\s[^\n.!?。]{{1,60}}|\*\*[^\n*.!?。]{{1,60}}\*\*:?)\n(?=\s*\S)",
      re.MULTILINE), ""),                                  # titles
-    (re.compile(r"^\s{0,3}#{1,6}\s+", re.MULTILINE), ""),
+    (re.compile(r"^[^\S\n]{0,3}#{1,6}\s+", re.MULTILINE), ""),
     (re.compile(r"\\n"), "\n"),                           # escaped twice
-    (re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+", re.MULTILINE), ""),
-    (re.compile(r"^\s*[-*_=]{3,}\s*$", re.MULTILINE), ""),
+    (re.compile(rf"^{_SPACE}(?:[-*•]|\d{{1,2}}[.)])\s+", re.MULTILINE), ""),
+    (re.compile(rf"^{_SPACE}[-*_=]{{3,}}{_SPACE}$", re.MULTILINE), ""),
     (re.compile(r"\*\*|__|`"), ""),
     (re.compile(r"(?<!\w)[*_](\S(?:[^*_\n]*\S)?)[*_](?!\w)"), r"\1"),
-    (re.compile(r"^\s*>\s?", re.MULTILINE), ""),
+    (re.compile(rf"^{_SPACE}>\s?", re.MULTILINE), ""),
 )
 # fmt: on
 _OPENINGS = (
@@ -42,15 +47,12 @@ _OPENINGS = (
 )
 _CLOSING = re.compile(
     r"(?<=[.!?])\s+(?:(?:please )?let me know\b|feel free to\b|i hope (?:this|that)\b|is there "
-    r"anything else\b|would you like me to\b|if you (?:need|want|would like|have)\b[^.]*\b(?:let "
-    r"me|ask|tell me)\b)[^.!?]*[.!?]+\Z",
+    r"anything else\b|would you like me to\b|if you (?:need|want|would like|have)\b[^.]{0,150}\b"
+    r"(?:let me|ask|tell me)\b)[^.!?]{0,150}[.!?]+\Z",
     re.IGNORECASE,
 )
-# The conversation before the answer, which some servers repeat.
-_ECHO = re.compile(
-    r"\A\s*(?:system|user|human)\s*:?\s*\n.*^\s*(?:assistant|model)\s*:?\s*\n",
-    re.DOTALL | re.IGNORECASE | re.MULTILINE,
-)
+# The lines before a turn of a conversation, which some servers repeat before the answer.
+_ASKED, _ANSWERED = {"system", "user", "human"}, {"assistant", "model"}
 _REFUSAL = re.compile(
     r"(?:(?:i['’]?m|i am)\s+(?:very\s+|really\s+)?(?:sorry|unable|not able)\b"
     r"|sorry\s*[,.!]|(?:sorry|unfortunately),?\s+(?:but\s+)?i\b|my apologies"
@@ -60,11 +62,13 @@ _REFUSAL = re.compile(
     r"|申し訳|ich kann (?:dabei )?(?:leider )?nicht|lo siento|je suis désolé)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’」）]*|$)\s*")
+_SENTENCE_END = re.compile(r"([.!?…]+)[\"'”’)\]]*|([。！？]+)[”’」）]*")
+_CLOSERS = "\"'”’)]」）"
+_HUGE_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{8,};?")  # html.unescape fails on these
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」"}
 # Keys whose value is the caption, the likeliest first.
 _KEYS = ("caption", "description", "content", "answer", "text", "summary", "response")
-_FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)(?:```\s*)?\Z", re.DOTALL)
+_FENCE = re.compile(r"```\w*\s*")
 
 # Reasoning models mark their thoughts in many ways, and a server without the right reasoning
 # parser passes the marks on. Known marks, by who writes them:
@@ -83,7 +87,10 @@ _FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)(?:```\s*)?\Z", re.DOTALL)
 #     "Here are my reasoning steps:" … [BEGIN FINAL RESPONSE] Apriel
 _FLAGS = re.DOTALL | re.IGNORECASE
 # seed:think, longcat_think, think_never_used_51bc, cot_budget_reflect, thought_process ...
-_NAME = r"(?:\w+[:_])??(?:think|thought|thinking|reasoning|reflection|analysis|cot)(?:[_:]\w*)?"
+_NAME = (
+    r"(?:\w{1,40}[:_])??(?:think|thought|thinking|reasoning|reflection|analysis|cot)"
+    r"(?:[_:]\w{0,80})?"
+)
 _CHANNEL = r"(?:analysis|commentary|thought|thinking)"
 # fmt: off
 _MARKS = (  # (start of a thought, its end)
@@ -103,20 +110,15 @@ _MARKS = (  # (start of a thought, its end)
     (r"\A\W*here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),
     (r"\A\W*(?:(?:thoughts?|thinking|thought process|reasoning)(?:\s*:|\*\*)"
      r"|(?:thinking|thought process|reasoning)\s*\n)",
-     r"^\W*(?:final\s+)?(?:answer|response|caption|description)\s*:"),
+     r"^[^\w\n]*(?:final\s+)?(?:answer|response|caption|description)\s*:"),
     # harmony and Gemma 4, where the server has dropped the special tokens
     (r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z\"“])", r"assistantfinal"),
 )
 # fmt: on
-_THOUGHTS = tuple(
-    re.compile(rf"(?:{start}).*?(?:{end})", _FLAGS | re.MULTILINE) for start, end in _MARKS
-)
 _STARTS = tuple(re.compile(start, _FLAGS) for start, _ in _MARKS)
+_ENDS = tuple(re.compile(end, _FLAGS | re.MULTILINE) for _, end in _MARKS)
 # Ends that stand alone: the chat template wrote the start, which is not in the answer.
-_LONE_ENDS = tuple(
-    re.compile(rf"\A.*(?:{end})", _FLAGS)
-    for end in (*(end for _, end in _MARKS[:7]), r"\[BEGIN FINAL RESPONSE\]")
-)
+_LONE_ENDS = (*_ENDS[:7], re.compile(r"\[BEGIN FINAL RESPONSE\]", _FLAGS))
 _OPEN_AT_END = tuple(re.compile(rf"(?:{start})\s*\Z", _FLAGS) for start, _ in _MARKS)
 _EMPTY_THOUGHT = re.compile(r"\A\s*thought\s*\n")  # Gemma 4 with thinking switched off
 _ANSWER = re.compile(
@@ -134,7 +136,8 @@ def clean_answer(text: str, *, finished: bool = True) -> str:
     the grid.
     """
     spoken, still_thinking = without_thoughts(encodable(text))
-    answer = html.unescape(without_json(_ECHO.sub("", spoken)))
+    answer = without_json(_without_echo(spoken))
+    answer = html.unescape(_HUGE_REFERENCE.sub("", answer))
     for pattern, replacement in _MARKUP:
         answer = pattern.sub(replacement, answer)
     answer = "".join(" " if unicodedata.category(c) == "Cc" else c for c in answer)
@@ -172,7 +175,19 @@ def empty_answer(*, still_thinking: bool, finished: bool) -> GridctlError:
 
 def sentences(text: str) -> list[str]:
     """The sentences of a line, each with the space after it; joined they are the line again."""
-    return [found for found in _SENTENCE.findall(text) if found]
+    found, start = [], 0
+    for mark in _SENTENCE_END.finditer(text):
+        end = mark.end()
+        # Abbreviations and numbers go on at once: "3.5 m". A lone mark begins no sentence.
+        if mark[1] and end < len(text) and not text[end].isspace():
+            continue
+        if mark.start() == start and len(mark[1] or mark[2]) == 1:
+            continue
+        while end < len(text) and text[end].isspace():
+            end += 1
+        found.append(text[start:end])
+        start = end
+    return [*found, text[start:]] if start < len(text) else found
 
 
 def cut(text: str, fits: Callable[[str], bool]) -> str:
@@ -212,8 +227,18 @@ def _unquoted(text: str) -> str:
 
 def _whole_sentences(text: str) -> str:
     *whole, last = sentences(text) or [""]
-    ends = re.search(r"(?:[.!?…]+[\"'”’)\]]*|[。！？]+[”’」）]*)$", last.rstrip())
+    ends = last.rstrip().rstrip(_CLOSERS).endswith(tuple(".!?…。！？"))
     return text if ends or not whole else "".join(whole).rstrip()
+
+
+def _without_echo(text: str) -> str:
+    """An answer without the conversation before it."""
+    lines = text.split("\n")
+    roles = [line.strip().removesuffix(":").rstrip().casefold() for line in lines]
+    if next(filter(None, roles), None) not in _ASKED:
+        return text
+    turns = (number for number, role in enumerate(roles[:-1]) if role in _ANSWERED)
+    return "\n".join(lines[max(turns, default=-1) + 1 :])
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:
@@ -221,16 +246,25 @@ def without_thoughts(text: str) -> tuple[str, bool]:
 
     The answer is without thoughts and without marks around it.
     """
-    for pattern in _THOUGHTS:
-        text = pattern.sub(" ", text)
-    for pattern in _LONE_ENDS:
-        text = pattern.sub("", text, count=1)
+    for start, end in zip(_STARTS, _ENDS, strict=True):
+        text = without_spans(text, start, end)
+    for end in _LONE_ENDS:
+        text = text[max((mark.end() for mark in end.finditer(text)), default=0) :]
     unclosed = [found.start() for start in _STARTS if (found := start.search(text))]
     answer = text[: min(unclosed)] if unclosed else text
     answer = _EMPTY_THOUGHT.sub("", answer)
     inside = [found[2] or found[3] or "" for found in _ANSWER.finditer(answer)]
     spoken = [part for part in inside if part.strip()]
     return spoken[-1] if spoken else answer, bool(unclosed)
+
+
+def without_spans(text: str, start: re.Pattern[str], end: re.Pattern[str]) -> str:
+    """`text` with a space for each part from a match of `start` to the next one of `end`."""
+    kept, at = [], 0
+    while (first := start.search(text, at)) and (last := end.search(text, first.end())):
+        kept.append(text[at : first.start()])
+        at = last.end()
+    return " ".join([*kept, text[at:]])
 
 
 def open_thought(prompt: str) -> str:
@@ -247,13 +281,14 @@ def without_json(text: str) -> str:
 
     Raises GridctlError for an object that is not whole, or that holds no text.
     """
-    fenced = _FENCE.match(text)
-    inner = (fenced[1] if fenced else text).strip()
+    inner = text.strip()
+    if fence := _FENCE.match(inner):
+        inner = inner[fence.end() :].removesuffix("```").strip()
     if not re.match(r"\{\s*\"|\[\s*[\"{\[]", inner):
         return text
     try:
         found = " ".join(_texts(json.loads(inner)))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = ""
     if not found:
         raise GridctlError(
