@@ -20,6 +20,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
+_MOST_MARKS = 30
+
 
 def decode(data: bytes) -> str:
     """The text of a file: UTF-8, or UTF-16 or UTF-32 as Windows tools write them.
@@ -57,6 +59,21 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("its brackets are nested too deeply") from None
 
 
+def normal_form(text: str) -> str:
+    """`text` in Unicode's normal form C, with at most 30 combining marks in a row.
+
+    No word has more (Unicode annex 15, "Stream-Safe Text"), and sorting more takes very long.
+    """
+    if text.isascii():
+        return text
+    kept, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
+        if marks <= _MOST_MARKS:
+            kept.append(character)
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
 def encodable(text: str) -> str:
     """`text` in a form that UTF-8 can hold, in normal form C.
 
@@ -64,7 +81,7 @@ def encodable(text: str) -> str:
     replacement character that decoders put in the place of broken bytes, are dropped.
     """
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return unicodedata.normalize("NFC", joined.replace("\ufffd", ""))
+    return normal_form(joined.replace("\ufffd", ""))
 
 
 def is_encodable(text: str) -> bool:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridctl.text import decode, encodable, is_encodable, lines, parse_json
+from gridctl.text import decode, encodable, is_encodable, lines, normal_form, parse_json
+from tests.hostile import no_hang
 
 LINES = "a.mp4\r\nbär.mp4\n"
 
@@ -74,3 +75,11 @@ def test_json_that_is_fine() -> None:
 def test_the_lines_of_a_list() -> None:
     text = "\ufeffa.mp4\r\n b.mp4 \n\ufeffc\x0cd\u2028e.mp4\n\n"
     assert lines(text) == ["a.mp4", " b.mp4 ", "c\x0cd\u2028e.mp4", "", ""]
+
+
+def test_a_letter_keeps_thirty_marks() -> None:
+    with no_hang():
+        marked = normal_form("e" + "\u0300\u0316" * 50_000 + "a\u0308")
+    assert unicodedata.normalize("NFD", marked) == "e" + "\u0316" * 15 + "\u0300" * 15 + "a\u0308"
+    with no_hang():
+        assert len(normal_form("\u0f73" * 100_000)) <= 60

@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from gridctl.dataset.captions import FEWEST_CLIPS, NEARLY_ALL, says_nothing, wor
 from gridctl.dataset.folder import caption_path
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError, counted
-from gridctl.text import decode, encodable
+from gridctl.text import decode, encodable, normal_form
 
 _JUDGED = 1000  # grids that are looked at before the first caption is written
 _REMEDY = (
@@ -241,7 +240,7 @@ def _names(image: Path, metadata: GridMetadata) -> Iterator[str]:
 
 def _normal(name: str) -> str:
     """A path for comparison: normal form C, forward slashes, no `.` and `..`."""
-    path = unicodedata.normalize("NFC", name).replace("\\", "/")
+    path = normal_form(name).replace("\\", "/")
     return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
 
 

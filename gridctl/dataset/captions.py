@@ -14,6 +14,7 @@ from gridctl.dataset.folder import caption_path, read_provenance
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, counted
 from gridctl.prompt import LAYOUTS, layout_prompt, layout_template
+from gridctl.text import normal_form
 
 # What cameras, phones and apps put before a number or a date.
 _CAMERA_TEXT = """
@@ -49,10 +50,11 @@ _EMPTY = frozenset(_EMPTY_TEXT.split())
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 # Sizes, rates and times of day that describe a file: 1080p, 1920x1080, 60fps, 20240505T121212Z
 _TECHNICAL = re.compile(r"\d+(?:[pk]|fps|k?hz|bit|x\d+)|\d{6,}t\d{4,}z?", re.IGNORECASE)
-_QUANTITY = re.compile(r"(?:\d+(?:st|nd|rd|th|am|pm|ms|[hms])?)+", re.IGNORECASE)  # 12h30m05s
+_UNIT = r"(?:st|nd|rd|th|am|pm|ms|[hms])"
+_QUANTITY = re.compile(rf"\d+(?:{_UNIT}\d+)*{_UNIT}?", re.IGNORECASE)  # 12h30m05s
 _TEMPORARY = re.compile(r"tmp\w+", re.IGNORECASE)
 _HEX = re.compile(r"(?=\D*\d)[0-9a-f]{8,}", re.IGNORECASE)
-_MIXED = re.compile(r"(?=(?:[^\d]*\d+[^\d]+){2})[^\W_]{8,}")  # dQw4w9WgXcQ: digits here and there
+_MIXED = re.compile(r"(?=(?:\D*\d+(?=\D)){2})[^\W_]{8,}")  # dQw4w9WgXcQ: digits here and there
 _NUMBERED = re.compile(r"([^\W\d_]+)\d+[a-z]?", re.IGNORECASE)
 _APOSTROPHE = "\u02bc"  # a letter in Unicode
 _WITHIN = re.compile(r"(?<=[^\W\d_])['’](?=(?:s|t|d|m|re|ll|ve)(?![^\W_]))")  # dog's, don't
@@ -85,7 +87,7 @@ def says_nothing(text: str) -> bool:
 
 def _words(text: str) -> Iterator[str]:
     """Runs of letters and digits of any script, combining marks included."""
-    text = _UUID.sub(" ", unicodedata.normalize("NFC", text))
+    text = _UUID.sub(" ", normal_form(text))
     text = _WITHIN.sub(_APOSTROPHE, text)
     kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
     yield from "".join(kept).split()
@@ -160,7 +162,8 @@ def layout_patterns(layout: str) -> dict[str, re.Pattern[str]]:
     patterns = {}
     for template in filter(None, dict.fromkeys((own, *LAYOUTS.values()))):
         parts = map(re.escape, re.split(r"\{\w+[^}]*\}", template))
-        patterns[template] = re.compile(r"\S+?(?: seconds?)?".join(parts))  # any values filled in
+        # Any values filled in. Without a limit, a long word would be matched in many ways.
+        patterns[template] = re.compile(r"\S{1,40}?(?: seconds?)?".join(parts))
     return patterns
 
 

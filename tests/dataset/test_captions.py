@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from gridctl.dataset.captions import (
     Captioned,
@@ -20,6 +21,7 @@ from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError
 from gridctl.geometry import Grid
 from gridctl.prompt import LAYOUTS, grid_prompt
+from tests.hostile import hostile_texts, no_hang
 
 NAMES = [
     *("IMG_4712", "IMG_E4712", "_MG_1234", "DSC_0042", "DSC00042", "DSCF1234", "DSCN0001"),
@@ -164,3 +166,19 @@ def test_content_is_what_follows_the_layout_prompt(layout: str) -> None:
     template = LAYOUTS.get(layout, layout)
     text = grid_prompt(GRID, "a cat", template, fps=2.0)
     assert content_of(text, layout_patterns(layout)) == "a cat"
+
+
+@given(hostile_texts(["1", "a", "x", "A", "1a", "12h", "st", "t", "p", "tmp", "'s", "-", "_", " "]))
+@settings(max_examples=15)
+def test_no_caption_keeps_the_checks_busy(text: str) -> None:
+    with no_hang():
+        says_nothing(text)
+        words_of_name(text)
+        content_of(text, layout_patterns("{rows} by {cols} {frames}"))
+
+
+@pytest.mark.parametrize("word", ["1" * 30 + "x", "1" + "a" * 100_000, "x" * 100_000])
+def test_long_words_are_read_once(word: str) -> None:
+    with no_hang():
+        assert not says_nothing(word)
+        assert content_of(word, layout_patterns("video")) == word
