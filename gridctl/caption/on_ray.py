@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
+from gridctl.caption.failures import FinalError
 from gridctl.caption.question import Answer, Answers, Describer, Question, Reply
-from gridctl.caption.response import FinalError
 from gridctl.caption.server import RequestGate
 from gridctl.engine.actors import run_on_actors
 from gridctl.engine.ray import Tasks, run_jobs

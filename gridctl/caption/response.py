@@ -1,4 +1,4 @@
-"""The meaning of a server's response, or of none: an answer, a pause, a failure.
+"""The meaning of a server's response: an answer, or a failure.
 
 The format is OpenAI's chat completions API, as vLLM, SGLang, llama.cpp, Ollama, OpenRouter and
 others speak it, with their differences.
@@ -7,20 +7,21 @@ others speak it, with their differences.
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
-from contextlib import suppress
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-
-from gridctl.caption.clean import empty_answer, shorten
+from gridctl.caption.clean import empty_answer, shorten, without_spans
+from gridctl.caption.failures import (
+    FinalError,
+    PassingError,
+    RequestError,
+    redacted,
+    without_secrets,
+)
 from gridctl.caption.question import Reply
 from gridctl.errors import GridctlError
 
@@ -46,65 +47,49 @@ _MAY_PASS = re.compile(
     r"|temporar|unavailable|loading",
     re.IGNORECASE,
 )
+# Parts of a page that nobody sees, and its other tags.
+_UNSEEN_START = re.compile(r"<(?:style|script|head)\b", re.IGNORECASE)
+_UNSEEN_END = re.compile(r"</(?:style|script|head)>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 _FILTERED = {"content_filter", "safety", "sensitive", "recitation"}
 _AT_LIMIT = {"length", "max_tokens"}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
-class PassingError(Exception):
-    """A failure that may pass; `after_seconds` is the pause that the server asked for.
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """A whole HTTP response. `headers` finds a name in upper and lower case."""
 
-    `no_listener` means that a port of this machine refused the connection.
-    """
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        after_seconds: float | None = None,
-        unreachable: bool = False,
-        no_listener: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.after_seconds = after_seconds
-        self.unreachable = unreachable
-        self.no_listener = no_listener
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", errors="replace").lstrip("\ufeff \r\n")
 
 
-class RequestError(GridctlError):
-    """A request that fails however often it is sent; other grids may do better."""
-
-
-class FinalError(GridctlError):
-    """A failure that every grid would meet: the run ends."""
-
-
-def redacted(text: str, key: str | None) -> str:
-    """`text` without the server's key."""
-    return text.replace(key, "***") if key else text
-
-
-def read_reply(response: requests.Response, *, url: str, model: str, key: str | None) -> Reply:
+def read_reply(response: Response, *, url: str, model: str, key: str | None) -> Reply:
     """The answer in a response.
 
     Raises PassingError for a failure that may pass, RequestError or GridctlError for one that
     is this grid's, FinalError for one that every grid would meet.
     """
     pause = retry_after_seconds(response.headers.get("Retry-After"))
-    if 300 <= response.status_code < 400:
-        to = response.headers.get("Location", "elsewhere")
+    if 300 <= response.status < 400:
+        to = without_secrets(response.headers.get("Location", "elsewhere"))
         raise FinalError(f"{url} has moved to {to}; use that with --server.")
-    if response.status_code != 200:
+    if response.status != 200:
         said = error_text(response, key)
-        raise refusal(response.status_code, said, url=url, model=model, key=key, pause=pause)
-    data = _data(response, url)
-    choice = _choice(data)
-    if choice is None:
-        raise _no_completion(data, url=url, model=model, key=key)
+        raise refusal(response.status, said, url=url, model=model, key=key, pause=pause)
     try:
+        data = _data(response, url)
+        choice = _choice(data)
+        if choice is None:
+            raise _no_completion(data, url=url, model=model, key=key)
         return _reply(choice)
-    except (LookupError, TypeError, AttributeError):
-        said = shorten(json.dumps(choice), 120)
+    except (LookupError, TypeError, AttributeError, RecursionError):  # any JSON may come
+        said = shorten(redacted(response.text[:200], key), 120)
         raise RequestError(f"{url} answers with no completion ({said}); check --server.") from None
 
 
@@ -145,17 +130,12 @@ def wrong_key(url: str, key: str | None, reason: str) -> FinalError:
     )
 
 
-def error_text(response: requests.Response, key: str | None) -> str:
+def error_text(response: Response, key: str | None) -> str:
     """A server's own words about an error, in one short line without the key."""
     try:
-        text = _message(response.json())
-    except ValueError:
-        text = re.sub(
-            r"<(?:style|script|head).*?</(?:style|script|head)>|<[^<>]*>",
-            " ",
-            response.text,
-            flags=re.DOTALL | re.IGNORECASE,
-        )
+        text = _message(parse_json(response.text))
+    except (ValueError, RecursionError):
+        text = _TAG.sub(" ", without_spans(response.text, _UNSEEN_START, _UNSEEN_END))
     return shorten(redacted(text, key), 160) or "no reason given"
 
 
@@ -175,14 +155,14 @@ def _message(data: Any) -> str:
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
-def _data(response: requests.Response, url: str) -> Any:
+def _data(response: Response, url: str) -> Any:
     """The JSON of a response; a stream of events is put together to one completion."""
-    text = response.content.decode("utf-8", errors="replace").lstrip("\ufeff \r\n")
+    text = response.text
     kind = response.headers.get("Content-Type", "")
     if "event-stream" in kind or re.match(r"(?:data|event|id|retry)?:", text):
         return _joined(text)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         if text.startswith("{") or not text:
             raise PassingError("its answer is cut off") from None
@@ -198,7 +178,7 @@ def _joined(stream: str) -> Any:
     thoughts: list[str] = []
     finish = None
     ended = False
-    for line in stream.splitlines():
+    for line in re.split(r"\r\n|\n|\r", stream):  # JSON may contain other line separators
         name, _, value = line.partition(":")
         if name != "data":
             continue
@@ -206,7 +186,7 @@ def _joined(stream: str) -> Any:
             ended = True
             continue
         try:
-            event = json.loads(value)
+            event = parse_json(value)
         except ValueError:
             raise PassingError("its answer is garbled") from None
         choice = _choice(event)
@@ -215,7 +195,7 @@ def _joined(stream: str) -> Any:
                 continue  # the usage, which comes last
             return event
         delta = choice.get("delta") or choice.get("message") or {}
-        content.append(delta.get("content") or "")
+        content += [part] if isinstance(part := delta.get("content"), str) else []
         thoughts += [delta[name] for name in _THOUGHTS if isinstance(delta.get(name), str)]
         finish = choice.get("finish_reason") or finish
     if not (ended or finish):
@@ -242,9 +222,9 @@ def _no_completion(data: Any, *, url: str, model: str, key: str | None) -> Excep
     said = shorten(redacted(_message(data), key), 160)
     error = data.get("error", data) if isinstance(data, dict) else None
     codes = [error.get(name) for name in ("code", "status")] if isinstance(error, dict) else []
-    for code in codes:
-        if str(code).isdecimal() and 400 <= int(str(code)) < 600:
-            return refusal(int(str(code)), said, url=url, model=model, key=key)
+    for code in map(str, codes):
+        if re.fullmatch(r"[45][0-9]{2}", code):
+            return refusal(int(code), said, url=url, model=model, key=key)
     if _UNPAID.search(said):
         return refusal(402, said, url=url, model=model, key=key)
     if _MAY_PASS.search(said):
@@ -288,103 +268,8 @@ def retry_after_seconds(header: str | None) -> float | None:
         pass
     try:
         when = parsedate_to_datetime(header)
-    except ValueError:
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=timezone.utc)
+        return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+    except (ValueError, OverflowError, TypeError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
-
-
-def connection_failure(error: Exception, url: str) -> PassingError | FinalError:
-    """The error for a request to `url` that got no response."""
-    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
-        return _proxy_failure(error, url)
-    if isinstance(error, requests.Timeout):
-        unreachable = isinstance(error, requests.ConnectTimeout)
-        return PassingError("it does not answer in time", unreachable=unreachable)
-    if isinstance(error, requests.exceptions.SSLError):
-        return _tls_failure(str(error), url)
-    if "SOCKS" in str(error) or "proxy" in str(error).lower():
-        return _proxy_failure(error, url)
-    cause = getattr(error.args[0] if error.args else None, "reason", None)
-    root = getattr(cause, "__cause__", None)
-    if isinstance(root, socket.gaierror) and root.errno != socket.EAI_AGAIN:
-        host = urlsplit(url).hostname
-        return _unreachable(url, f"no host has the name {host}", "check --server.")
-    if isinstance(cause, NewConnectionError | ConnectTimeoutError):
-        refused = isinstance(root, ConnectionRefusedError)
-        return PassingError(
-            "it refuses the connection" if refused else "it cannot be reached",
-            unreachable=True,
-            no_listener=refused and _is_this_machine(urlsplit(url).hostname or ""),
-        )
-    if "BadStatusLine('\\x15\\x03" in str(error):  # a TLS alert
-        return _unreachable(url, "it speaks https, not http", "check --server.")
-    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return PassingError("it closes the connection")
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return PassingError("its answer is garbled")
-    reason = shorten(str(error), 160).rstrip(".")  # a wrong address, header or certificate file
-    return _unreachable(url, reason, "correct that, then run it again.")
-
-
-def _is_this_machine(host: str) -> bool:
-    with suppress(ValueError):
-        address = ip_address(host)
-        return address.is_loopback or address.is_unspecified
-    return host == "localhost" or host.endswith(".localhost")
-
-
-def _proxy_failure(error: Exception, url: str) -> PassingError | FinalError:
-    text = str(error)
-    if re.search(r"Tunnel connection failed: 50[234]", text):
-        return PassingError("the proxy does not reach it")
-    variable, proxy = _proxy_of(url)
-    if "Missing dependencies for SOCKS" in text:
-        reason = "PySocks is missing"
-        remedy = f"run pip install 'requests[socks]', or unset ${variable}."
-    else:
-        tunnel = re.search(r"Tunnel connection failed: (\d+ [\w ]+)", text)
-        reason = f"it answers {tunnel[1]}" if tunnel else _connection_reason(text)
-        host = urlsplit(url).hostname
-        remedy = f"correct ${variable}, or add {host} to $NO_PROXY."
-    return _unreachable(f"{url} through the proxy {proxy}", reason, remedy)
-
-
-def _connection_reason(text: str) -> str:
-    known = ("Connection refused", "timed out", "Name or service not known", "malformed")
-    found = next((words for words in known if words in text), None)
-    return {"malformed": "its address is malformed", None: "it does not answer"}.get(
-        found, str(found).lower()
-    )
-
-
-def _proxy_of(url: str) -> tuple[str, str]:
-    """(environment variable, address without password) of the proxy for `url`."""
-    scheme = urlsplit(url).scheme
-    for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
-        if value := os.environ.get(name):
-            return name, re.sub(r"//[^/@]*@", "//", value)
-    return "HTTPS_PROXY", "of this system"
-
-
-def _tls_failure(text: str, url: str) -> PassingError | FinalError:
-    if "EOF" in text:
-        return PassingError("it closes the connection")
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        why = re.search(r"certificate verify failed: ([^(\[]+)", text)
-        reason = "its certificate is not trusted here"
-        return _unreachable(
-            url,
-            f"{reason}: {why[1].strip()}" if why else reason,
-            "check --server, or name the certificate's authority in $REQUESTS_CA_BUNDLE.",
-        )
-    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-        return _unreachable(url, "it speaks http, not https", "check --server.")
-    found = re.search(r"\[SSL: (\w+)\]", text)
-    reason = f"TLS fails with {found[1]}" if found else "TLS fails"
-    return _unreachable(url, reason, "check --server.")
-
-
-def _unreachable(what: str, reason: str, remedy: str) -> FinalError:
-    return FinalError(f"{what} cannot be reached ({reason}); {remedy}")

@@ -23,23 +23,21 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from gridctl.caption.clean import shorten
-from gridctl.caption.question import Answer, Answers, Question, Reply
-from gridctl.caption.response import (
+from gridctl.caption.failures import (
     FinalError,
     PassingError,
     RequestError,
     connection_failure,
-    error_text,
-    read_reply,
-    redacted,
-    wrong_key,
+    without_secrets,
 )
+from gridctl.caption.question import Answer, Answers, Question, Reply
+from gridctl.caption.response import Response, error_text, read_reply, wrong_key
 from gridctl.errors import GridctlError, UsageError
 from gridctl.profile import CaptionSection
 
 CONNECT_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 60.0
+MAX_RESPONSE_BYTES = 8 * 2**20  # a stream of 30,000 tokens; a grid needs a few hundred
 LONGEST_PAUSE_SECONDS = 3600.0  # a server that asks for a longer pause ends the run
 SAME_FAILURES = 10  # so many requests that fail alike, and none that works, end the run
 
@@ -163,7 +161,15 @@ class _Run:
             if self.stop.is_set():
                 return None
             try:
-                reply = _post(session, server, body)
+                response = _exchange(
+                    session,
+                    server.url,
+                    "chat/completions",
+                    key=server.key,
+                    seconds=server.settings.timeout_seconds,
+                    body=body,
+                )
+                reply = read_reply(response, url=server.url, model=server.model, key=server.key)
                 self.failures = None  # before the next request goes out
                 return reply
             except PassingError as error:
@@ -233,28 +239,22 @@ def only_model(url: str, *, key: str | None = None) -> str:
 
     Raises UsageError if it has several or none, GridctlError if it does not answer.
     """
-    address = f"{base_url(url)}/models"
     try:
-        response = requests.get(
-            address, headers=_headers(key), timeout=CONNECT_SECONDS, auth=_no_netrc
-        )
-        if response.status_code in (401, 403):
-            reason = f"{response.status_code}: {error_text(response, key)}"
-            raise wrong_key(url, key, reason)
-        response.raise_for_status()
-        names = [str(model["id"]) for model in response.json()["data"]]
-    except (requests.HTTPError, requests.JSONDecodeError, LookupError, TypeError) as error:
-        reason = shorten(redacted(str(error), key), 160)
-        raise GridctlError(
-            f"{address} does not list its models ({reason}); name one with --model, "
-            "or check --server."
-        ) from None
-    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        failure = connection_failure(error, url)
-        if isinstance(failure, FinalError):
-            raise failure from None
+        with requests.Session() as session:
+            response = _exchange(session, url, "models", key=key, seconds=CONNECT_SECONDS)
+    except PassingError as failure:
         raise GridctlError(
             f"{url} cannot be reached ({failure}); start the server or check --server."
+        ) from None
+    reason = f"it answers {response.status}: {error_text(response, key)}"
+    if response.status in (401, 403):
+        raise wrong_key(url, key, reason)
+    try:
+        names = [str(model["id"]) for model in parse_json(response.text)["data"]]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        raise GridctlError(
+            f"{base_url(url)}/models does not list the server's models ({reason}); name one with "
+            "--model, or check --server."
         ) from None
     if len(names) != 1:
         some = ", ".join(names[:5]) or "none"
@@ -275,7 +275,7 @@ def base_url(url: str) -> str:
         good = False
     if not good or parts.query or parts.fragment:
         raise UsageError(
-            f"server {url} is not the address of an HTTP server; write one like "
+            f"server {without_secrets(url)} is not the address of an HTTP server; write one like "
             "http://localhost:8000/v1."
         )
     if parts.username or parts.password:
@@ -287,19 +287,70 @@ def base_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
-def _post(session: requests.Session, server: ServerDescriber, body: bytes) -> Reply:
+def _exchange(
+    session: requests.Session,
+    url: str,
+    path: str,
+    *,
+    key: str | None,
+    seconds: float,
+    body: bytes | None = None,
+) -> Response:
+    """Send a request (POST if it has a body) and read the whole response, in `seconds` altogether.
+
+    The timeouts of requests are for each packet, so a server that sends a byte now and then would
+    hold them off for ever. Raises PassingError for no response in time, RequestError for one that
+    is larger than MAX_RESPONSE_BYTES, and what `connection_failure` returns.
+    """
+    deadline = time.monotonic() + seconds
+    outcomes: queue.SimpleQueue[Response | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            with session.request(
+                "POST" if body else "GET",
+                f"{base_url(url)}/{path}",
+                data=body,
+                headers={
+                    **({"Content-Type": "application/json"} if body else {}),
+                    **({"Authorization": f"Bearer {key}"} if key else {}),
+                },
+                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                allow_redirects=body is None,  # requests would turn a POST into a GET
+                auth=_no_netrc,
+                stream=True,
+            ) as response:
+                content = bytearray()
+                for piece in response.iter_content(2**16):
+                    content += piece
+                    if len(content) > MAX_RESPONSE_BYTES or time.monotonic() > deadline:
+                        break
+                outcomes.put(
+                    Response(
+                        status=response.status_code,
+                        headers=response.headers,
+                        body=bytes(content),
+                    )
+                )
+        except Exception as error:  # the caller raises it
+            outcomes.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
     try:
-        response = session.post(
-            f"{base_url(server.url)}/chat/completions",
-            data=body,
-            headers={"Content-Type": "application/json", **_headers(server.key)},
-            timeout=(CONNECT_SECONDS, server.settings.timeout_seconds),
-            allow_redirects=False,  # requests would turn it into a GET
-            auth=_no_netrc,
+        outcome = outcomes.get(timeout=seconds + 1)  # so that requests' own timeouts come first
+    except queue.Empty:
+        raise PassingError("it does not answer in time") from None
+    if isinstance(outcome, requests.RequestException | HTTPError | OSError | ValueError):
+        raise connection_failure(outcome, url) from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    if len(outcome.body) > MAX_RESPONSE_BYTES:
+        raise RequestError(
+            f"{url} answers with more than {MAX_RESPONSE_BYTES // 2**20} MB; check --server."
         )
-    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        raise connection_failure(error, server.url) from None
-    return read_reply(response, url=server.url, model=server.model, key=server.key)
+    if time.monotonic() > deadline:
+        raise PassingError("it does not answer in time")
+    return outcome
 
 
 def _not_started(server: ServerDescriber) -> FinalError:
@@ -319,10 +370,6 @@ def _given_up(server: ServerDescriber, error: PassingError) -> GridctlError:
             "run it again: existing captions are kept."
         )
     return RequestError(f"{server.url} gives no caption {after}: {error}; run it again.")
-
-
-def _headers(key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:

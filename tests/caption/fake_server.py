@@ -53,10 +53,10 @@ class Handler(BaseHTTPRequestHandler):
             self.present = False
 
     def do_GET(self) -> None:
-        data: dict[str, Any] = {"data": [{"id": name} for name in self.server.models]}
+        data: Any = {"data": [{"id": name} for name in self.server.models]}
         if self.server.get_status != 200:
             data = {"error": {"message": f"not you, {self.headers['Authorization']}"}}
-        self.reply(self.server.get_status, data)
+        self.reply(self.server.get_status, self.server.list_models or data)
 
     def answer(self, text: str | None, finish: str = "stop", **message: object) -> None:
         choice = {"message": {"content": text, **message}, "finish_reason": finish}
@@ -93,6 +93,7 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.models = ["glm"]
         self.get_status = 200
+        self.list_models: bytes | None = None  # instead of `models`
         self.behave: Behaviour = lambda handler, number, _: handler.answer(f"Clip {number} runs.")
 
     @property

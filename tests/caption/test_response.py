@@ -1,18 +1,22 @@
-"""What `server` does when a request fails: repeat it, skip the grid, or end the run."""
+"""Responses of a server: an answer, a failure of one grid, or one of all."""
 
 import json
 import re
-import socket
-import sys
-import threading
-import time
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gridctl.caption import caption
-from gridctl.caption.server import ServerDescriber, only_model
+from gridctl.caption.failures import FinalError, PassingError, RequestError
+from gridctl.caption.question import Reply
+from gridctl.caption.response import Response, error_text, read_reply, retry_after_seconds
+from gridctl.caption.server import ServerDescriber
 from gridctl.errors import GridctlError
 from gridctl.profile import CaptionSection
 from tests.caption.fake_server import (
@@ -24,6 +28,7 @@ from tests.caption.fake_server import (
     expected,
     make_grids,
 )
+from tests.hostile import no_hang
 
 
 def test_lasting_failures_are_asked_again_next_time(tmp_path: Path, server: Server) -> None:
@@ -106,149 +111,6 @@ def test_a_server_that_ends_midway_is_one_error(tmp_path: Path, server: Server) 
     (number, text) = captions(tmp_path).popitem()  # either grid may be asked about first
     assert text == expected(number)
     assert len(captions(tmp_path)) == 1
-
-
-def test_https_to_an_http_server_ends_the_run_at_once(tmp_path: Path, server: Server) -> None:
-    profile = make_grids(tmp_path, 3)
-    address = server.url.replace("http:", "https:")
-    settings = CaptionSection(server=address)
-    model = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
-    with pytest.raises(GridctlError, match="speaks http, not https"):
-        caption([tmp_path], profile, describer=model)
-    with pytest.raises(GridctlError, match="speaks http, not https"):
-        only_model(address)
-
-
-@pytest.fixture
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the proxy that a test sets."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        return int(closed.getsockname()[1])
-
-
-@pytest.mark.usefixtures("no_proxy")
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_port_without_a_listener_ends_the_run(
-    host: str, closed_port: int, tmp_path: Path
-) -> None:
-    profile = make_grids(tmp_path, 2)
-    settings = CaptionSection(server=f"http://{host}:{closed_port}/v1")
-    slow = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
-    with pytest.raises(GridctlError, match=r"nothing listens on this port\); start the server"):
-        caption([tmp_path], profile, describer=slow)
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_a_server_that_restarts_is_tried_again(tmp_path: Path) -> None:
-    profile = make_grids(tmp_path, 2)
-    first = Server()
-    threading.Thread(target=first.serve_forever, kwargs={"poll_interval": 0.01}).start()
-    second: list[Server] = []
-
-    def restart() -> None:
-        time.sleep(0.1)  # in which the second request is refused
-        second.append(Server(first.server_port))
-        threading.Thread(target=second[0].serve_forever, daemon=True).start()
-
-    def behave(handler: Handler, number: int, _: int) -> None:
-        handler.close_connection = True
-        first.shutdown()
-        first.server_close()
-        handler.answer(f"Clip {number} runs.")
-        threading.Thread(target=restart).start()
-
-    first.behave = behave
-    result = caption([tmp_path], profile, describer=describer(first, concurrency=1, retries=200))
-    assert len(result.written) == 2
-    assert list(second[0].tries.values()) == [1]
-    second[0].shutdown()
-    second[0].server_close()
-
-
-@pytest.mark.usefixtures("no_proxy")
-@pytest.mark.parametrize(
-    ("variable", "proxy", "reason"),
-    [
-        ("ALL_PROXY", "socks5://me:pass@127.0.0.1:{port}", "socks5://127.0.0.1:.*PySocks"),
-        ("http_proxy", "http://me:pass@127.0.0.1:{port}", "proxy http://127.0.0.1:.*refused"),
-        ("HTTP_PROXY", "http://127.0.0.1:{port}", r"or add 127\.0\.0\.1 to \$NO_PROXY"),
-        ("HTTP_PROXY", "ftp://127.0.0.1:{port}", "proxy ftp://127.0.0.1:"),
-        ("HTTP_PROXY", "http://", "proxy"),
-    ],
-)
-def test_a_proxy_that_cannot_work_ends_the_run_at_once(
-    variable: str,
-    proxy: str,
-    reason: str,
-    closed_port: int,
-    tmp_path: Path,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if proxy.startswith("socks"):
-        monkeypatch.setitem(sys.modules, "socks", None)
-    monkeypatch.setenv(variable, proxy.format(port=closed_port))
-    profile = make_grids(tmp_path, 2)
-    settings = CaptionSection(server=server.url)
-    slow = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
-    with pytest.raises(GridctlError, match=reason) as caught:
-        caption([tmp_path], profile, describer=slow)
-    assert "pass@" not in str(caught.value)
-    with pytest.raises(GridctlError, match=reason):
-        only_model(server.url)
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_a_proxy_that_wants_a_password_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def refuse() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
-
-        threading.Thread(target=refuse, daemon=True).start()
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        settings = CaptionSection(server="https://example.invalid/v1")
-        slow = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
-        with pytest.raises(GridctlError, match=r"it answers 407 Proxy Auth.*HTTPS_PROXY"):
-            caption([tmp_path], make_grids(tmp_path, 2), describer=slow)
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_unknown_hosts_and_certificates_end_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    profile = make_grids(tmp_path, 2)
-    real = socket.getaddrinfo
-
-    def unknown(host: str, *arguments: Any, **options: Any) -> Any:
-        if host == "no.such.host":  # a machine without a network cannot tell
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return real(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    settings = CaptionSection(server="https://no.such.host/v1")
-    slow = ServerDescriber(settings=settings, model="m", first_backoff_seconds=60)
-    with pytest.raises(GridctlError, match=r"no host has the name no\.such\.host"):
-        caption([tmp_path], profile, describer=slow)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
-    with pytest.raises(GridctlError, match=r"none\.pem"):
-        caption([tmp_path], profile, describer=slow)
 
 
 def events(*deltas: dict[str, Any]) -> bytes:
@@ -356,3 +218,151 @@ def test_half_an_emoji_does_not_end_the_run(tmp_path: Path, server: Server) -> N
         1: expected(1).replace("runs", "\U0001f600 runs"),
         2: expected(2),
     }
+
+
+def read(body: object, status: int = 200, key: str | None = None, **headers: str) -> Reply:
+    """The reply in a response with this body, bytes or JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    response = Response(status=status, headers=names, body=data)
+    return read_reply(response, url="http://h/v1", model="m", key=key)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind", "reason"),
+    [
+        (400, "bad temperature", RequestError, "refuses the request (400: bad temperature); check"),
+        (400, "image input is not supported", RequestError, "check that m sees pictures"),
+        (400, "At most 4 images may be sent", RequestError, "check that m sees pictures"),
+        (413, "too large", RequestError, "lower caption.image_side"),
+        (400, "flagged by our content policy", GridctlError, "refuses to describe it"),
+        (403, "flagged by moderation", GridctlError, "refuses to describe it"),
+        (401, "no", FinalError, "without a key"),
+        (404, "no", FinalError, "check --server and --model m"),
+        (405, "no", FinalError, "no such model or address"),
+        (410, "no", FinalError, "no such model or address"),
+        (402, "no", FinalError, "wants payment"),
+        (429, "you exceeded your current quota", FinalError, "wants payment"),
+        (503, "billing is down", PassingError, "it answers 503 (billing is down)"),
+        (429, "slow down", PassingError, "it answers 429"),
+        (408, "", PassingError, "it answers 408"),
+        (409, "", PassingError, "it answers 409"),
+        (425, "", PassingError, "it answers 425"),
+        (500, "", PassingError, "it answers 500"),
+        (599, "", PassingError, "it answers 599"),
+        (301, "", FinalError, "has moved to elsewhere"),
+    ],
+)
+def test_each_status_has_its_meaning(
+    status: int, said: str, kind: type[Exception], reason: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        read({"error": {"message": said}} if said else b"", status)
+    assert type(caught.value) is kind
+    assert reason in str(caught.value)
+
+
+def test_a_pause_comes_with_the_failure_that_may_pass() -> None:
+    with pytest.raises(PassingError) as caught:
+        read({}, 429, Retry_After="7")
+    assert caught.value.after_seconds == 7
+    with pytest.raises(PassingError) as caught:
+        read({}, 500)
+    assert caught.value.after_seconds is None
+
+
+def test_an_address_is_told_without_its_secrets() -> None:
+    with pytest.raises(FinalError) as caught:
+        read(b"", 302, Location="https://me:pw@other/v1?sig=abc#x")
+    assert "has moved to https://other/v1; use" in str(caught.value)
+
+
+def test_a_page_is_told_by_its_words() -> None:
+    page = b"<html><head><title>x</title></head><style>p{}</style><p>Bad   <b>gateway</b></p>"
+    assert error_text(Response(status=502, headers={}, body=page), None) == "Bad gateway"
+    assert error_text(Response(status=502, headers={}, body=b""), None) == "no reason given"
+    with no_hang():
+        error_text(Response(status=502, headers={}, body=b"<style" * 20_000), None)
+
+
+@pytest.mark.parametrize(
+    ("finish", "finished"), [("stop", True), (None, True), ("length", False), ("max_tokens", False)]
+)
+def test_an_answer_says_whether_it_is_finished(finish: str | None, finished: bool) -> None:
+    choice = {"message": {"content": "A dog."}, "finish_reason": finish}
+    assert read({"choices": [choice]}) == Reply(text="A dog.", finished=finished)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", PassingError),
+        (b'{"choices": [{"mess', PassingError),
+        ({"choices": []}, PassingError),
+        ({"error": "the model is loading"}, PassingError),
+        ({"error": {"message": "x", "code": "503"}}, PassingError),
+        ({"error": {"message": "x", "code": "\u00b2"}}, RequestError),
+        ({"error": {"message": "x", "code": "9" * 5000}}, RequestError),
+        ({"choices": [None]}, RequestError),
+        ({"choices": {"a": 1}}, RequestError),
+        ({"choices": 3}, RequestError),
+        ({"choices": [{"message": "x"}]}, RequestError),
+        ({"choices": [{"message": {"content": 5}}]}, RequestError),
+        ({"choices": [{"message": {"content": [5, None]}}]}, RequestError),
+        ({"choices": [{"message": {"content": "A"}, "finish_reason": "error"}]}, PassingError),
+        (b'data: {"choices": [{"delta": "x"}]}\n\ndata: [DONE]\n', RequestError),
+        (b'data: {"choices": [{"delta": {"content": "A"}}]}\n\n', PassingError),
+        (b"data: {oops\n\ndata: [DONE]\n", PassingError),
+        (b'{"a":' * 100_000, RequestError),
+        (b"[" * 100_000, RequestError),
+        (b"9" * 5_000, RequestError),
+        (b'data: {"a":' + b"[" * 100_000, RequestError),
+    ],
+)
+def test_odd_bodies_are_failures(body: object, kind: type[Exception]) -> None:
+    with no_hang(), pytest.raises(kind) as caught:
+        read(body)
+    assert len(str(caught.value)) < 400
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "message", "delta", "content", "error", "code", "detail"]),
+            inner,
+            max_size=3,
+        )
+    ),
+)
+
+
+@given(JSON, st.sampled_from([200, 400, 404, 500]), st.booleans())
+def test_any_json_is_a_reply_or_a_failure(data: object, status: int, streams: bool) -> None:
+    text = json.dumps(data)
+    body = f"data: {text}\n\ndata: [DONE]\n" if streams else text
+    with suppress(GridctlError, PassingError):
+        assert isinstance(read(body.encode(), status).text, str)
+
+
+def test_events_end_with_line_feeds_only() -> None:
+    event = json.dumps({"choices": [{"delta": {"content": "a\u2028b\x85c"}}]}, ensure_ascii=False)
+    for end in ("\n", "\r\n", "\r"):
+        assert read(f"data: {event}{end}{end}data: [DONE]{end}".encode()).text == "a\u2028b\x85c"
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    assert retry_after_seconds("7") == 7
+    assert retry_after_seconds("0.5") == 0.5
+    assert retry_after_seconds("-3") == 0
+    soon = datetime.now(timezone.utc) + timedelta(seconds=100)
+    assert retry_after_seconds(format_datetime(soon, usegmt=True)) == pytest.approx(99, abs=2)
+    past = soon - timedelta(days=1)
+    assert retry_after_seconds(format_datetime(past, usegmt=True)) == 0
+    assert retry_after_seconds("1e309") == float("inf")
+    assert retry_after_seconds("nan") == 0
+    odd = ("Mon, 01 Jan 2024 00:00:00 +99999999999", "Mon, 01 Jan 10000 00:00:00 GMT", "9" * 5000)
+    for nothing in (None, "", "soon", *odd[:2]):
+        assert retry_after_seconds(nothing) is None
+    assert retry_after_seconds(odd[2]) == float("inf")

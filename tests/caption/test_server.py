@@ -287,7 +287,7 @@ def test_the_only_model_of_a_server_needs_no_name(server: Server) -> None:
     with pytest.raises(GridctlError, match="cannot be reached"):
         only_model("http://127.0.0.1:1")
     server.get_status = 404
-    with pytest.raises(GridctlError, match="does not list its models"):
+    with pytest.raises(GridctlError, match="does not list the server"):
         only_model(server.url)
     server.get_status = 401
     with pytest.raises(GridctlError, match=r"refuses the key .* into the environment") as caught:

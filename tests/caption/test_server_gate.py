@@ -1,11 +1,8 @@
-import threading
+import random
 import time
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 
 import pytest
 
-from gridctl.caption.response import retry_after_seconds
 from gridctl.caption.server import MAX_BACKOFF_SECONDS, RequestGate, backoff_seconds
 
 
@@ -55,27 +52,42 @@ def test_a_closed_gate_stops_every_request(clock: Clock) -> None:
     assert turns(gate, clock, 2) == [10, 10]
 
 
-def test_stopping_ends_the_wait() -> None:
-    gate, stop = RequestGate(), threading.Event()
+def test_a_gate_that_is_closed_later_stops_those_who_wait(clock: Clock) -> None:
+    gate = RequestGate(rate_per_minute=6)
+    gate.pass_through(clock)  # type: ignore[arg-type]
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        if not waited:
+            gate.close(25)
+        waited.append(seconds)
+        clock.now += seconds
+
+    clock.wait = wait  # type: ignore[method-assign]
+    assert turns(gate, clock, 1) == [25]
+    assert waited == [10, 15]
+
+
+def test_stopping_ends_the_wait(clock: Clock) -> None:
+    gate = RequestGate(rate_per_minute=1)
     gate.close(3600)
-    stop.set()
-    gate.pass_through(stop)
+    waited: list[float] = []
+
+    def stop(seconds: float) -> None:
+        waited.append(seconds)
+        clock.stopped = True
+
+    clock.wait = stop  # type: ignore[method-assign]
+    assert turns(gate, clock, 2) == [0, 0]
+    assert waited == [3600]  # the second one does not begin to wait
 
 
-def test_backoff_doubles_up_to_a_minute_and_varies() -> None:
-    for attempt, longest in ((0, 1), (1, 2), (5, 32), (6, MAX_BACKOFF_SECONDS), (60, 60)):
-        times = [backoff_seconds(attempt, 1.0) for _ in range(50)]
-        assert all(longest / 2 <= seconds <= longest for seconds in times)
-        assert len(set(times)) > 1
-
-
-def test_retry_after_is_a_number_or_a_date() -> None:
-    assert retry_after_seconds("7") == 7
-    assert retry_after_seconds("0.5") == 0.5
-    assert retry_after_seconds("-3") == 0
-    soon = datetime.now(timezone.utc) + timedelta(seconds=100)
-    assert retry_after_seconds(format_datetime(soon, usegmt=True)) == pytest.approx(99, abs=2)
-    past = soon - timedelta(days=1)
-    assert retry_after_seconds(format_datetime(past, usegmt=True)) == 0
-    for nothing in (None, "", "soon"):
-        assert retry_after_seconds(nothing) is None
+def test_backoff_doubles_up_to_a_minute_and_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for share in (0.5, 1.0):
+        monkeypatch.setattr(random, "uniform", lambda low, high, share=share: share)
+        waits = [backoff_seconds(attempt, 3.0) / share for attempt in (0, 1, 2, 4, 5, 60)]
+        assert waits == [3, 6, 12, 48, MAX_BACKOFF_SECONDS, 60]
+    monkeypatch.undo()
+    waits = [backoff_seconds(1, 1.0) for _ in range(50)]
+    assert all(1 <= seconds <= 2 for seconds in waits)
+    assert len(set(waits)) > 1
