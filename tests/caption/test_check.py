@@ -80,7 +80,7 @@ def test_a_layout_that_contradicts_the_facts(folder: Path, wrong: str) -> None:
     (folder / "cat.txt").write_text(wrong)
     found = faults(folder, "{rows} by {cols}:")
     assert list(found) == ["cat.txt"]
-    assert "but the metadata are" in found["cat.txt"]
+    assert "but the metadata says" in found["cat.txt"]
 
 
 def test_a_free_caption_contradicts_nothing(folder: Path) -> None:
