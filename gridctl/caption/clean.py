@@ -7,14 +7,13 @@ can match one text in many ways, and what is between two marks is found by searc
 from __future__ import annotations
 
 import html
-import json
 import re
 import unicodedata
 from collections.abc import Callable
 from typing import Any
 
 from gridctl.errors import GridctlError
-from gridctl.text import encodable
+from gridctl.text import encodable, parse_json
 
 _SPACE = r"[^\S\n]*"  # within a line
 # fmt: off
@@ -287,7 +286,7 @@ def without_json(text: str) -> str:
     if not re.match(r"\{\s*\"|\[\s*[\"{\[]", inner):
         return text
     try:
-        found = " ".join(_texts(json.loads(inner)))
+        found = " ".join(_texts(parse_json(inner)))
     except (ValueError, RecursionError):
         found = ""
     if not found:

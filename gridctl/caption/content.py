@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from gridctl.dataset.captions import FEWEST_CLIPS, NEARLY_ALL, says_nothing, wor
 from gridctl.dataset.folder import caption_path
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError, counted
-from gridctl.text import decode, encodable, normal_form
+from gridctl.text import decode, encodable, normal_form, parse_json
 
 _JUDGED = 1000  # grids that are looked at before the first caption is written
 _REMEDY = (
@@ -267,7 +266,7 @@ def _jsonl(text: str, path: Path) -> Iterator[tuple[str, Any, Any]]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError as error:
             raise InputError(f"{path}: line {number}: not JSON ({error}); correct it.") from None
         if not isinstance(entry, dict) or "file_name" not in entry:

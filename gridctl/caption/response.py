@@ -24,6 +24,7 @@ from gridctl.caption.failures import (
 )
 from gridctl.caption.question import Reply
 from gridctl.errors import GridctlError
+from gridctl.text import parse_json
 
 _BUSY = {408, 409, 425, 429}  # and all 5xx: tried again
 _NO_SUCH = {404, 405, 410}

@@ -34,6 +34,7 @@ from gridctl.caption.question import Answer, Answers, Question, Reply
 from gridctl.caption.response import Response, error_text, read_reply, wrong_key
 from gridctl.errors import GridctlError, UsageError
 from gridctl.profile import CaptionSection
+from gridctl.text import parse_json
 
 CONNECT_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 60.0
@@ -251,7 +252,7 @@ def only_model(url: str, *, key: str | None = None) -> str:
         raise wrong_key(url, key, reason)
     try:
         names = [str(model["id"]) for model in parse_json(response.text)["data"]]
-    except (LookupError, TypeError, ValueError, RecursionError):
+    except (LookupError, TypeError, ValueError):
         raise GridctlError(
             f"{base_url(url)}/models does not list the server's models ({reason}); name one with "
             "--model, or check --server."

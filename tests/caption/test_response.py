@@ -313,10 +313,10 @@ def test_an_answer_says_whether_it_is_finished(finish: str | None, finished: boo
         (b'data: {"choices": [{"delta": "x"}]}\n\ndata: [DONE]\n', RequestError),
         (b'data: {"choices": [{"delta": {"content": "A"}}]}\n\n', PassingError),
         (b"data: {oops\n\ndata: [DONE]\n", PassingError),
-        (b'{"a":' * 100_000, RequestError),
+        (b'{"a":' * 100_000, PassingError),
         (b"[" * 100_000, RequestError),
         (b"9" * 5_000, RequestError),
-        (b'data: {"a":' + b"[" * 100_000, RequestError),
+        (b'data: {"a":' + b"[" * 100_000, PassingError),
     ],
 )
 def test_odd_bodies_are_failures(body: object, kind: type[Exception]) -> None:
