@@ -8,7 +8,6 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gridctl.bench.harness import Candidate, Report, compare
+from gridctl.bench.sizes import CaptionSizes
 from gridctl.caption import caption
 from gridctl.caption.server import ServerDescriber
 from gridctl.dataset.grid_image import save_grid
@@ -27,18 +27,6 @@ from gridctl.progress import Progress, silent
 
 GRID = Grid(rows=4, cols=6, cell=(256, 256))
 DISTINCT = 8  # pictures; the others are links, which are faster to make
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionSizes:
-    """Number of grids, and how busy the server is."""
-
-    grids: int = 1000
-    answer_seconds: float = 0.2
-    concurrency: int = 8
-
-
-QUICK = CaptionSizes(grids=40, answer_seconds=0.05)
 
 
 def bench_caption(

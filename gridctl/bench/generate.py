@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from gridctl.bench.harness import (
     run_python,
 )
 from gridctl.bench.random_base import wait
+from gridctl.bench.sizes import GenerateSizes
 from gridctl.bench.video_models import count_arithmetic, time_parts
 from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.flow import default_mu, schedule
@@ -50,16 +51,6 @@ PROMPTS = (
     "a blue square moves up on a black background",
 )
 _IMPORTS = "import torch; from diffusers import FluxPipeline"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateSizes:
-    """Sampling steps of a clip; None is the profile's."""
-
-    steps: int | None = None
-
-
-QUICK = GenerateSizes(steps=2)
 
 
 def bench_generate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,25 +9,11 @@ from tempfile import TemporaryDirectory
 from gridctl.bench.gpu.meter import peak_memory, reset_peak
 from gridctl.bench.harness import Report, Table
 from gridctl.bench.random_base import bare_step, make_base, make_optimizer, random_inputs
+from gridctl.bench.sizes import MemorySizes
 from gridctl.models.base import BaseModel, open_base
 from gridctl.models.memory import FLUX_DEV, fits, training_memory
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import Progress, silent
-
-PRESETS = ("12gb", "16gb", "24gb", "48gb", "80gb")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemorySizes:
-    """The combinations. A grid is (rows, cols) of 256x256 cells; `presets` are those of cards."""
-
-    presets: tuple[str, ...] = PRESETS
-    grids: tuple[tuple[int, int], ...] = ((2, 4), (4, 6))
-    batches: tuple[int, ...] = (1, 4)
-    ranks: tuple[int, ...] = (32, 128, 256)
-
-
-QUICK = MemorySizes(presets=("24gb", "80gb"), grids=((4, 6),), batches=(1,), ranks=(64, 256))
 
 
 def bench_memory(sizes: MemorySizes | None = None, *, progress: Progress | None = None) -> Report:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from gridctl.bench.harness import Candidate, Report, Table, compare, run_command, timed
+from gridctl.bench.sizes import PackSizes
 from gridctl.dataset.folder import write_metadata
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
@@ -36,20 +36,6 @@ GRID = Grid(rows=4, cols=6, cell=(256, 256))
 CLIP_FPS = 24
 NAMED_FRAMES = 240  # of each clip that is only a name
 GOP_SECONDS = 5  # time between key frames of the long clip
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackSizes:
-    """Size of the work. `size` is (width, height) of a clip; `names` empty clips are listed."""
-
-    clips: int = 8
-    frames: int = 390
-    minutes: float = 40.0
-    names: int = 100_000
-    size: tuple[int, int] = (1280, 720)
-
-
-QUICK = PackSizes(clips=1, frames=48, minutes=0.25, names=1000, size=(320, 192))
 
 
 def bench_pack(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from gridctl.bench.harness import (
     run_python,
 )
 from gridctl.bench.random_base import bare_step, make_grids, random_inputs, wait
+from gridctl.bench.sizes import TrainSizes
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.models.attention import attention_kernel
@@ -61,18 +62,6 @@ transformer = FluxTransformer2DModel.from_pretrained(
 )
 transformer.to(sys.argv[3])
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSizes:
-    """Grids to encode, how often that is repeated, and grids in a step (None: the profile's)."""
-
-    grids: int = 1000
-    cache_rounds: int = 1
-    batch: int | None = None
-
-
-QUICK = TrainSizes(grids=12, cache_rounds=2, batch=2)
 
 
 def bench_train(

@@ -4,9 +4,9 @@ from gridctl.caption.check import CheckResult, Finding, check
 from gridctl.caption.run import (
     CaptionResult,
     Preview,
+    apply_flags,
     caption,
     open_describer,
-    refuse_unused_flags,
 )
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "CheckResult",
     "Finding",
     "Preview",
+    "apply_flags",
     "caption",
     "check",
     "open_describer",
-    "refuse_unused_flags",
 ]

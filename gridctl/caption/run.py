@@ -31,7 +31,7 @@ from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
 from gridctl.models.length import TextLimits, text_limits
-from gridctl.profile import CaptionSection, LoadedProfile, Profile
+from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Failure, FilesResult, Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
 from gridctl.storage import Url, map_paths
@@ -172,18 +172,22 @@ def caption(
     )
 
 
-def refuse_unused_flags(loaded: LoadedProfile) -> None:
-    """Raise UsageError for a flag that the chosen backend does not use.
+def apply_flags(profile: Profile) -> Profile:
+    """The profile with the backend that its flags are for: --server implies the server's.
 
-    A profile may hold settings for several backends, but a flag is meant for this run.
+    Raises UsageError for a flag that the backend does not use. A profile may hold settings for
+    several backends, but a flag is meant for this run.
     """
-    backend = loaded.profile.caption.backend
+    if profile.is_flag("caption.server") and not profile.is_flag("caption.backend"):
+        profile = profile.with_values({"caption.backend": "server"})
+    backend = profile.caption.backend
     for name, users in _USED_BY.items():
-        if loaded.profile.is_flag(f"caption.{name}") and backend not in users:
+        if profile.is_flag(f"caption.{name}") and backend not in users:
             others = " or ".join(f"--backend {user}" for user in users)
             raise UsageError(
                 f"the backend {backend} does not use --{name}; add {others}, or leave it out."
             )
+    return profile
 
 
 def open_describer(profile: Profile) -> Describer | None:

@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridctl.cli.shell import Shell, with_shell
+from gridctl.cli.flags import command
+from gridctl.cli.shell import Shell
 
 if TYPE_CHECKING:
     from gridctl.adapter import AdapterReport
 
-adapter_app = typer.Typer(help="Inspect and convert adapters (LoRA files).", no_args_is_help=True)
-
 File = Annotated[str, typer.Argument(metavar="FILE", help='LoRA in safetensors, or "tiny-grid".')]
 
 
-@adapter_app.command("show")
-@with_shell
-def show(shell: Shell, file: File) -> None:
-    """Show what a LoRA file holds: rank, layers, and how it was trained.
-
-    With --verbose also the profile that made it.
-
-    Example: gridctl adapter show tiny-grid
-    """
+@command()
+def adapter_show(shell: Shell, file: File) -> None:
+    """With --verbose, the profile that made it is shown too."""
     from gridctl.adapter import describe_adapter
 
     report = describe_adapter(file)
@@ -35,9 +28,8 @@ def show(shell: Shell, file: File) -> None:
     shell.results(lines, data)
 
 
-@adapter_app.command("convert")
-@with_shell
-def convert(
+@command()
+def adapter_convert(
     shell: Shell,
     file: File,
     to: Annotated[
@@ -56,10 +48,6 @@ def convert(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
 ) -> None:
-    """Write a LoRA under the layer names of another tool.
-
-    Example: gridctl adapter convert corgi.safetensors --to kohya
-    """
     from typing import get_args
 
     from gridctl.adapter import Naming, convert_adapter

@@ -6,29 +6,19 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from gridctl.cli import complete
-from gridctl.cli.shell import Shell, with_shell
+from gridctl.cli.flags import command, profiles
+from gridctl.cli.shell import Shell
 from gridctl.errors import ProfileError, UsageError
 from gridctl.files import write_text
-
-if TYPE_CHECKING:
-    from gridctl.profile import LoadedProfile
-
-profile_app = typer.Typer(
-    help="List, show, check and write profiles: TOML files with the settings of a project.",
-    epilog="Start with: gridctl profile list",
-    no_args_is_help=True,
-)
+from gridctl.profile import LoadedProfile
 
 
-@profile_app.command("list", epilog="Example: gridctl profile list")
-@with_shell
-def list_profiles(shell: Shell) -> None:
-    """List the profiles that come with gridctl, and what this machine lacks to run them."""
+@command()
+def profile_list(shell: Shell) -> None:
     from gridctl.machine.needs import missing_for, this_machine
     from gridctl.profile import load_profile, shipped_profiles
 
@@ -47,28 +37,24 @@ def list_profiles(shell: Shell) -> None:
     shell.results(lines, rows)
 
 
-@profile_app.command("show", epilog="Example: gridctl profile show flux-dev-24gb")
-@with_shell
-def show(
+@command()
+def profile_show(
     shell: Shell,
-    profile: Annotated[
+    name: Annotated[
         str | None,
         typer.Argument(
             help="Name of a shipped profile, or a file. Without it, the profile that generate and "
             "train would use here.",
             metavar="NAME|FILE",
             show_default=False,
-            autocompletion=complete.profiles,
+            autocompletion=profiles,
         ),
     ] = None,
 ) -> None:
-    """Print every setting and where it came from.
-
-    The output is a valid profile.
-    """
+    """The output is a valid profile."""
     from gridctl.profile import BUILT_IN, resolve_profile, show_lines, values_of
 
-    loaded = resolve_profile(profile, fallback=BUILT_IN)
+    loaded = resolve_profile(name, fallback=BUILT_IN)
     shell.note(loaded.choice)
     data = {
         key: {"value": value, "origin": loaded.profile.origins[key]}
@@ -77,43 +63,38 @@ def show(
     shell.results(show_lines(loaded.profile), data)
 
 
-@profile_app.command("check", epilog="Example: gridctl profile check gridctl.toml")
-@with_shell
-def check(
+@command()
+def profile_check(
     shell: Shell,
-    profiles: Annotated[
+    names: Annotated[
         list[str],
         typer.Argument(
             help="Names of shipped profiles, or files.",
             metavar="NAME|FILE",
-            autocompletion=complete.profiles,
+            autocompletion=profiles,
         ),
     ],
 ) -> None:
-    """List every fault in profiles and in what they extend.
-
-    The exit code is 2 if there is any.
-    """
+    """The exit code is 2 if there is any."""
     from gridctl.profile import unused_settings
 
     faults: dict[str, tuple[str, ...]] = {}
-    for name in profiles:
+    for name in names:
         try:
             for line in unused_settings(_loaded(name)):
                 shell.note(line)
             faults[name] = ()
         except ProfileError as error:
             faults[name] = error.faults
-    lines = [f"{name}: ok" for name in profiles if not faults[name]]
-    shell.results(lines, [{"profile": name, "faults": faults[name]} for name in profiles])
+    lines = [f"{name}: ok" for name in names if not faults[name]]
+    shell.results(lines, [{"profile": name, "faults": faults[name]} for name in names])
     found = list(dict.fromkeys(fault for each in faults.values() for fault in each))
     if found:
         raise ProfileError(found)
 
 
-@profile_app.command("init", epilog="Example: gridctl profile init --from flux-dev-24gb")
-@with_shell
-def init(
+@command()
+def profile_init(
     shell: Shell,
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("gridctl.toml"),
     source: Annotated[
@@ -122,15 +103,12 @@ def init(
             "--from",
             help="Shipped profile to extend.",
             metavar="NAME",
-            autocompletion=complete.profiles,
+            autocompletion=profiles,
         ),
     ] = "tiny",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Write a profile that extends a shipped one.
-
-    It has every key in a comment, with its meaning and its present value.
-    """
+    """It has every key in a comment, with its meaning and its present value."""
     from gridctl.profile import shipped_profiles, starter_toml
 
     if source not in shipped_profiles():

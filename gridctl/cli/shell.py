@@ -1,33 +1,28 @@
-"""What all commands share: where output goes, common flags, and the look of help pages.
+"""Output of all commands: results, notes, progress, and the report of those that take many files.
 
 Results go to stdout, everything else to stderr. Progress bars appear only on a terminal.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
+import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any
 
-import typer
-from typer.core import TyperGroup
-from typer.models import OptionInfo, ParameterInfo
-
-from gridctl.cli import complete
-from gridctl.files import expand_home
-from gridctl.progress import Progress, silent
-from gridctl.storage import is_remote, refuse_remote
+from gridctl.errors import GridctlError, PartialError, counted
+from gridctl.progress import FilesResult, Progress, silent
 
 LINE_SECONDS = 30.0  # between lines of progress in a log
+_MANY = 20  # kinds of lines to print; more are only counted
+_OF_A_KIND = 2  # lines to print of those that differ only in names and numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,91 +142,68 @@ def progress_lines(label: str, *, seconds: float = LINE_SECONDS) -> Progress:
     return show
 
 
-class Group(TyperGroup):
-    """A group of commands whose help page shows flags without a type."""
+def report(
+    shell: Shell, result: FilesResult, *, verb: str, data: Mapping[str, Any] | None = None
+) -> None:
+    """Print what was written, with `data` added to the JSON. Raise if something failed.
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        parameters = super().get_params(ctx)
-        for parameter in parameters:
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-        return parameters
-
-
-def with_shell(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's first parameter `shell` by the flags that all commands have."""
-    flags = {
-        "json": _general("--json", help="Print results as JSON."),
-        "quiet": _general("--quiet", "-q", help="Print only results and errors."),
-        "verbose": _general("--verbose", help="Print more details on stderr."),
-        "traceback": _general("--traceback", help="Show the Python traceback of an error."),
-        "help": _general(
-            "--help", "-h", help="Show this page and exit.", is_eager=True, callback=_print_help
-        ),
-    }
-
-    @functools.wraps(command)
-    def wrapper(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in flags}
-        del given["help"]
-        del given["traceback"]  # __main__ reads it: an error may come before this point
-        command(Shell(**given), **{name: _at_home(name, arguments[name]) for name in arguments})
-
-    signature = inspect.signature(command, eval_str=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    shared = [
-        inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, option])
-        for name, option in flags.items()
-    ]
-    own = [p.replace(kind=keyword) for p in list(signature.parameters.values())[1:]]
-    for parameter in (*own, *shared):
-        _tidy(parameter.name, parameter.annotation)
-    wrapper.__doc__ = _as_paragraphs(command.__doc__ or "")
-    wrapper.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
-    return wrapper
+    The failure of a single input is raised as it is. Many failures become lines on stderr, of
+    which those that say the same are counted. Then PartialError is raised (exit code 3), or
+    GridctlError (1) if nothing is done.
+    """
+    shell.results(
+        result.written,
+        {
+            "written": [str(path) for path in result.written],
+            "skipped": [str(path) for path in result.skipped],
+            "failed": [{"path": str(f.path), "reason": f.reason} for f in result.failed],
+            "notes": list(result.notes),
+            **(data or {}),
+        },
+    )
+    for line in grouped([(f"{note}.", "") for note in result.notes]):
+        shell.note(line)
+    if result.skipped:
+        shell.note(
+            f"{counted(len(result.skipped), 'output')} skipped, made before from the same inputs; "
+            "--force makes them again."
+        )
+    if not result.failed:
+        return
+    done = len(result.written) + len(result.skipped)
+    if not done and len(result.failed) == 1:
+        raise GridctlError(one_line(result.failed[0].reason))
+    for line in grouped([(failure.reason, str(failure.path)) for failure in result.failed]):
+        print(f"gridctl: {line}", file=sys.stderr)
+    total = done + len(result.failed)
+    if not done:
+        raise GridctlError(f"none of {total:,} could be {verb}; the lines above say why.")
+    raise PartialError(
+        f"{len(result.failed):,} of {total:,} could not be {verb}; the rest are done."
+    )
 
 
-_COMPLETERS = {"profile": complete.profiles, "order": complete.choices("grid.order")}
-_general = functools.partial(typer.Option, rich_help_panel="General")
+def grouped(messages: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines for messages, each with the path that it is about, if it is known.
+
+    Of those that differ only in names and numbers, the first ones are shown and the rest counted.
+    """
+    kinds: dict[str, list[str]] = {}
+    for text, path in messages:
+        kinds.setdefault(_kind(text, path), []).append(one_line(text))
+    lines: list[str] = []
+    for alike in list(kinds.values())[:_MANY]:
+        shown = alike if len(alike) <= _OF_A_KIND + 1 else alike[:_OF_A_KIND]
+        lines += shown
+        if left := len(alike) - len(shown):
+            lines.append(f"... and {left:,} more like this; --json lists all.")
+    if left := sum(len(alike) for alike in list(kinds.values())[_MANY:]):
+        lines.append(f"... and {left:,} others; --json lists all.")
+    return lines
 
 
-def _print_help(context: typer.Context, asked: bool) -> None:
-    if asked:
-        context.get_help()  # Typer prints the page itself
-        raise typer.Exit()
-
-
-def _tidy(name: str, annotation: Any) -> None:
-    """Show flags without a type and defaults without parentheses, and complete common options."""
-    kind, *rest = get_args(annotation) or (annotation,)
-    for info in rest:
-        if isinstance(info, ParameterInfo):
-            info.readable = False  # Typer's check; the commands' own errors say more
-            info.autocompletion = info.autocompletion or _COMPLETERS.get(name)
-        if isinstance(info, OptionInfo) and kind is bool:
-            info.metavar = ""
-        if isinstance(info, ParameterInfo) and isinstance(info.show_default, str):
-            info.help = f"{info.help} \\[default: {info.show_default}]"
-            info.show_default = False
-
-
-def _as_paragraphs(text: str) -> str:
-    """Join the lines of each paragraph: Typer keeps line breaks, which look odd at other widths."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
-
-
-def _at_home(name: str, value: Any) -> Any:
-    """A path with its `~` expanded, which shells do not do in --output=~/name."""
-    if is_remote(value):
-        if name == "output" and isinstance(value, str):
-            refuse_remote(value, "this output")
-        return value
-    if isinstance(value, Path):
-        refuse_remote(value, "this path")
-        return Path(expand_home(str(value)))
-    if isinstance(value, str) and name == "output":  # a trailing slash has a meaning there
-        return expand_home(value)
-    if isinstance(value, list):
-        return [_at_home(name, item) for item in value]
-    return value
+def _kind(text: str, path: str) -> str:
+    """A message without the names and numbers in it."""
+    for name in {path, path.rpartition("/")[2]} - {""}:
+        text = text.replace(name, "")
+    return re.sub(r"\S*[/\\]\S*|\S+\.\w+|\d+", "", text)

@@ -4,151 +4,83 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gridctl.cli import complete
+from gridctl.cli.flags import command, flags, profiles
 from gridctl.cli.shell import Shell
 from gridctl.errors import UsageError
-from gridctl.storage import as_path
-
-_files = partial(typer.Option, rich_help_panel="Input and output")
-_training = partial(typer.Option, rich_help_panel="Training")
-_run = partial(typer.Option, rich_help_panel="Run")
+from gridctl.profile import LoadedProfile
 
 
+@command(
+    flags("model.base", "train"),
+    fallback="tiny",
+    profile=typer.Argument(
+        metavar="[PROFILE]",
+        help="Profile: a file or a shipped name.",
+        show_default=False,
+        autocompletion=profiles,
+    ),
+)
 def train(
     shell: Shell,
-    profile: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[PROFILE]",
-            help="Profile: a file or a shipped name.",
-            show_default=False,
-            autocompletion=complete.profiles,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        _files(
-            parser=as_path,
-            metavar="PATH",
-            help="Dataset folder, as pack and caption make it. May be s3://, gs:// or hf://.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        _files("-o", "--output", help="Adapter to write.", show_default="adapter.safetensors"),
-    ] = None,
-    base: Annotated[
-        str | None, _files(metavar="ID|FOLDER", help="Base model.", show_default="tiny")
-    ] = None,
-    start: Annotated[
-        Path | None,
-        _files(
-            metavar="ADAPTER",
-            help="LoRA file to start from, from gridctl or another tool. Its rank is at most "
-            "--rank.",
-            show_default="none",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, _training(help="Number of optimizer steps.", show_default="tiny: 600")
-    ] = None,
-    batch_size: Annotated[
-        int | None, _training(help="Grids per forward pass.", show_default="tiny: 16")
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        _training(help="Learning rate after the warm-up.", show_default="tiny: 0.002"),
-    ] = None,
-    rank: Annotated[
-        int | None,
-        _training(
-            help="LoRA rank: capacity of the adapter. Memory grows with it.",
-            show_default="tiny: 32",
-        ),
-    ] = None,
-    temporal_weight: Annotated[
-        float | None,
-        _training(
-            help="Weight of the temporal loss (the paper's alpha). 0 disables it.",
-            show_default="tiny: 0.1",
-        ),
-    ] = None,
-    seed: Annotated[int | None, _training(help="Random seed.", show_default="tiny: 0")] = None,
-    preview_every: Annotated[
-        int | None,
-        _run(
-            metavar="STEPS",
-            help="Draw preview clips every so many steps, as generate would draw them.",
-            show_default="none",
-        ),
-    ] = None,
+    loaded: LoadedProfile,
     prepare_only: Annotated[
         bool,
-        _run(
+        typer.Option(
             "--prepare-only",
+            rich_help_panel="Run",
             help="Check the data, encode all grids and captions into the cache, and stop.",
         ),
     ] = False,
-    plan: Annotated[
-        bool,
-        _run("--plan", help="Print data, steps, parameters and GPU memory by part, and stop."),
-    ] = False,
     shard: Annotated[
         str | None,
-        _run(
+        typer.Option(
+            rich_help_panel="Run",
             metavar="I/N",
             help="With --prepare-only: encode the I-th of N shares, for machines with one cache.",
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            rich_help_panel="Run",
+            help="Print data, steps, parameters and GPU memory by part, and stop.",
+        ),
+    ] = False,
     export: Annotated[
         str | None,
-        _run(
+        typer.Option(
+            rich_help_panel="Run",
             metavar="STEP|last",
             help="Write the adapter of a checkpoint of the run, and stop. Also while it runs.",
         ),
     ] = None,
     report: Annotated[
         bool,
-        _run("--report", help="Write the run's report.html, and stop. Also while it runs."),
+        typer.Option(
+            "--report",
+            rich_help_panel="Run",
+            help="Write the run's report.html, and stop. Also while it runs.",
+        ),
     ] = False,
-    force: Annotated[bool, _run("--force", help="Start over and overwrite the adapter.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", rich_help_panel="Run", help="Start over and overwrite the adapter."
+        ),
+    ] = False,
 ) -> None:
-    """Train an adapter on captioned grids. The same command resumes a run that stopped.
-
-    Checkpoints, metrics.jsonl, previews and report.html are in a folder beside the adapter
+    """Checkpoints, metrics.jsonl, previews and report.html are in a folder beside the adapter
     (adapter.run). Settings without a flag come from the profile.
-
-    Example: gridctl train profile.toml --data vidgrid
     """
-    from gridctl.profile import resolve_profile
-
     if not _speaks():
         shell = replace(shell, quiet=True)
     if shard is not None and not prepare_only:
         raise UsageError("--shard is a share of --prepare-only; give both.")
-    loaded = resolve_profile(
-        profile,
-        fallback="tiny",
-        overrides={
-            "train.data": data,
-            "train.output": output,
-            "model.base": base,
-            "train.start": start,
-            "train.steps": steps,
-            "train.batch_size": batch_size,
-            "train.learning_rate": learning_rate,
-            "train.rank": rank,
-            "train.temporal_weight": temporal_weight,
-            "train.seed": seed,
-            "train.preview_every": preview_every,
-        },
-    )
     shell.note(loaded.choice)
     if plan:
         _plan(shell, loaded.profile)
@@ -206,10 +138,13 @@ def _plan(shell: Shell, profile: Any) -> None:
 
 
 def _prepare(shell: Shell, profile: Any, shard: str | None) -> None:
+    from gridctl.engine.shard import parse_shard
     from gridctl.train import prepare
 
     with shell.progress("prepare", lines=True) as progress:
-        result = prepare(profile, shard=_shard(shard), progress=progress, note=shell.note)
+        result = prepare(
+            profile, shard=parse_shard(shard) if shard else None, progress=progress, note=shell.note
+        )
     shell.results(
         [f"{result.encoded} encoded"], {"encoded": result.encoded, "datasets": result.datasets}
     )
@@ -229,13 +164,3 @@ def _report(shell: Shell, profile: Any) -> None:
 
     path = report(profile)
     shell.results([path], {"report": path})
-
-
-def _shard(text: str | None) -> tuple[int, int]:
-    """`2/8` → (1, 8)."""
-    if text is None:
-        return 0, 1
-    first, _, count = text.partition("/")
-    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
-        raise UsageError(f"shard {text!r} is unknown; write 1/8 for the first of eight.")
-    return int(first) - 1, int(count)

@@ -33,8 +33,8 @@ class Request:
 
     `many` makes `output` a folder with a file for each prompt, numbered from `number` on with
     `digits`. `seeds` has one for each prompt. Without it they count on from the profile's.
-    `fps` plays clips at another rate than the adapter's. With `best_of` above 1, that many seeds
-    are drawn for each prompt, and the clip with the best checks is kept.
+    With `best_of` above 1, that many seeds are drawn for each prompt, and the clip with the best
+    checks is kept.
 
     Raises UsageError for a prompt that is not text.
     """
@@ -44,7 +44,6 @@ class Request:
     profile: Profile
     many: bool = False
     seeds: tuple[int, ...] | None = None
-    fps: float | None = None
     best_of: int = 1
     number: int = 1
     digits: int = 3
@@ -161,21 +160,20 @@ class AdapterSettings:
 def adapter_settings(profile: Profile) -> AdapterSettings:
     """The adapter's own grid, layout prompt and rate; the profile's if it has none.
 
-    Raises UsageError if the adapter was trained on another grid than flags of the profile ask
-    for, or on another base; and what `find_adapter` raises.
+    Raises UsageError if the adapter was trained on another grid than the flags ask for, or on
+    another base; and what `find_adapter` raises.
     """
-    adapter = find_adapter(profile)
+    adapter, grid = find_adapter(profile), profile.grid.to_grid()
     metadata = read_adapter_metadata(adapter) if adapter else None
     if metadata is None:
         return AdapterSettings(
             adapter=adapter,
-            grid=profile.grid.to_grid(),
+            grid=grid,
             layout=layout_template(profile.caption.layout),
             fps=profile.generate.fps,
         )
-    asked = profile.grid.to_grid()
     flags = [key for key in ("rows", "cols", "cell", "order") if profile.is_flag(f"grid.{key}")]
-    wanted = replace(metadata.grid, **{key: getattr(asked, key) for key in flags})
+    wanted = replace(metadata.grid, **{key: getattr(grid, key) for key in flags})
     if wanted != metadata.grid:
         raise UsageError(
             f"{adapter} was trained on {metadata.grid}, and {wanted} is asked for; leave the grid "

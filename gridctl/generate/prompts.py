@@ -163,7 +163,6 @@ def requests(
             prompts=texts,
             seeds=tuple(seeds),
             profile=with_settings(request.profile, own),
-            fps=own.get("fps", request.fps),
             number=count + 1,
             digits=digits,
         )
@@ -172,4 +171,5 @@ def requests(
 
 def with_settings(profile: Profile, settings: Mapping[str, Any]) -> Profile:
     """The profile with these keys of [generate], which were checked."""
-    return profile.with_values({f"generate.{key}": value for key, value in settings.items()})
+    values = {f"generate.{key}": value for key, value in settings.items()}
+    return profile.with_values(values, as_flags=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,9 @@ def remake(path: Path, output: Path) -> Job:
     try:
         profile = parse_section(Profile, found["profile"])
         profile = profile.with_values({"generate.seed": found["seed"]})
-        request = Request(
-            prompts=(found["prompt"],), output=output, profile=profile, fps=found["fps"]
-        )
+        request = Request(prompts=(found["prompt"],), output=output, profile=profile)
         job = TASKS[found["task"]](request, **_decode(found["arguments"], path.parent))
+        job = replace(job, fps=found["fps"])
         weights = Weights.of(profile, job.adapter)
         same = (weights.base, weights.adapter) == (found["base"], found["adapter"])
     except (KeyError, TypeError, ValueError, ProfileError) as error:

@@ -24,7 +24,6 @@ from gridctl.generate.references import fit_for, read_clip, read_picture
 from gridctl.geometry import Grid
 from gridctl.media.clip import sample_indices
 from gridctl.media.images import Picture
-from gridctl.media.write import check_fps
 from gridctl.profile import BUILT_IN, Profile
 from gridctl.prompt import LAYOUTS
 from gridctl.tiny.vocabulary import prompt_warnings, settings_warnings
@@ -286,13 +285,11 @@ def _clip_job(
 ) -> Job:
     """A job of clips; `num_frames` is the grid's and `fps` the adapter's if unset.
 
-    `contents` are prompts besides the request's.
+    A flag for the rate wins over both. `contents` are prompts besides the request's.
 
-    Raises UsageError for a rate or an output name that no clip can have.
+    Raises UsageError for an output name that no clip can have.
     """
-    if request.fps is not None:
-        check_fps(request.fps)
-    num_frames = num_frames or settings.grid.num_frames
+    profile, num_frames = request.profile, num_frames or settings.grid.num_frames
     if not request.many:
         check_clip_name(request.output, settings.grid, num_frames)
     if not settings.keep_clean and any(step.continues_frames for step in planned):
@@ -300,18 +297,18 @@ def _clip_job(
     contents = [*request.prompts, *contents]
     return Job(
         task=task,
-        profile=request.profile,
+        profile=profile,
         adapter=settings.adapter,
         grid=settings.grid,
         num_frames=num_frames,
-        fps=request.fps or fps or settings.fps,
+        fps=profile.generate.fps if profile.is_flag("generate.fps") else fps or settings.fps,
         steps=planned,
         outputs=plan_outputs(request, [settings.prompt(p) for p in request.prompts], ".mp4"),
         references=references or {},
         arguments=arguments,
         keep_clean=settings.keep_clean,
         best_of=request.best_of,
-        warnings=(*warnings, *_built_in_warnings(request.profile, contents, settings.words)),
+        warnings=(*warnings, *_built_in_warnings(profile, contents, settings.words)),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from gridctl.files import expand_home
 from gridctl.machine.devices import Card, nvidia_cards
 from gridctl.machine.hub import hub_token, local_base
-from gridctl.profile import BUILT_IN, Profile
+from gridctl.profile import BUILT_IN, OPTIMIZERS, PRESETS, Profile
 
 GIB = 1024**3
 DOWNLOAD_GIB = 34  # FLUX.1 in bfloat16: transformer 24, T5 9.5, VAE and CLIP 0.5
@@ -63,7 +63,7 @@ def _card(profile: Profile, machine: Machine) -> str | None:
     memory = profile.memory
     if memory.device != "cuda":
         return None
-    size = 0 if memory.preset in (None, "cpu") else int(str(memory.preset).removesuffix("gb"))
+    size = (PRESETS[memory.preset].card_gib or 0) if memory.preset else 0
     needs = f"needs {size} GB of NVIDIA card memory" if size else "needs an NVIDIA card"
     if not machine.cards:
         return f"{needs}; none found"
@@ -103,7 +103,7 @@ def _quantisation(profile: Profile, machine: Machine) -> str | None:
     memory = profile.memory
     with_bitsandbytes = (
         memory.quantize == "nf4"
-        or memory.optimizer == "adamw8bit"
+        or OPTIMIZERS[memory.optimizer].package == "bitsandbytes"
         or profile.model.text_quantize != "none"
     )
     if with_bitsandbytes and not machine.has_bitsandbytes:

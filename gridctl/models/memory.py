@@ -8,12 +8,11 @@ from typing import Any
 
 from gridctl.lora.adapters import add_lora
 from gridctl.models.attention import recompute_blocks
-from gridctl.profile import Profile
+from gridctl.profile import OPTIMIZERS, Profile
 
 GIB = 1024**3
 # Bytes of a weight: nf4 has 4 bits and a float32 scale for each 64 weights.
 _STORED = {"none": 2.0, "int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}
-_OPTIMIZER = {"adamw": 8.0, "adamw8bit": 2.0}
 # FLUX.1-dev's transformer/config.json, for plans before it is downloaded.
 FLUX_DEV: dict[str, Any] = {
     "patch_size": 1,
@@ -91,7 +90,7 @@ def training_memory(
     return TrainingMemory(
         base=stored / GIB,
         lora=4 * trained / GIB,
-        optimizer=_OPTIMIZER[memory.optimizer] * trained / GIB,
+        optimizer=OPTIMIZERS[memory.optimizer].state_bytes * trained / GIB,
         ema=4 * trained / GIB if settings.ema else 0.0,
         activations=needed / GIB,
         encoding=encoding_gib(profile),

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from gridctl.dataset.folder import METADATA_FILE, read_lines, read_text
 from gridctl.dataset.grid_image import load_metadata
+from gridctl.engine.shard import take_shard
 from gridctl.errors import GridctlError, UsageError, counted
 from gridctl.files import entries
 from gridctl.media.images import is_animated, natural_key
@@ -61,8 +62,6 @@ def find_clips(
 
     Raises UsageError for an impossible shard.
     """
-    if shard is not None and not 1 <= shard[0] <= shard[1]:
-        raise UsageError(f"shard {shard[0]}/{shard[1]} is out of range; write 1/8 to 8/8.")
     search = _Search(output)
     found: dict[Path, tuple[Path, Path]] = {}
     for source in sources:
@@ -73,7 +72,7 @@ def find_clips(
     sub_folder = ""
     if shard is not None:
         number, total = shard
-        located = sorted(located, key=lambda place: _natural_path(place[2]))[number - 1 :: total]
+        located = take_shard(sorted(located, key=lambda place: _natural_path(place[2])), shard)
         sub_folder = f"shard-{number:0{len(str(total))}}-of-{total}"
     clips_in = cache(_clips_in)
     taken: set[str] = set()

@@ -1,25 +1,32 @@
 """Profiles: TOML files and flags → one frozen Profile, checked as a whole."""
 
 from gridctl.profile.check import parse_section
+from gridctl.profile.data import (
+    DEFAULT_VLM,
+    CaptionSection,
+    GridSection,
+    PackSection,
+    UnpackSection,
+)
 from gridctl.profile.load import (
     LoadedProfile,
     load_profile,
+    parse_flags,
     resolve_profile,
     shipped_profiles,
     unused_settings,
 )
-from gridctl.profile.sections import (
-    DEFAULT_VLM,
+from gridctl.profile.model import (
+    BUILT_IN,
+    BUILT_IN_ADAPTER,
+    OPTIMIZERS,
+    PRESETS,
     BenchSection,
-    CaptionSection,
-    EngineSection,
     GenerateSection,
-    GridSection,
-    PackSection,
-    Profile,
-    UnpackSection,
-    find_setting,
+    MemorySection,
+    ModelSection,
 )
+from gridctl.profile.profile import Profile, find_setting
 from gridctl.profile.toml import (
     profile_toml,
     show_lines,
@@ -28,25 +35,16 @@ from gridctl.profile.toml import (
     values_of,
     without_folder,
 )
-from gridctl.profile.training import (
-    BUILT_IN,
-    BUILT_IN_ADAPTER,
-    PRESETS,
-    KeepPattern,
-    MemorySection,
-    ModelSection,
-    StageSection,
-    TrainSection,
-)
+from gridctl.profile.training import KeepPattern, StageSection, TrainSection
 
 __all__ = [
     "BUILT_IN",
     "BUILT_IN_ADAPTER",
     "DEFAULT_VLM",
+    "OPTIMIZERS",
     "PRESETS",
     "BenchSection",
     "CaptionSection",
-    "EngineSection",
     "GenerateSection",
     "GridSection",
     "KeepPattern",
@@ -60,6 +58,7 @@ __all__ = [
     "UnpackSection",
     "find_setting",
     "load_profile",
+    "parse_flags",
     "parse_section",
     "profile_toml",
     "resolve_profile",

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from gridctl.errors import ProfileError, UsageError
-from gridctl.profile.sections import Profile
-from gridctl.profile.settings import Limits, Parser, Section, settings_of
+from gridctl.profile.profile import Profile
+from gridctl.profile.settings import Limits, Parser, Section, listed, settings_of
 from gridctl.profile.toml import toml_key, toml_value
 from gridctl.storage import is_remote
 
@@ -43,12 +43,6 @@ def parse_section(kind: type[_S], table: object, where: str = "") -> _S:
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The entry of `names` that was probably meant, if any is similar."""
     return next(iter(get_close_matches(name, names, n=1)), None)
-
-
-def listed(words: Sequence[str]) -> str:
-    """`a, b or c`."""
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _section(kind: type[_S], table: object, where: str, faults: list[str]) -> Any:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import get_args, get_origin
 
 from gridctl.files import write_text
-from gridctl.profile.check import listed
-from gridctl.profile.sections import Profile
-from gridctl.profile.settings import Limits, Section, Setting, settings_of
+from gridctl.profile.profile import Profile
+from gridctl.profile.settings import Limits, Section, Setting, listed, settings_of
 from gridctl.profile.toml import toml_value
 from gridctl.profile.training import StageSection
 
@@ -66,14 +65,14 @@ def type_in_words(row: Setting) -> str:
     if get_origin(row.kind) is tuple:
         item = get_args(row.kind)[0]
         is_section = isinstance(item, type) and issubclass(item, Section)
-        return "array of tables" if is_section else f"list of {_kind(item)}"
-    return _kind(row.kind) + (_limits(row.limits) if row.limits else "")
-
-
-def _kind(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return listed([f"`{choice}`" for choice in get_args(kind)])
-    return KINDS[kind]
+        if is_section:
+            return "array of tables"
+        words = [f"`{choice}`" for choice in get_args(item)]
+        return f"list of {listed(words) if words else KINDS[item]}"
+    if row.choices:
+        return listed([f"`{choice}`" for choice in row.choices])
+    unit = f" of {row.unit}" if row.unit else ""
+    return f"{KINDS[row.kind]}{unit}" + (_limits(row.limits) if row.limits else "")
 
 
 def _limits(limits: Limits) -> str:

@@ -20,10 +20,11 @@ import tomli
 from gridctl.errors import ProfileError
 from gridctl.files import expand_home
 from gridctl.profile.check import nearest, parse_section
-from gridctl.profile.sections import Profile
-from gridctl.profile.settings import settings_of
+from gridctl.profile.model import PRESETS
+from gridctl.profile.profile import Profile
+from gridctl.profile.settings import Section, settings_of
 from gridctl.profile.toml import toml_value
-from gridctl.profile.training import PRESETS, StageSection
+from gridctl.profile.training import StageSection
 
 ENVIRONMENT = "GRIDCTL_PROFILE"
 LOCAL_FILE = Path("gridctl.toml")
@@ -103,6 +104,19 @@ def load_profile(
     }
     profile = replace(parse_section(Profile, table), origins=complete)
     return LoadedProfile(profile=profile, source=layers[1].label if len(layers) > 1 else None)
+
+
+def parse_flags(kind: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a table's settings that flags set, by field. None means not given.
+
+    Raises ProfileError with every fault.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        section = parse_section(kind, given)
+    except ProfileError as error:
+        raise ProfileError([f"{FLAGS}: {fault}" for fault in error.faults]) from None
+    return {row.name: getattr(section, row.name) for row in settings_of(kind) if row.key in given}
 
 
 def unused_settings(loaded: LoadedProfile) -> list[str]:
@@ -229,8 +243,9 @@ def _merge(layers: list[_Layer]) -> tuple[dict[str, dict[str, Any]], dict[str, s
                     table[section][name] = value
                     origins[f"{section}.{name}"] = layer.origin
     memory = table.setdefault("memory", {})
-    for name, value in PRESETS.get(memory.get("preset", ""), {}).items():
-        if name not in memory:
-            memory[name] = value
-            origins[f"memory.{name}"] = f"preset {memory['preset']}"
+    if preset := memory.get("preset"):
+        for name, value in PRESETS[preset].values.items():
+            if name not in memory:
+                memory[name] = value
+                origins[f"memory.{name}"] = f"preset {preset}"
     return table, origins

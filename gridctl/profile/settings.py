@@ -8,7 +8,7 @@ their errors, flags, help pages and docs/profiles.md are made from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
@@ -23,20 +23,29 @@ from gridctl.text import is_encodable
 MAX_SEED = 2**63 - 1  # what a TOML integer can say; torch takes up to 2**64 - 1
 
 
+def listed(words: Sequence[str]) -> str:
+    """`a, b or c`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def setting(
     default: Any,
     help: str,
     *,
+    unit: str | None = None,
     key: str | None = None,
+    panel: str | None = None,
     flag: str | None = None,
     metavar: str | None = None,
-    panel: str | None = None,
 ) -> Any:
-    """A field of a section. `key` is its name in TOML, `flag` its name on the command line.
+    """A field of a section.
 
-    Without them both are the field's name. `metavar` stands for the flag's value on help pages.
+    `unit` is the plural of what a number counts. `key` is the setting's name in TOML, if it is not
+    the field's. `panel` is the part of help pages where its flag stands; without it there is no
+    flag. `flag` is the flag's name, if it is not the field's, and `metavar` stands for its value.
     """
-    row = {"help": help, "key": key, "flag": flag, "metavar": metavar, "panel": panel}
+    row = {"help": help, "unit": unit, "key": key, "panel": panel, "flag": flag, "metavar": metavar}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=row)
     return field(default=default, metadata=row)
@@ -62,6 +71,19 @@ class Parser:
     parse: Callable[[Any], Any]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One of the names in another table."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        """The value, if it is one of the names. Raises ValueError."""
+        if value in self.names:
+            return value
+        raise ValueError(f'"{value}" is not known; choose {listed(self.names)}.')
+
+
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """How a value is written: in words, on help pages, and the values that completion offers."""
@@ -82,9 +104,10 @@ class Setting:
     is_optional: bool
     default: Any
     help: str
+    unit: str | None
+    panel: str | None
     flag: str
     metavar: str | None
-    panel: str | None
 
     @property
     def limits(self) -> Limits | None:
@@ -101,6 +124,9 @@ class Setting:
         """The values, or examples of them, if they can be listed."""
         if get_origin(self.kind) is Literal:
             return get_args(self.kind)
+        for extra in self.extras:
+            if isinstance(extra, Choice):
+                return extra.names
         return self.form.choices if self.form else ()
 
 
@@ -129,9 +155,10 @@ def _setting(hint: Any, each: Any) -> Setting:
         is_optional=NoneType in parts,
         default=each.default_factory() if each.default is MISSING else each.default,
         help=row["help"],
-        flag=row.get("flag") or f"--{each.name.replace('_', '-')}",
-        metavar=row.get("metavar"),
-        panel=row.get("panel"),
+        unit=row["unit"],
+        panel=row["panel"],
+        flag=row["flag"] or f"--{each.name.replace('_', '-')}",
+        metavar=row["metavar"],
     )
 
 
@@ -177,6 +204,19 @@ def _parse_cell(value: Any) -> tuple[int, int]:
         case [int(width), int(height)] if not (isinstance(width, bool) or isinstance(height, bool)):
             return Grid(rows=1, cols=1, cell=(width, height)).cell
     raise ValueError('a cell is "WxH" in pixels; write "256x256", 256 or [256, 256].')
+
+
+def _parse_time(value: Any) -> Any:
+    """`"1:30"` or `"0:01:30.0"` → seconds."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parts = [float(part) for part in value.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(not 0 <= part < 1e7 for part in parts):
+        raise ValueError(f"time {value!r} is unknown; write seconds, or 1:02:03.5.")
+    return sum((part * 60.0**power for power, part in enumerate(reversed(parts))), 0.0)
 
 
 def _check_sample(value: str) -> str:
@@ -254,7 +294,12 @@ Rate = Annotated[float, Limits(gt=0, le=10)]
 LogitMean = Annotated[float, Limits(ge=-100, le=100)]
 Scale = Annotated[float, Limits(ge=0, le=100)]
 Fps = Annotated[float, Limits(ge=0.001, le=1000)]
-Seconds = Annotated[float, Limits(ge=0, le=1e7)]
+Time = Annotated[
+    float,
+    Parser(parse=_parse_time),
+    Limits(ge=0, le=1e7),
+    Form(words="seconds, or text such as `1:02:03.5`", metavar="TIME"),
+]
 Text = Annotated[str, _check_text]
 Layout = Annotated[Text, _check_layout, Form(words="a name or a sentence", choices=tuple(LAYOUTS))]
 Question = Annotated[Text, _check_question]

@@ -1,7 +1,7 @@
 """Profiles as TOML text: their values, what `profile show` prints and what `profile init` writes.
 
-tomlkit knows how TOML quotes keys and values. It only writes here: tomli reads, because its
-errors name line and column and it is the reference for what TOML is.
+tomlkit knows how TOML quotes keys and values. It only writes here, and is imported for that:
+tomli reads, because its errors name line and column and it is the reference for what TOML is.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.items import Item
-
-from gridctl.profile.sections import Profile
+from gridctl.profile.profile import Profile
 from gridctl.profile.settings import settings_of
 from gridctl.storage import as_path, is_remote
 
 
 def toml_value(value: object) -> str:
     """A value as it stands in a TOML file, on one line."""
-    return _item(value).as_string()
+    text: str = _item(value).as_string()
+    return text
 
 
 def toml_key(*parts: str) -> str:
     """`section.key`, with quotes where TOML needs them."""
+    import tomlkit
+
     return tomlkit.key(parts).as_string()
 
 
@@ -100,7 +100,9 @@ def _without_folders(value: Any) -> Any:
     return value
 
 
-def _item(value: object) -> Item:
+def _item(value: object) -> Any:
+    import tomlkit
+
     if isinstance(value, Mapping):
         table = tomlkit.inline_table()
         for key, inner in value.items():

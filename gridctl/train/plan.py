@@ -165,13 +165,13 @@ class PrepareResult:
 def prepare(
     profile: Profile,
     *,
-    shard: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> PrepareResult:
     """Check the profile and its data, and encode all grids and captions into the cache.
 
-    `shard` (index, count) encodes only a share, so that machines with one cache can work at the
+    `shard` (i, n) encodes the i-th of n shares, so that machines with one cache can work at the
     same time. Raises what `train` raises before its first step.
     """
     refuse_schnell(profile)

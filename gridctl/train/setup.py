@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gridctl.diffusion.flow import default_mu
+from gridctl.engine.shard import take_shard
 from gridctl.errors import UsageError, counted
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import AdapterMetadata, add_lora, check_start, lora_tensors, start_lora
@@ -203,20 +204,19 @@ def set_up(profile: Profile, *, processes: int = 1, progress: Progress) -> Setup
     )
 
 
-def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] = (0, 1)) -> int:
+def fill_cache(setup: Setup, *, progress: Progress, shard: tuple[int, int] | None = None) -> int:
     """Encode the entries that the cache lacks, and return their number.
 
-    Each encoder is loaded only for that, and freed again. `shard` (index, count) takes a share,
-    so that several machines can fill one cache.
+    Each encoder is loaded only for that, and freed again. `shard` (i, n) takes the i-th of n
+    shares, so that several machines can fill one cache.
     """
     samples: dict[Grid, list[Sample]] = {}
     for stage, dataset in zip(setup.stages, setup.datasets, strict=True):
         samples.setdefault(stage.grid, []).extend((*dataset.train, *dataset.validation))
     samples[setup.stages[-1].grid] += setup.validation  # of all stages, on the last one's grid
-    index, count = shard
     # Shares of all entries, not of the missing ones, which other machines change.
-    grids = missing(dict(list(setup.cache.grids(samples).items())[index::count]))
-    prompts = missing(dict(list(setup.cache.prompts(setup.captions).items())[index::count]))
+    grids = missing(dict(take_shard(setup.cache.grids(samples).items(), shard)))
+    prompts = missing(dict(take_shard(setup.cache.prompts(setup.captions).items(), shard)))
     memory, tokens = setup.profile.memory, setup.profile.model.text_tokens
     encode_grids(setup.base, grids, batch=memory.encode_batch, progress=progress)
     encode_prompts(setup.base, prompts, text_tokens=tokens, progress=progress)

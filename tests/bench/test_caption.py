@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from gridctl.bench.caption import GRID, CaptionSizes, bench_caption, make_grids
+from gridctl.bench.caption import GRID, bench_caption, make_grids
+from gridctl.bench.sizes import CaptionSizes
 from gridctl.dataset.folder import list_grids
 from gridctl.dataset.grid_image import load_grid
 from tests.bench.sense import assert_makes_sense

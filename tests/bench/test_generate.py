@@ -1,7 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from gridctl.bench.generate import GenerateSizes, bench_generate
+from gridctl.bench.generate import bench_generate
+from gridctl.bench.sizes import GenerateSizes
 from tests.bench.sense import assert_makes_sense
 
 

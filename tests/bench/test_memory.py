@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from gridctl.bench.memory import MemorySizes, bench_memory, measure
+from gridctl.bench.memory import bench_memory, measure
 from gridctl.bench.random_base import bare_step, make_base
+from gridctl.bench.sizes import MemorySizes
 from gridctl.profile import load_profile
 from tests.bench.sense import assert_makes_sense
 
@@ -59,11 +60,17 @@ def test_two_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"),
-    [("--presets", "23gb"), ("--grids", "4"), ("--ranks", "0"), ("--batches", "")],
+    ("flag", "value", "fault"),
+    [
+        ("--presets", "23gb", 'presets[0]: "23gb" is not known; choose 12gb, 16gb, 24gb'),
+        ("--grids", "2x4,4", 'grids: "2x4,4" is not a list'),
+        ("--grids", "0x4", 'grids: "0x4" is not a list'),
+        ("--ranks", "32,0", "ranks[1]: 0 is out of range; the least is 1."),
+        ("--batches", "", 'batches: "" is not a list'),
+    ],
 )
 def test_a_value_that_cannot_be_is_named(
-    flag: str, value: str, gridctl: Callable[..., int], capsys: Any
+    flag: str, value: str, fault: str, gridctl: Callable[..., int], capsys: Any
 ) -> None:
     assert gridctl("bench", "memory", flag, value) == 2
-    assert f"{flag} cannot be {value!r}" in capsys.readouterr().err
+    assert f"gridctl: command line: {fault}" in capsys.readouterr().err

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from gridctl.bench.harness import run_python
-from gridctl.bench.train import TrainSizes, bench_train
+from gridctl.bench.sizes import TrainSizes
+from gridctl.bench.train import bench_train
 from gridctl.errors import GridctlError
 from tests.bench.sense import assert_makes_sense
 

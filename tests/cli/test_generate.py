@@ -313,7 +313,7 @@ def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
         ([PROMPT, "--cell", "30x30"], 2, "multiple"),
         ([PROMPT, "--long", "frames"], 2, "choose keyframes or windows"),
         ([PROMPT, "--attention", "slow"], 2, "attention"),
-        ([PROMPT, "--fps", "0"], 2, "fps is 0"),
+        ([PROMPT, "--fps", "0"], 2, "generate.fps: 0.0 is out of range; the least is 0.001"),
         ([PROMPT, "--steps", "0"], 2, "steps"),
         ([PROMPT, "--adapter", "nowhere.safetensors"], 1, "nowhere.safetensors is not an adapter"),
         ([PROMPT, "--adapter", "empty.txt"], 1, "empty.txt is not an adapter"),

@@ -9,11 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from gridctl.cli.app import app
-from gridctl.profile import Profile, shipped_profiles, values_of
+from gridctl.cli.app import COMMANDS, app, load_command
+from gridctl.profile import shipped_profiles
 
 
 def help_page(*command: str, columns: int = 80) -> str:
@@ -37,17 +36,17 @@ def completions(words: str, folder: Path) -> list[str]:
     return done.stdout.split()
 
 
-COMMANDS = {
+PANELS = {
     ("pack",): ["Input", "Sampling", "Grid", "Output", "Run", "General"],
     ("profile", "show"): ["General"],
 }
 
 
 @pytest.mark.parametrize("columns", [60, 80])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PANELS)
 def test_options_stand_in_panels(command: tuple[str, ...], columns: int) -> None:
     page = help_page(*command, columns=columns)
-    assert re.findall(r"─ (\w+) ─", page) == ["Arguments", *COMMANDS[command]]
+    assert re.findall(r"─ (\w+) ─", page) == ["Arguments", *PANELS[command]]
     assert max(map(len, page.splitlines())) <= columns
     assert "<bool>" not in page
 
@@ -68,19 +67,50 @@ def test_prose_fills_the_width() -> None:
         assert len(f"{line} {following.split()[0]}") > 58
 
 
-def test_defaults_that_help_pages_show_are_the_profiles() -> None:
-    defaults = dict(values_of(Profile()))
-    shown = {}
-    for parameter in get_command(app).commands["pack"].params:  # type: ignore[attr-defined]
-        found = re.search(r"\[default: ([^\]]*)\]$", getattr(parameter, "help", None) or "")
-        for section in ("grid", "pack"):
-            if found and (key := f"{section}.{parameter.name}") in defaults:
-                shown[key] = found[1]
-    said = {"pack.start": "0", "pack.end": "the end of the clip", "pack.max_grids": "no limit"}
-    said["pack.workers"] = "one per CPU core"
-    said["pack.ray_address"] = "start one on this machine"
-    assert shown == {key: said.get(key, str(defaults[key])) for key in shown}
-    assert len(shown) > 12
+def words(page: str) -> str:
+    """The page on one line, without its frame."""
+    return " ".join(page.replace("│", " ").split())
+
+
+def test_pages_show_the_defaults_of_their_profile() -> None:
+    pack = words(help_page("pack"))
+    for text in ("2 takes every second frame. [default: 1]", "of 16. [default: 256x256]"):
+        assert text in pack
+    assert "Unset is the end of the clip. --" not in pack  # no default of None
+    train = words(help_page("train"))
+    for text in ("after the warm-up. [tiny: 0.002]", "Number of optimizer steps. [tiny: 600]"):
+        assert text in train
+    assert "Random seed. [default: 0]" in train  # as without tiny
+    assert "multiples of 16. [default: the adapter's]" in words(help_page("generate", "t2v"))
+    assert "as rows x columns. [default: 2x4,4x6]" in words(help_page("bench", "memory"))
+
+
+def test_the_same_setting_has_the_same_text() -> None:
+    texts = {
+        option.help
+        for path in ("pack", "generate i2v", "generate edit")
+        for option in load_command(path).params
+        if option.name == "pack_fit"
+    }
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_page_begins_with_its_table_entry(path: str) -> None:
+    about, example = COMMANDS[path]
+    page = words(help_page(*path.split()))
+    assert f"{about} " in page
+    assert f"Example: gridctl {example} " in page
+    group = words(help_page(*path.split()[:-1]))
+    assert f"{path.split()[-1]} {about}" in group
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_examples_can_be_parsed(path: str) -> None:
+    call = shlex.split(COMMANDS[path][1])
+    leaf = max((p for p in COMMANDS if call[: len(p.split())] == p.split()), key=len)
+    command = load_command(leaf)
+    command.make_context(leaf, call[len(leaf.split()) :])  # raises for a flag that is not there
 
 
 def test_completion_offers_the_values_of_an_option(tmp_path: Path) -> None:
@@ -97,7 +127,7 @@ def test_completion_offers_the_values_of_an_option(tmp_path: Path) -> None:
         assert completions(f"gridctl {command} ", tmp_path) == [*shipped_profiles(), "mine.toml"]
 
 
-def test_completion_that_cannot_be_installed_is_one_line(tmp_path: Path) -> None:
+def test_failed_installation_of_completion_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     environment = {**os.environ, "HOME": str(tmp_path / "file")}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from gridctl.lora.adapters import read_adapter_metadata
-from gridctl.profile import load_profile
 
 Cli = Callable[..., int]
 GRID = '[grid]\nrows = 2\ncols = 3\ncell = "32x32"\n'
@@ -121,7 +120,7 @@ def test_a_fault_is_one_line_and_leaves_nothing(
     assert sorted(here.iterdir()) == before
 
 
-def test_nothing_but_our_own_lines_reaches_the_user(dataset: Path, here: Path) -> None:
+def test_only_our_own_lines_reach_the_user(dataset: Path, here: Path) -> None:
     """A process of its own: the libraries say some things only once."""
     arguments = ["train", "mine.toml", "--data", str(dataset), "--steps", "1"]
     end = subprocess.run(
@@ -129,8 +128,9 @@ def test_nothing_but_our_own_lines_reaches_the_user(dataset: Path, here: Path) -
     )
     assert end.returncode == 0, end.stderr
     assert end.stdout == "adapter.safetensors\n"
-    told = end.stderr.splitlines()
-    assert [line.split()[0] for line in told] == ["Profile", "4", "loss"], end.stderr
+    # A slow machine prints a line of progress now and then.
+    lines = [line for line in end.stderr.splitlines() if not line.startswith("train: ")]
+    assert [line.split()[0] for line in lines] == ["Profile", "4", "loss"], end.stderr
 
 
 def test_a_checkpoint_is_exported_and_drawn_with(
@@ -180,16 +180,3 @@ def test_the_cache_is_filled_in_shares(
     assert not (here / "adapter.run").exists()
     assert gridctl("train", "mine.toml", "--data", dataset, "--shard", "1/2") == 2
     assert gridctl(*call, "--shard", "3/2") == 2
-
-
-def test_the_defaults_in_the_help_are_those_of_tiny(
-    gridctl: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    assert gridctl("train", "--help") == 0
-    page = capsys.readouterr().out
-    values = load_profile("tiny").profile.train
-    keys = ("steps", "batch_size", "learning_rate", "rank", "temporal_weight", "seed")
-    for key in keys:
-        line = next(line for line in page.splitlines() if f"--{key.replace('_', '-')} " in line)
-        assert f"[default: tiny: {getattr(values, key)}]" in line

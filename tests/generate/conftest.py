@@ -70,9 +70,15 @@ def ask(small: Callable[..., Profile], tmp_path: Path) -> Ask:
     """Make a request for prompts; the output is a folder of PNG frames."""
 
     def make(
-        *prompts: str, output: str = "out", profile: Profile | None = None, **more: Any
+        *prompts: str,
+        output: str = "out",
+        profile: Profile | None = None,
+        fps: float | None = None,
+        **more: Any,
     ) -> Any:
         profile = profile or small()
+        if fps:
+            profile = profile.with_values({"generate.fps": fps}, as_flags=True)
         return Request(prompts=prompts, output=tmp_path / output, profile=profile, **more)
 
     return make

@@ -25,8 +25,7 @@ GRID = Grid(rows=2, cols=3, cell=(32, 32))
 def flagged(profile: Profile, **values: Any) -> Profile:
     """The profile with these values of [grid], set by flags."""
     keys = {f"grid.{key}": value for key, value in values.items()}
-    changed = profile.with_values(keys)
-    return replace(changed, origins={**profile.origins, **dict.fromkeys(keys, "flag")})
+    return profile.with_values(keys, as_flags=True)
 
 
 def test_which_adapter(make_profile: Make, adapter: Path) -> None:

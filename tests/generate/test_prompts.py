@@ -60,7 +60,9 @@ def test_lines_with_the_same_settings_are_one_request(ask: Make) -> None:
         ("e",),
     ]
     assert [request.number for request in (first, second, third)] == [1, 3, 5]
-    assert [request.fps for request in (first, second, third)] == [8.0, 3.0, 8.0]
+    rates = [request.profile.generate.fps for request in (first, second, third)]
+    assert rates == [8.0, 3.0, 8.0]
+    assert second.profile.is_flag("generate.fps")  # a line wins over the adapter
     assert [request.profile.generate.steps for request in (first, second, third)] == [1, 9, 1]
     (twice,) = requests([line("a"), line("b")], ask(), num=2)
     assert twice.prompts == ("a", "a", "b", "b")

@@ -34,7 +34,11 @@ def first(tmp_path: Path) -> Path:
     return tmp_path / "first.png"
 
 
-def request(profile: Profile, output: Path, prompt: str = RED, **more: Any) -> Request:
+def request(
+    profile: Profile, output: Path, prompt: str = RED, fps: float | None = None, **more: Any
+) -> Request:
+    if fps:
+        profile = profile.with_values({"generate.fps": fps}, as_flags=True)
     return Request(prompts=(prompt,), output=output, profile=profile, **more)
 
 

@@ -280,12 +280,6 @@ def test_an_empty_prompt_is_refused(
             task(ask(*prompts, output="a.png"), **arguments)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("fps", [0.0, -3.0, 1001.0, float("nan")])
-def test_a_rate_that_cannot_be_is_refused(ask: Make, fps: float) -> None:
-    with pytest.raises(UsageError, match="fps is"):
-        tasks.t2v(ask(RED, fps=fps))
-
-
 def test_settings_of_one_job_leave_the_request(ask: Make, small: Make, clip: Path) -> None:
     """Seeds, best_of and folders are those of the request, whatever the task."""
     request = ask(RED, BLUE, profile=small(generate__seed=4), many=True, best_of=3)

@@ -1,5 +1,5 @@
 """`gridctl bench gpu`: every memory preset on a real GPU, with a full-size random FLUX.1."""
 
-from gridctl.bench.gpu.check import PRESETS, GpuResult, check_gpu, table_lines
+from gridctl.bench.gpu.check import IN_ORDER, GpuResult, check_gpu, table_lines
 
-__all__ = ["PRESETS", "GpuResult", "check_gpu", "table_lines"]
+__all__ = ["IN_ORDER", "GpuResult", "check_gpu", "table_lines"]

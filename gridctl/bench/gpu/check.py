@@ -20,9 +20,9 @@ from gridctl.bench.gpu.meter import append_row, read_rows
 from gridctl.bench.harness import package_version
 from gridctl.bench.random_base import Size, make_base, make_grids
 from gridctl.machine.devices import nvidia_cards
-from gridctl.profile import load_profile
+from gridctl.profile import PRESETS, load_profile
 
-PRESETS = ("12gb", "80gb", "48gb", "24gb", "16gb")  # in this order, as time is limited
+IN_ORDER = ("12gb", "80gb", "48gb", "24gb", "16gb")  # as time is limited
 STEPS_BEFORE_KILL = 4
 # Share of a card's nominal GB that a process can use, as GiB: drivers and cards differ.
 USABLE_SHARE = 0.92
@@ -58,7 +58,7 @@ def check_gpu(
     *,
     size: Size = "full",
     seconds: float = 440,
-    presets: Sequence[str] = PRESETS,
+    presets: Sequence[str] = IN_ORDER,
     scratch: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> GpuResult:
@@ -178,7 +178,7 @@ def preset_jobs(
         overrides=overrides,
         work=work,
         results=results,
-        cap_gib=USABLE_SHARE * int(preset.removesuffix("gb")) if size == "full" else None,
+        cap_gib=USABLE_SHARE * (PRESETS[preset].card_gib or 0) if size == "full" else None,
         seconds=70,
         until=str(output.with_suffix(".run") / f"step-{STEPS_BEFORE_KILL:06}.safetensors"),
     )
