@@ -12,7 +12,7 @@ from gridctl.geometry import Grid
 from gridctl.lora.adapters import read_adapter_metadata
 from gridctl.models.latents import predict_velocity
 from gridctl.profile import KeepPattern
-from gridctl.train.batch import draw_kept, mix_seed, slot_samples
+from gridctl.train.batch import draw_grids, draw_kept, mix_seed, slot_samples
 from gridctl.train.step import flow_losses, take_step
 
 GRID = Grid(rows=2, cols=3, cell=(32, 16))
@@ -109,3 +109,36 @@ def test_the_adapter_says_which_frames_it_can_keep(load: Callable[..., Any], ada
     metadata = read_adapter_metadata(adapter)
     assert metadata is not None
     assert metadata.keep == ()
+
+
+def test_the_frame_that_is_left_is_the_last() -> None:
+    """Of a grid of two frames both ends would be kept."""
+    for pattern in ("ends", "head"):
+        assert frames(pattern, 0, grid=Grid(rows=1, cols=2, cell=(16, 16))) == [0]
+
+
+def test_one_drawn_frame_has_the_whole_loss() -> None:
+    """The mean is over one frame, and over the two steps that touch it."""
+    target = torch.zeros(1, 3, 2, 6)
+    kept = torch.tensor([[True, True, False, True, True, True]])
+    predicted = torch.zeros_like(target)
+    predicted[..., :1, 4:6] = 3.0  # frame 2 of 2x3 cells of 32x16 pixels
+    base, temporal = flow_losses(predicted, target, GRID, kept=kept)
+    assert (float(base), float(temporal)) == (9.0, 9.0)
+
+
+def test_each_slot_keeps_by_numbers_of_its_own(load: Callable[..., Any]) -> None:
+    """A stream beside that of the noise, which is the same with and without kept frames."""
+    run, plain = load(train__keep=0.5), load()
+    grid, slots = run.stages[0].grid, list(enumerate(run.samples[0]))
+    patterns = get_args(KeepPattern)
+    for step in range(3):
+        batch = draw_grids(run, slots, step, grid=grid, logit_mean=0.0)
+        masks = []
+        for slot, _ in slots:
+            chance = torch.Generator().manual_seed(mix_seed(0, step, slot, 2))
+            masks.append(draw_kept(0.5, patterns, grid, chance))
+        assert torch.equal(batch.kept, torch.stack(masks))
+        other = draw_grids(plain, slots, step, grid=grid, logit_mean=0.0)
+        assert torch.equal(batch.noise, other.noise)
+        assert other.kept is None

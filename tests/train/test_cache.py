@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,49 @@ def test_captions_of_any_length_and_number(folder: Path, fill: Fill, base: Any) 
     for index, caption in enumerate(captions):
         assert torch.allclose(cache.prompt(caption).embeds[0], encoded.embeds[index], atol=1e-4)
         assert torch.allclose(cache.prompt(caption).pooled[0], encoded.pooled[index], atol=1e-4)
+
+
+def test_every_side_of_a_grid_is_in_a_name(folder: Path, base: Any) -> None:
+    """A grid image without metadata can be cut in several ways."""
+    cache, (sample, *_) = Cache.of(base, None), read_dataset(folder, GRID).train
+    other = replace(sample, digest="0" * 64)
+    paths = [
+        next(iter(cache.grids({grid: [each]})))
+        for each, grid in [
+            (sample, GRID),
+            (other, GRID),
+            (sample, replace(GRID, rows=3)),
+            (sample, replace(GRID, cols=2)),
+            (sample, replace(GRID, cell=(16, 32))),
+            (sample, replace(GRID, cell=(32, 16))),
+            (sample, replace(GRID, order="serpentine")),
+        ]
+    ]
+    assert len(set(paths)) == len(paths)
+    assert next(iter(cache.grids({GRID: [replace(sample, image=Path("moved.png"))]}))) == paths[0]
+
+
+def test_what_encodes_a_caption_is_in_its_name(base: Any) -> None:
+    def name(base: Any, text_tokens: int | None = None, caption: str = "a") -> Path:
+        return next(iter(Cache.of(base, text_tokens).prompts([caption])))
+
+    names = [
+        name(base),
+        name(base, caption="b"),
+        name(base, 32),
+        name(replace(base, dtype=torch.bfloat16)),
+        name(replace(base, text_quantize="int8")),
+    ]
+    assert len(set(names)) == len(names)
+    assert name(base, None) == names[0]
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2"])
+def test_another_text_encoder_makes_new_prompts(base: Any, tmp_path: Path, part: str) -> None:
+    other = Path(shutil.copytree(base.folder, tmp_path / "model"))
+    before = Cache.of(replace(base, folder=other), None)
+    assert before == Cache.of(base, None)
+    file = next(path for path in sorted((other / part).iterdir()) if path.stat().st_size > 1000)
+    file.write_bytes(file.read_bytes() + b" ")
+    after = Cache.of(replace(base, folder=other), None)
+    assert (after.vae_hash, after.text_hash == before.text_hash) == (before.vae_hash, False)

@@ -34,7 +34,7 @@ def test_a_run_without_stages_is_one() -> None:
 def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
     first, second = resolve_stages(
         section(
-            StageSection(steps=3, temporal_weight=0.0, temporal_weight_end=0.4, logit_mean=1.5),
+            StageSection(steps=3, temporal_weight=0.0, temporal_weight_end=0.4, logit_mean=0.0),
             StageSection(
                 data=Path("few"),
                 learning_rate=0.25,
@@ -46,7 +46,7 @@ def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
         GRID,
     )
     assert (first.data, first.steps, first.learning_rate(2)) == (Path("all"), 3, 0.5)
-    assert (first.logit_mean, second.logit_mean) == (1.5, 0.25)
+    assert (first.logit_mean, second.logit_mean) == (0.0, 0.25)
     assert (second.data, second.steps, second.learning_rate(0)) == (Path("few"), 10, 0.25)
     assert [first.temporal_weight(k) for k in range(3)] == pytest.approx([0.0, 0.2, 0.4])
     assert [second.temporal_weight(k) for k in (0, 9)] == pytest.approx([0.1, 0.3])

@@ -13,7 +13,17 @@ from gridctl.train import train
 from gridctl.train.batch import mix_seed
 from gridctl.train.cache import Cache
 from gridctl.train.data import read_dataset
-from gridctl.train.metrics import append_metrics, keep_metrics, read_metrics, smoothed
+from gridctl.train.metrics import (
+    Meter,
+    append_metrics,
+    flat_metrics,
+    keep_metrics,
+    read_metrics,
+    smoothed,
+    validate,
+    validation_keys,
+)
+from gridctl.train.step import StepResult
 from tests.train.runs import log_of, same_weights
 
 Make = Callable[..., Any]
@@ -113,3 +123,86 @@ def test_validation_changes_nothing(make_profile: Make, val_dataset: Path, tmp_p
         options = {"train__steps": 2, "train__checkpoint_every": 1}
         train(make_profile(train__output=path, train__data=data, **options))
     assert same_weights(*paths)
+
+
+def test_metrics_go_to_tensorboard(make_profile: Make, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = tmp_path / "a.safetensors"
+    folder = train(
+        make_profile(train__output=path, train__steps=2, train__trackers=["tensorboard"])
+    ).run_folder
+    events = min(folder.rglob("events.out.tfevents.*"), key=lambda file: len(file.parts))
+    found = EventAccumulator(str(events.parent)).Reload()
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    wanted = [(entry["step"], pytest.approx(entry["loss"])) for entry in logged]
+    assert [(scalar.step, scalar.value) for scalar in found.Scalars("loss")] == wanted
+
+
+def test_an_entry_by_hand(load: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses by their weights, and seconds by the steps since the entry before."""
+    run = load(train__base_weight=2.0, train__preserve_weight=0.5)
+    times = iter([0.0, 10.0, 12.0])
+    monkeypatch.setattr("gridctl.train.metrics.time.monotonic", lambda: next(times))
+    meter = Meter([{"step": 0, "validation": 1.0}, {"step": 1, "loss": 3.0}])
+    result = StepResult(
+        losses=torch.tensor([0.25, 0.5, 0.125]),
+        grad_norm=torch.tensor(7.0),
+        learning_rate=0.01,
+        temporal_weight=0.1,
+    )
+    for _ in range(4):
+        meter.count()
+    entry = meter.measure(run, 5, result)
+    assert entry == pytest.approx(
+        {
+            "step": 5, "loss": 2 * 0.25 + 0.1 * 0.5 + 0.5 * 0.125, "base": 0.25, "temporal": 0.5,
+            "preserve": 0.125, "ratio": 2.0, "grad_norm": 7.0, "learning_rate": 0.01,
+            "temporal_weight": 0.1, "seconds": 2.5,
+        }
+    )  # fmt: skip
+    mean = (0.9 * 3.0 + entry["loss"]) / 1.9
+    assert meter.text == f"loss {mean:.4f}, 2.5 s/step, learning rate 0.01"
+    meter.count()
+    assert meter.measure(run, 6, result)["seconds"] == 2.0
+
+
+def test_validation_is_a_mean_over_grids(load: Make, dataset: Path, tmp_path: Path) -> None:
+    """However they are batched."""
+
+    def losses(names: str, batch: int) -> Any:
+        folder = tmp_path / f"{names}{batch}"
+        for part, numbers in (("train", "1"), ("val", names)):
+            (folder / part).mkdir(parents=True)
+            for number in numbers:
+                for suffix in (".png", ".txt"):
+                    shutil.copy(dataset / f"clip_000{number}{suffix}", folder / part)
+        run = load(train__data=folder, train__batch_size=batch, train__base_weight=3.0)
+        entry = validate(run)
+        bands = [[band["base"], band["temporal"]] for band in entry["validation_bands"]]
+        mean = torch.tensor(bands).mean(dim=0)
+        assert entry["validation"] == pytest.approx(float(3 * mean[0] + 0.1 * mean[1]))
+        return torch.tensor(bands)
+
+    both = losses("34", 2)
+    torch.testing.assert_close(losses("34", 1), both)
+    assert not torch.allclose(losses("3", 1), both, rtol=1e-3)
+
+
+def test_trackers_get_noise_levels_by_name() -> None:
+    bands = [{"sigma": sigma, "base": 1.0, "temporal": 2.0} for sigma in (0.125, 0.875)]
+    flat = flat_metrics({"step": 3, "loss": 0.5, "memory": None, "validation_bands": bands})
+    assert flat == {
+        "loss": 0.5,
+        "validation_base/sigma_0.125": 1.0,
+        "validation_temporal/sigma_0.125": 2.0,
+        "validation_base/sigma_0.875": 1.0,
+        "validation_temporal/sigma_0.875": 2.0,
+    }
+    assert validation_keys("base")[0] == "validation_base/sigma_0.125"
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    append_metrics(tmp_path, {"step": 1, "loss": float("nan"), "grad_norm": float("inf")})
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": None, "grad_norm": None}]

@@ -204,3 +204,16 @@ def test_a_damaged_run_file_loses_nothing(make_profile: Make, copied: Path, dama
     result = train(make_profile(train__output=copied, train__steps=3, train__checkpoint_every=1))
     assert result.resumed_at == 3
     assert run_file.read_text() == whole
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder_2"])
+def test_other_weights_of_a_base_make_another_run(
+    fingerprint: Callable[..., str], base: Any, tmp_path: Path, part: str
+) -> None:
+    folder = Path(shutil.copytree(base.folder, tmp_path / "model"))
+    before = fingerprint(model__base=str(folder))
+    weights = next((folder / part).glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert fingerprint(model__base=str(folder)) != before

@@ -297,3 +297,14 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert gridctl("train", mine, "--json") == 0
     assert json.loads(capsys.readouterr().out)["resumed_at"] == stopped_at
     assert same_weights(path, uninterrupted)
+
+
+def test_a_signal_at_the_last_step_is_too_late(make_profile: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+
+    def stop(done: int, total: int, text: str) -> None:
+        if text == "first step":
+            signal.raise_signal(signal.SIGINT)
+
+    assert train(make_profile(train__output=path, train__steps=1), progress=stop).steps == 1
+    assert path.exists()

@@ -20,7 +20,7 @@ from gridctl.train.cache import Cache
 from gridctl.train.checkpoint import list_checkpoints, read_checkpoint
 from gridctl.train.data import read_dataset
 from gridctl.train.run import LossGuard
-from tests.train.runs import saved_steps
+from tests.train.runs import log_of, saved_steps
 
 Make = Callable[..., Any]
 
@@ -64,9 +64,11 @@ def test_a_run_outlives_a_full_disk(
 def test_the_first_checkpoint_comes_within_minutes(make_profile: Make, tmp_path: Path) -> None:
     """And only the first: the others come every so many steps."""
     path = tmp_path / "a.safetensors"
-    profile = make_profile(train__output=path, train__steps=5, train__checkpoint_every=100)
+    options = {"train__checkpoint_every": 100, "train__log_every": 2}
+    profile = make_profile(train__output=path, train__steps=5, **options)
     train(profile, clock=count(0, 25).__next__)  # 25 seconds a step
     assert saved_steps(path.with_suffix(".run")) == [3, 5]
+    assert [entry["step"] for entry in log_of(path)] == [1, 2, 4, 5]
 
 
 def test_a_full_disk_is_not_tried_at_each_step(

@@ -2,6 +2,7 @@ import gc
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,3 +188,49 @@ def test_processes_share_steps_evenly(make_profile: Make, processes: int) -> Non
             set_up(profile, processes=processes, progress=silent)
     else:
         set_up(profile, processes=processes, progress=silent)
+
+
+def test_a_tracker_that_is_not_installed_is_named(make_profile: Make, tmp_path: Path) -> None:
+    profile = make_profile(train__output=tmp_path / "a.safetensors", train__trackers=["trackio"])
+    with pytest.raises(UsageError, match=r"trackio, which is missing; pip install trackio\."):
+        train(profile)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_of_an_adapter(make_profile: Make, dataset: Path, tmp_path: Path) -> None:
+    """New words, for warnings of generate, and the number of different grids."""
+    data = Path(shutil.copytree(dataset, tmp_path / "vidgrid"))
+    for suffix in (".png", ".txt"):
+        shutil.copy(data / f"clip_0001{suffix}", data / f"copy{suffix}")
+    caption = data / "clip_0002.txt"
+    caption.write_text(caption.read_text().strip() + " with a Zebra")
+    metadata = set_up(make_profile(train__data=data), progress=silent).adapter_metadata(7)
+    assert (metadata.words, metadata.clips, metadata.steps) == (("zebra",), 4, 7)
+    elsewhere = make_profile(train__data=data, model__base=str(BASE_FOLDER))
+    assert set_up(elsewhere, progress=silent).adapter_metadata(7).words == ()
+
+
+def test_each_grid_is_validated_once(make_profile: Make, val_dataset: Path) -> None:
+    """Though two stages have it, and 32 at most."""
+    profile = make_profile(train__data=val_dataset, train__stage=[{"steps": 1}, {"steps": 1}])
+    setup = set_up(profile, progress=silent)
+    (only,) = setup.validation
+    assert only.image.parent.name == "val"
+    assert setup.preview_prompts == [only.captions[0]]  # those of val/ where there is one
+    many = [replace(only, image=Path(f"{k}.png")) for k in range(40)]
+    datasets = [replace(setup.datasets[0], validation=tuple(many))]
+    assert replace(setup, datasets=datasets).validation == many[:32]
+
+
+def test_captions_are_what_a_run_needs(make_profile: Make) -> None:
+    def texts(**keys: Any) -> list[str]:
+        return set_up(make_profile(**keys), progress=silent).captions
+
+    plain = texts()
+    assert len(plain) == len(set(plain)) == 4
+    assert texts(train__caption_dropout=0.1) == [*plain, ""]
+    contents = [text.partition(" order. ")[2] for text in plain]
+    assert texts(train__preserve_weight=0.1) == [*plain, *contents]
+    prompt = "2x3 grid of 6 video frames in reading order. a cat"
+    previews = {"train__preview_every": 2, "train__preview_prompts": ["a cat"]}
+    assert texts(**previews) == [*plain, prompt, ""]
