@@ -33,7 +33,7 @@ def test_what_each_pattern_keeps() -> None:
     assert {tuple(frames("few", seed)) for seed in range(80)} == {(k,) for k in range(6)}
 
 
-def test_a_column_of_a_serpentine_grid_is_a_column_of_the_image() -> None:
+def test_a_column_of_a_serpentine_grid() -> None:
     grid = Grid(rows=2, cols=3, cell=(32, 16), order="serpentine")
     assert {tuple(frames("column", seed, grid=grid)) for seed in range(40)} == {
         (0, 5),

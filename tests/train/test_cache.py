@@ -87,7 +87,7 @@ def test_shards_fill_the_cache_together(fill: Fill) -> None:
     assert fill() == made(grids=1, captions=1)
 
 
-def test_an_entry_that_a_loss_of_power_left_empty_is_made_again(fill: Fill, tmp_path: Path) -> None:
+def test_an_empty_entry_is_made_again(fill: Fill, tmp_path: Path) -> None:
     fill()
     entries = sorted((tmp_path / "cache").rglob("*.safetensors"))
     assert len(entries) == 8

@@ -63,7 +63,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
     assert read_checkpoint(list_checkpoints(tmp_path)[-1])[0] == 1
 
 
-def test_leftovers_of_a_killed_writer_are_no_checkpoints(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer(tmp_path: Path) -> None:
     (tmp_path / ".step-000002.123.tmp.safetensors").write_bytes(b"half")
     (tmp_path / "step-000003.safetensors.part").write_bytes(b"half")
     assert list_checkpoints(tmp_path) == []
@@ -104,7 +104,7 @@ def lbfgs(parameters: list[Any]) -> torch.optim.Optimizer:
 
 
 @pytest.mark.parametrize("make", [adamw, fused_adamw, momentum, adamw8bit, lbfgs])
-def test_an_optimizer_continues_as_if_it_had_not_stopped(
+def test_an_optimizer_resumes_to_the_same_bits(
     make: Callable[[list[Any]], torch.optim.Optimizer], tmp_path: Path
 ) -> None:
     def step(optimizer: torch.optim.Optimizer, weights: list[torch.Tensor]) -> None:
@@ -153,7 +153,7 @@ def test_states_that_share_a_tensor_are_saved(tmp_path: Path) -> None:
     assert_same(other.state_dict()["state"], states)
 
 
-def test_a_fused_optimizer_continues_the_run_of_one_that_is_not(tmp_path: Path) -> None:
+def test_a_fused_optimizer_resumes_a_plain_one(tmp_path: Path) -> None:
     """So that a run from a CPU, or an older version, goes on on a GPU: equal within rounding."""
     first = torch.ones(50, 100, requires_grad=True)
     plain = adamw([first])

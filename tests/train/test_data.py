@@ -139,7 +139,7 @@ def test_cells_are_scaled_down_each_by_itself(folder: Path) -> None:
     assert np.array_equal(load_frames(image, GRID), whole)
 
 
-def test_a_grid_from_elsewhere_is_taken_as_the_profile_says(tmp_path: Path) -> None:
+def test_a_grid_from_elsewhere_has_the_profiles_layout(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("a cat")
@@ -151,7 +151,7 @@ def test_a_grid_from_elsewhere_is_taken_as_the_profile_says(tmp_path: Path) -> N
         load_frames(samples[0].image, Grid(rows=1, cols=3, cell=(32, 80)))
 
 
-def test_captions_that_say_nothing_stop_a_run_before_anything_is_loaded(
+def test_captions_that_say_nothing_stop_a_run(
     folder: Path, make_profile: Callable[..., Profile]
 ) -> None:
     for number in range(1, 5):

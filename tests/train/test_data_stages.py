@@ -31,7 +31,7 @@ def test_a_run_without_stages_is_one() -> None:
     assert not stage.has_ramp
 
 
-def test_a_stage_has_its_own_values_and_the_sections_for_the_rest() -> None:
+def test_a_stage_takes_the_rest_from_its_section() -> None:
     first, second = resolve_stages(
         section(
             StageSection(steps=3, temporal_weight=0.0, temporal_weight_end=0.4, logit_mean=0.0),
@@ -98,7 +98,7 @@ def test_the_last_stage_has_the_grids_cells() -> None:
         resolve_stages(section(StageSection(cell=(16, 16))), GRID)
 
 
-def test_the_curriculum_that_ships_trains_coarse_to_fine(
+def test_the_shipped_curriculum_trains(
     make_profile: Callable[..., Any], dataset: Path, tmp_path: Path
 ) -> None:
     """The profile's own stages on the built-in model, cells an eighth as large, two steps each."""

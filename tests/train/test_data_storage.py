@@ -55,7 +55,7 @@ def test_a_copy_follows_its_folder(s3: tuple[str, S3Server], dataset: Path) -> N
     assert [Path(path).name for path in asked] == [changed]
 
 
-def test_a_copy_is_found_again_on_a_disk_with_coarse_times(
+def test_a_copy_is_found_again_by_coarse_times(
     s3: tuple[str, S3Server], dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FAT stores even seconds since 1980."""
@@ -92,7 +92,7 @@ def test_a_stage_reads_the_copy(dataset: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_on_a_bucket_gives_the_adapter_of_a_folder(
+def test_a_bucket_trains_to_the_adapter_of_a_folder(
     s3: tuple[str, S3Server], dataset: Path, tmp_path: Path, make_profile: Callable[..., Any]
 ) -> None:
     from safetensors.torch import load_file

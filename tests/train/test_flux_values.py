@@ -66,7 +66,7 @@ def make_transformer(*, guidance_embeds: bool) -> Any:
     ).eval()
 
 
-def test_frames_are_encoded_as_diffusers_encodes_images(vae: Any) -> None:
+def test_frames_are_encoded_as_by_diffusers(vae: Any) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 16, 32, 3), dtype=np.uint8)
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
     pipeline: Any = SimpleNamespace(vae=vae)
@@ -105,7 +105,7 @@ def make_pipeline(vae: Any, transformer: Any) -> Any:
 
 @pytest.mark.parametrize("guidance_embeds", [True, False])
 @pytest.mark.parametrize("start", [1.0, 0.4])
-def test_a_training_batch_is_predicted_as_the_pipeline_predicts(
+def test_a_batch_is_predicted_as_by_the_pipeline(
     vae: Any, guidance_embeds: bool, start: float
 ) -> None:
     """One step of FluxPipeline to sigma 0 goes along the velocity that a batch is trained on.

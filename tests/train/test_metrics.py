@@ -58,7 +58,7 @@ def test_a_run_from_the_start_begins_a_new_log(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
 
-def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_instead_of_the_log_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     (tmp_path / "metrics.jsonl").symlink_to("thesis.txt")
     with pytest.raises(InputError, match=r"metrics\.jsonl cannot be written"):

@@ -54,7 +54,7 @@ def test_flux_is_planned_without_a_download(dataset: Path, gridctl: Any, capsys:
     assert memory["peak"] == max(memory["encoding"], memory["peak"])
 
 
-def test_a_run_that_cannot_fit_is_refused_with_the_change_that_fits() -> None:
+def test_a_run_that_cannot_fit_is_refused() -> None:
     profile = load_profile("flux-dev-80gb", {"train.data": "x"}).profile
     stages = resolve_stages(profile.train, Grid(rows=4, cols=6, cell=(256, 256)))
     assert check_memory(profile, stages, FLUX_DEV, 79.0).peak < 79

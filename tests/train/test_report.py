@@ -19,7 +19,7 @@ Make = Callable[..., Any]
 OVERFITTING = [0.50, 0.45, 0.40, 0.35, 0.30, 0.32, 0.34, 0.36, 0.38, 0.40]
 
 
-def test_previews_that_are_links_to_other_files_are_left_out(tmp_path: Path) -> None:
+def test_previews_that_are_links_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "id_rsa").write_text("secret")
     run = tmp_path / "a.run"
     (run / "previews").mkdir(parents=True)

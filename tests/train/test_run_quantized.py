@@ -74,7 +74,7 @@ def test_only_the_lora_of_a_quantised_base_is_trained(make_profile: Make, kind: 
 
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
-def test_a_quantised_base_is_kept_in_the_cache_to_the_bit(
+def test_a_quantised_base_is_cached_to_the_bit(
     make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The second load reads the entry. A damaged entry and want of room cost time only."""

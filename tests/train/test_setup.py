@@ -22,7 +22,7 @@ from tests.train.runs import same_weights
 Make = Callable[..., Any]
 
 
-def test_the_encoders_are_gone_before_the_transformer_comes(
+def test_encoders_are_freed_before_the_transformer(
     make_profile: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encoders() -> int:
@@ -43,13 +43,13 @@ def test_the_encoders_are_gone_before_the_transformer_comes(
     assert alive == {"encoding captions": 2, "loading the transformer": 0}
 
 
-def test_schnell_is_refused_by_name_before_anything_is_read(make_profile: Make) -> None:
+def test_schnell_is_refused_by_its_name(make_profile: Make) -> None:
     profile = make_profile(model__base="black-forest-labs/FLUX.1-schnell", train__data="nowhere")
     with pytest.raises(UsageError, match="allow_distilled = true"):
         train(profile)
 
 
-def test_schnell_is_refused_by_its_config_and_trained_if_the_profile_says_so(
+def test_a_distilled_base_is_trained_only_if_allowed(
     make_profile: Make, base: Any, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(base.folder, tmp_path / "model"))

@@ -76,7 +76,7 @@ def test_the_paper_leaves_three_steps_out(row_wraps: bool, pairs: int) -> None:
     assert float(temporal[0]) == pytest.approx(seen / pairs, rel=1e-5)
 
 
-def test_independent_errors_count_twice_and_shared_ones_not_at_all() -> None:
+def test_independent_and_shared_errors() -> None:
     grid = Grid(rows=4, cols=6, cell=(64, 64), order="serpentine")
     predicted, target = velocities(grid, 0, batch=8)
     base, temporal = flow_losses(predicted, target, grid)
@@ -88,7 +88,7 @@ def test_independent_errors_count_twice_and_shared_ones_not_at_all() -> None:
     assert float(temporal.max()) < 1e-10
 
 
-def test_a_grid_of_one_frame_or_one_column_has_no_step_to_count() -> None:
+def test_grids_without_steps() -> None:
     single, column = (Grid(rows=rows, cols=1, cell=(16, 16)) for rows in (1, 3))
     for grid, row_wraps in ((single, True), (column, False)):
         predicted, target = velocities(grid, 0)
