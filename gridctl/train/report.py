@@ -40,7 +40,8 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em }}
 .charts {{ display: flex; flex-wrap: wrap; gap: 1.5em }} figure {{ margin: 0 0 1em }}
 figcaption {{ font-weight: 600 }} svg text {{ font: 11px system-ui, sans-serif; fill: #555 }}
-svg, img {{ max-width: 100%; height: auto }} pre {{ background: #f4f4f5; padding: 1em; overflow-x: auto }}
+svg, img {{ max-width: 100%; height: auto }}
+pre {{ background: #f4f4f5; padding: 1em; overflow-x: auto }}
 .good {{ color: #047857 }} .bad {{ color: #b91c1c }}
 </style>
 <h1>{title}</h1>
@@ -269,9 +270,10 @@ def _chart(title: str, lines: Mapping[str, _Line]) -> str:
         )
     )
     frame = f'<path d="M{_EDGE} 28V{_HEIGHT - 22}H{_WIDTH - 8}" fill="none" stroke="#ccc"/>'
+    size = f'width="{_WIDTH}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
     return (
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
-        f'<svg width="{_WIDTH}" viewBox="0 0 {_WIDTH} {_HEIGHT}">{frame}{"".join(drawn)}{ends}</svg></figure>'
+        f"<svg {size}>{frame}{''.join(drawn)}{ends}</svg></figure>"
     )
 
 
