@@ -19,7 +19,7 @@ FOUNDATION = {
 }  # fmt: skip
 # What the verbs are built from.
 LIBRARY = {"media", "dataset", "engine", "diffusion", "models", "lora"}
-VERBS = {"pack", "unpack", "caption", "train", "generate", "adapter"}
+VERBS = {"pack", "unpack", "caption", "train", "generate", "adapter", "needs"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
     "errors": set(),
@@ -38,9 +38,9 @@ ARROWS = {
     "media": FOUNDATION,
     "dataset": FOUNDATION | {"media"},
     "engine": FOUNDATION,
-    "diffusion": FOUNDATION | {"models"},
+    "diffusion": FOUNDATION,
     "lora": FOUNDATION,
-    "models": FOUNDATION | {"diffusion", "lora", "tiny.weights"},
+    "models": FOUNDATION | {"diffusion", "lora"},
     **dict.fromkeys(VERBS, FOUNDATION | LIBRARY),
     "generate": FOUNDATION | LIBRARY | {"tiny.vocabulary"},
     "train": FOUNDATION | LIBRARY | {"tiny.vocabulary"},

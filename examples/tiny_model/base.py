@@ -21,8 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gridctl.diffusion.flow import add_noise, default_mu, draw_sigmas, velocity
 from gridctl.machine.devices import has_fast_bfloat16
-from gridctl.models.latents import draw_noise, predict_velocity
-from gridctl.models.text import TextEncoders
+from gridctl.models.flux1 import TextEncoders, draw_noise, predict
 from gridctl.train.checkpoint import (
     list_checkpoints,
     load_optimizer,
@@ -145,21 +144,17 @@ def _flow_loss(
 ) -> Tensor:
     """The flow-matching loss of a batch, as in `gridctl train`."""
     latents = batch.latents
-    count, channels, height, width = latents.shape
+    count, _, height, width = latents.shape
     mu = default_mu(build_scheduler().config, height * width)
     sigma = draw_sigmas(count, mu=mu, mean=0.0, std=1.0, generator=generator)
-    noise = torch.cat([draw_noise(channels, height, width, generator) for _ in range(count)])
+    config = transformer.config
+    noise = torch.cat([draw_noise(config, height, width, generator) for _ in range(count)])
     # The model is not distilled: it must draw the same at every guidance scale.
     guidance = 1 + 4 * float(torch.rand((), generator=generator))
     latents, noise, sigma = (x.to(transformer.device) for x in (latents, noise, sigma))
     prompt = replace(text, text_tokens=batch.text_tokens)(batch.captions)
-    predicted = predict_velocity(
-        transformer,
-        add_noise(latents, noise, sigma[:, None, None, None]),
-        sigma=sigma,
-        prompt=prompt,
-        guidance=guidance,
-    )
+    noisy = add_noise(latents, noise, sigma[:, None, None, None])
+    predicted = predict(transformer, noisy, sigma, prompt, guidance)
     return F.mse_loss(predicted, velocity(latents, noise))
 
 

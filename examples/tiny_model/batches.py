@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gridctl.diffusion.cells import join_cells
 from gridctl.geometry import Grid
-from gridctl.models.latents import patchify
+from gridctl.models.flux1 import patchify
 from gridctl.tiny.captions import clip_caption, collage_caption, sheet_caption, still_caption
 from gridctl.tiny.render import render_frame
 from gridctl.tiny.scene import Scene, sample_scene

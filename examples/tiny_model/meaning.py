@@ -23,7 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from gridctl.geometry import Grid
-from gridctl.models.text import TextEncoders
+from gridctl.models.flux1 import TextEncoders
 from gridctl.prompt import LAYOUTS, grid_prompt
 from gridctl.tiny.captions import clip_caption, still_caption
 from gridctl.tiny.scene import TURN, Scene, sample_scene
@@ -57,8 +57,8 @@ class MeaningHead(nn.Module):
         """Cross entropy, mean over attributes and both encoders, of the prompts of one step."""
         prompts, scenes = draw_prompts(texts, seed=seed, step=step)
         encoded = text(prompts)
-        states = self.states(encoded.embeds)  # (B, L, names)
-        seen = torch.cat([states, self.pooled(encoded.pooled)[:, None].expand_as(states)])
+        states = self.states(encoded["embeds"])  # (B, L, names)
+        seen = torch.cat([states, self.pooled(encoded["pooled"])[:, None].expand_as(states)])
         losses = []
         parts = seen.split([len(names) for names in NAMES.values()], dim=-1)
         for (attribute, names), logits in zip(NAMES.items(), parts, strict=True):
@@ -121,8 +121,8 @@ def _vector_distance(
         prompts.append(grid_prompt(grid, content, LAYOUTS[layout]) if has_layout else content)
         contents.append(content)
     with torch.no_grad():
-        wanted = taught.vector(contents)
-    return F.mse_loss(text.vector(prompts), wanted) / wanted.var(0).mean()
+        wanted = taught.pooled(contents)
+    return F.mse_loss(text.pooled(prompts), wanted) / wanted.var(0).mean()
 
 
 def draw_prompts(count: int, *, seed: int, step: int) -> tuple[list[str], list[Scene]]:

@@ -37,7 +37,7 @@ from transformers import (
 
 from gridctl.files import atomic_folder
 from gridctl.geometry import Grid, Order
-from gridctl.models.text import TextEncoders
+from gridctl.models.flux1 import TextEncoders
 from gridctl.prompt import LAYOUTS, layout_prompt
 from gridctl.tiny.captions import clip_caption, collage_caption, sheet_caption, still_caption
 from gridctl.tiny.scene import sample_scene

@@ -32,17 +32,17 @@ from gridctl.bench.random_base import wait
 from gridctl.bench.sizes import GenerateSizes
 from gridctl.bench.video_models import count_arithmetic, time_parts
 from gridctl.diffusion.cells import split_cells
-from gridctl.diffusion.flow import default_mu, schedule
+from gridctl.diffusion.flow import schedule
 from gridctl.diffusion.plan import Plan
-from gridctl.diffusion.sampler import Denoiser, Sampling, sample
+from gridctl.diffusion.sampler import Sampling, sample
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
 from gridctl.generate import Job, Request, draw
 from gridctl.generate.tasks import t2v
 from gridctl.lora.adapters import apply_adapter
 from gridctl.models.base import BaseModel, open_base
-from gridctl.models.latents import decode_frames
-from gridctl.models.prompts import encode_prompts
+from gridctl.models.prompts import encode_prompts, move_prompt
+from gridctl.models.transformer import Denoiser
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 
@@ -104,23 +104,28 @@ def _compare_sampler(
     """Our sampler and FluxPipeline, and how much their images differ."""
     grid, settings = profile.grid.to_grid(), profile.generate
     known = encode_prompts(base, PROMPTS[:1], text_tokens=profile.model.text_tokens)
-    encoded = known[PROMPTS[0]].to(base.device)
+    encoded = move_prompt(known[PROMPTS[0]], base.device)
     transformer = base.load_transformer()
     noise = base.draw_noise(grid, torch.Generator().manual_seed(0)).to(base.device)
     sampling = Sampling(
-        sigmas=tuple(schedule(settings.steps, default_mu(base.scheduler_config, grid.num_tokens))),
+        sigmas=tuple(schedule(settings.steps, base.mu(grid.num_tokens, steps=settings.steps)))
+    )
+    denoiser = Denoiser(
+        family=base.family,
+        transformer=transformer,
+        prompt=encoded,
+        empty=encoded,
         guidance=settings.guidance,
         attention=profile.model.attention,
     )
-    denoiser = Denoiser(transformer=transformer, prompt=encoded, empty=encoded, sampling=sampling)
     latents = {}
 
     def ours() -> None:
-        latents["ours"] = sample(denoiser, Plan.generate(grid), lambda: noise)
+        latents["ours"] = sample(denoiser, Plan.generate(grid), lambda: noise, sampling)
         wait(base.device)
 
     with base.vae() as vae:
-        pipeline = _pipeline(base, transformer, vae)
+        pipeline = _pipeline(base, transformer, vae.vae)
 
         def theirs() -> None:
             latents["theirs"] = _draw(pipeline, grid.image_size, encoded, noise, settings)
@@ -132,7 +137,7 @@ def _compare_sampler(
         ]
         comparison = measure("latents of a clip", candidates, warmups=1)
         images = [
-            decode_frames(vae, split_cells(one, grid)[0], batch=profile.memory.decode_batch)
+            vae.decode(split_cells(one, grid)[0], batch=profile.memory.decode_batch)
             for one in (latents["ours"], latents["theirs"])
         ]
     apart = abs(images[0].astype(int) - images[1])
@@ -169,8 +174,8 @@ def _draw(pipeline: Any, size: tuple[int, int], encoded: Any, noise: Any, settin
     """The pipeline's latents (1, C, H, W) from this noise; `size` is (width, height) in pixels."""
     width, height = size
     tokens = pipeline(
-        prompt_embeds=encoded.embeds,
-        pooled_prompt_embeds=encoded.pooled,
+        prompt_embeds=encoded["embeds"],
+        pooled_prompt_embeds=encoded["pooled"],
         width=width,
         height=height,
         num_inference_steps=settings.steps,
@@ -218,19 +223,14 @@ def _bare_sampler(profile: Profile, job: Job) -> Iterator[Callable[[], None]]:
     transformer = base.load_transformer()
     if job.adapter:
         apply_adapter(transformer, job.adapter, scale=profile.model.adapter_scale)
-    sampling = Sampling.from_profile(profile.generate, base.scheduler_config, plan.grid.num_tokens)
-    denoiser = Denoiser(
-        transformer=transformer,
-        prompt=encoded[prompt].to(base.device),
-        empty=encoded[""].to(base.device),
-        sampling=replace(sampling, attention=profile.model.attention),
-    )
+    sampling = base.sampling(profile.generate, plan.grid)
+    denoiser = Denoiser.of(base, transformer, profile, encoded[prompt], encoded[""])
     with base.vae() as vae:
 
         def work() -> None:
-            latents = sample(denoiser, plan, base.noise_source(plan.grid, 1))
+            latents = sample(denoiser, plan, base.noise_source(plan.grid, 1), sampling)
             cells = split_cells(latents, plan.grid)[0]
-            decode_frames(vae, cells, batch=profile.memory.decode_batch)
+            vae.decode(cells, batch=profile.memory.decode_batch)
 
         yield work
 

@@ -11,7 +11,8 @@ from gridctl.bench.harness import Report, Table
 from gridctl.bench.random_base import bare_step, make_base, make_optimizer, random_inputs
 from gridctl.bench.sizes import MemorySizes
 from gridctl.models.base import BaseModel, open_base
-from gridctl.models.memory import FLUX_DEV, fits, training_memory
+from gridctl.models.flux1 import TRANSFORMER_CONFIG
+from gridctl.models.memory import fits, training_memory
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import Progress, silent
 
@@ -32,7 +33,7 @@ def bench_memory(sizes: MemorySizes | None = None, *, progress: Progress | None 
         for done, (preset, grid, batch, rank) in enumerate(sweep):
             progress(done, len(sweep), f"{preset}, {grid[0]}x{grid[1]}, batch {batch}, rank {rank}")
             profile = _profile(preset, grid, batch, rank, base)
-            plan = training_memory(profile, FLUX_DEV)
+            plan = training_memory(profile, TRANSFORMER_CONFIG)
             card = int(preset.removesuffix("gb"))
             parts = (plan.base, plan.lora + plan.optimizer + plan.ema, plan.activations)
             planned = (*parts, plan.encoding, plan.peak)
@@ -92,13 +93,17 @@ def measure(profile: Profile) -> float | str | None:
 
 def _take_steps(profile: Profile, base: BaseModel) -> None:
     from gridctl.lora.adapters import add_lora
-    from gridctl.models.attention import attention_kernel, recompute_blocks
+    from gridctl.models.transformer import attention_kernel, recompute_blocks
 
     memory, settings = profile.memory, profile.train
     transformer = base.load_transformer(training=True).train()
     if memory.gradient_checkpointing:
-        recompute_blocks(transformer, memory.checkpointed_share, offload=memory.offload_activations)
-    parameters = add_lora(transformer, rank=settings.rank, alpha=settings.rank, seed=0)
+        recompute_blocks(
+            transformer, base.family, memory.checkpointed_share, offload=memory.offload_activations
+        )
+    parameters = add_lora(
+        transformer, base.family.LORA_TARGETS, rank=settings.rank, alpha=settings.rank, seed=0
+    )
     optimizer = make_optimizer(memory.optimizer, parameters)
     average = [p.detach().clone() for p in parameters] if settings.ema else []
     tokens = profile.model.text_tokens or 512

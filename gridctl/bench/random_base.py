@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,74 +20,19 @@ from gridctl.dataset.grid_image import compose, save_grid
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.geometry import Grid
 from gridctl.machine.quiet import quiet_libraries
-from gridctl.models.memory import FLUX_DEV
+from gridctl.models import flux1
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
 from gridctl.tiny.captions import clip_caption
 from gridctl.tiny.render import render_clip
 from gridctl.tiny.scene import sample_scene
 from gridctl.tiny.weights import BASE_FOLDER
 
-Size = Literal["full", "small"]
 SHARD_BYTES = 2 * 2**30
-
-TRANSFORMER: dict[Size, dict[str, Any]] = {
-    "full": FLUX_DEV,
-    "small": {
-        "patch_size": 1,
-        "in_channels": 64,
-        "num_layers": 1,
-        "num_single_layers": 2,
-        "attention_head_dim": 32,
-        "num_attention_heads": 2,
-        "joint_attention_dim": 64,
-        "pooled_projection_dim": 32,
-        "guidance_embeds": True,
-        "axes_dims_rope": (4, 14, 14),
-    },
-}
-T5 = {
-    "full": {
-        "vocab_size": 32128,
-        "d_model": 4096,
-        "d_ff": 10240,
-        "num_layers": 24,
-        "num_heads": 64,
-    },
-    "small": {"vocab_size": 512, "d_model": 64, "d_ff": 128, "num_layers": 1, "num_heads": 1},
-}
-CLIP = {
-    "full": {"vocab_size": 49408, "width": 768, "layers": 12, "heads": 12},
-    "small": {"vocab_size": 512, "width": 32, "layers": 1, "heads": 2},
-}
-_VAE = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "latent_channels": 16,
-    "sample_size": 1024,
-    "scaling_factor": 0.3611,
-    "shift_factor": 0.1159,
-    "use_quant_conv": False,
-    "use_post_quant_conv": False,
-}
-VAE: dict[Size, dict[str, Any]] = {
-    "full": {
-        **_VAE,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "norm_num_groups": 32,
-    },
-    "small": {
-        **_VAE,
-        "block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": 1,
-        "norm_num_groups": 2,
-    },
-}
 
 
 def make_base(
     folder: Path,
-    size: Size,
+    size: flux1.Size,
     *,
     device: str,
     workers: Executor | None = None,
@@ -101,17 +45,15 @@ def make_base(
     hash.
     """
     jobs: list[tuple[Path, dict[str, tuple[int, ...]], int, str]] = []
-    for part, (model, save_config, weights) in make_models(size).items():
+    quiet_libraries()
+    for part, (model, save_config, weights) in flux1.meta_parts(size).items():
         (folder / part).mkdir(parents=True, exist_ok=True)
         save_config(folder / part)
         jobs += [
             (*job, len(jobs) + k, device)
             for k, job in enumerate(_files(folder / part, model, weights, shard_bytes))
         ]
-    for name in ("tokenizer", "tokenizer_2", "scheduler"):
-        shutil.copytree(BASE_FOLDER / name, folder / name, dirs_exist_ok=True)
-    _set_length(folder / "tokenizer_2" / "tokenizer_config.json", 512 if size == "full" else 32)
-    shutil.copy(BASE_FOLDER / "model_index.json", folder)
+    flux1.copy_small_parts(BASE_FOLDER, folder, text_tokens=512 if size == "full" else 32)
     columns = list(zip(*jobs, strict=True))
     for _ in (workers.map if workers else map)(write_random, *columns):
         pass
@@ -155,42 +97,6 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]], seed: int, devi
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def make_models(size: Size) -> dict[str, tuple[Any, Callable[[Path], object], str]]:
-    """Part → (model without memory, what saves its config, name of its weight files)."""
-    import torch
-
-    quiet_libraries()
-    from diffusers import AutoencoderKL, FluxTransformer2DModel
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    clip, t5 = CLIP[size], T5[size]
-    clip_config = CLIPTextConfig(
-        vocab_size=clip["vocab_size"],
-        hidden_size=clip["width"],
-        intermediate_size=4 * clip["width"],
-        projection_dim=clip["width"],
-        num_hidden_layers=clip["layers"],
-        num_attention_heads=clip["heads"],
-        max_position_embeddings=77,
-        hidden_act="quick_gelu",
-        bos_token_id=0,  # those of the built-in tokenizer
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    t5_config = T5Config(**t5, d_kv=64, feed_forward_proj="gated-gelu", use_cache=False)
-    with torch.device("meta"):
-        transformer = FluxTransformer2DModel(**TRANSFORMER[size])
-        autoencoder = AutoencoderKL(**VAE[size])
-        clip_model, t5_model = CLIPTextModel(clip_config), T5EncoderModel(t5_config)
-    diffusers_name, transformers_name = "diffusion_pytorch_model", "model"
-    return {
-        "transformer": (transformer, transformer.save_config, diffusers_name),
-        "vae": (autoencoder, autoencoder.save_config, diffusers_name),
-        "text_encoder": (clip_model, clip_config.save_pretrained, transformers_name),
-        "text_encoder_2": (t5_model, t5_config.save_pretrained, transformers_name),
-    }
-
-
 def _files(
     folder: Path, model: Any, name: str, shard_bytes: int
 ) -> Sequence[tuple[Path, dict[str, tuple[int, ...]]]]:
@@ -198,7 +104,7 @@ def _files(
     shards: list[dict[str, tuple[int, ...]]] = [{}]
     room = shard_bytes
     for key, tensor in model.state_dict().items():
-        if key == "encoder.embed_tokens.weight":  # T5's `shared.weight` once more
+        if key == "encoder.embed_tokens.weight":  # `shared.weight` once more
             continue
         needed = 2 * tensor.numel()
         if needed > room and shards[-1]:
@@ -223,11 +129,6 @@ def _files(
         content = {"metadata": {"total_size": total}, "weight_map": index}
         (folder / f"{name}.safetensors.index.json").write_text(json.dumps(content))
     return files
-
-
-def _set_length(path: Path, length: int) -> None:
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, "model_max_length": length}), encoding="utf-8")
 
 
 def bare_step(
@@ -258,28 +159,17 @@ def bare_step(
 
 def random_inputs(base: Any, grid: Any, text_tokens: int, batch: int) -> dict[str, Any]:
     """Random inputs of a transformer for `batch` grids and as many captions, on its device."""
-    import torch
-
-    from gridctl.models.latents import image_ids
-
-    config = base.transformer_config
     width, height = grid.size("token")
-    random = {
-        "hidden_states": (batch, grid.num_tokens, config["in_channels"]),
-        "encoder_hidden_states": (batch, text_tokens, config["joint_attention_dim"]),
-        "pooled_projections": (batch, config["pooled_projection_dim"]),
-    }
-    tensors = {
-        name: torch.randn(shape, device=base.device, dtype=base.dtype)
-        for name, shape in random.items()
-    }
-    return {
-        **tensors,
-        "timestep": torch.full((batch,), 0.5, device=base.device, dtype=base.dtype),
-        "guidance": torch.ones(batch, device=base.device),
-        "img_ids": image_ids(height=height, width=width, device=base.device),
-        "txt_ids": torch.zeros(text_tokens, 3, device=base.device),
-    }
+    inputs: dict[str, Any] = base.family.inputs(
+        base.transformer_config,
+        batch=batch,
+        height=height,
+        width=width,
+        text_tokens=text_tokens,
+        device=base.device,
+        dtype=base.dtype,
+    )
+    return inputs
 
 
 def wait(device: Any) -> None:

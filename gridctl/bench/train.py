@@ -24,8 +24,8 @@ from gridctl.bench.random_base import bare_step, make_grids, random_inputs, wait
 from gridctl.bench.sizes import TrainSizes
 from gridctl.errors import GridctlError
 from gridctl.files import write_text
-from gridctl.models.attention import attention_kernel
 from gridctl.models.base import BaseModel, open_base
+from gridctl.models.transformer import attention_kernel
 from gridctl.profile import Profile, profile_toml
 from gridctl.progress import Progress, silent
 from gridctl.train.cache import encode_grids
@@ -130,7 +130,7 @@ def _load_run(profile: Profile) -> Run:
 def _compare_step(run: Run, measure: Compare) -> Comparison:
     profile, base = run.profile, run.setup.base
     inputs = random_inputs(
-        base, profile.grid.to_grid(), base.tokenizers(profile.model.text_tokens).text_tokens,
+        base, profile.grid.to_grid(), base.text_limits(profile.model.text_tokens).whole.tokens,
         profile.train.batch_size,
     )  # fmt: skip
     numbers = count()
@@ -188,7 +188,7 @@ def _encode(base: BaseModel, frames: int, batch: int, cell: tuple[int, int]) -> 
     pixels: Any = torch.rand(batch, height, width, 3, device=base.device).permute(0, 3, 1, 2)
     with base.vae() as vae, torch.inference_mode():
         for first in range(0, frames, batch):
-            vae.encode(pixels[: frames - first] * 2 - 1).latent_dist.mode().cpu()
+            vae.vae.encode(pixels[: frames - first] * 2 - 1).latent_dist.mode().cpu()
 
 
 def _compare_start(profile: Profile, folder: Path, measure: Compare) -> Comparison:

@@ -13,7 +13,8 @@ from statistics import median
 from typing import Any
 
 from gridctl.bench.harness import Table, timed
-from gridctl.bench.random_base import T5, TRANSFORMER, VAE, wait
+from gridctl.bench.random_base import wait
+from gridctl.models.flux1 import CONFIGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +176,9 @@ GRIDCTL = ModelSpec(
     native=ClipSize(frames=24, height=256, width=256),
     matched=ClipSize(frames=24, height=256, width=256),
     text_tokens=512,
-    transformer=TRANSFORMER["full"],
-    vae=VAE["full"],
-    text=T5["full"],
+    transformer=CONFIGS["full"]["transformer"],
+    vae=CONFIGS["full"]["vae"],
+    text=CONFIGS["full"]["t5"],
     build=_flux,
 )
 VIDEO_MODELS = {
@@ -196,7 +197,7 @@ VIDEO_MODELS = {
             "text_dim": 4096,
         },
         vae={},
-        text=T5["full"],  # its UMT5 has more words, which costs no arithmetic
+        text=CONFIGS["full"]["t5"],  # its UMT5 has more words, which costs no arithmetic
         build=_wan,
     ),
     "ltx": ModelSpec(
@@ -208,7 +209,7 @@ VIDEO_MODELS = {
         text_tokens=128,
         transformer={"caption_channels": 4096},
         vae={},
-        text=T5["full"],
+        text=CONFIGS["full"]["t5"],
         build=_ltx,
     ),
 }
@@ -216,8 +217,8 @@ _SMALL_NATIVE = ClipSize(frames=17, height=64, width=96)
 _SMALL_MATCHED = ClipSize(frames=9, height=64, width=64)
 _SMALL: dict[str, dict[str, Any]] = {
     GRIDCTL.name: {
-        "transformer": TRANSFORMER["small"],
-        "vae": VAE["small"],
+        "transformer": CONFIGS["small"]["transformer"],
+        "vae": CONFIGS["small"]["vae"],
         "native": ClipSize(frames=6, height=64, width=64),
         "matched": ClipSize(frames=6, height=64, width=64),
     },
@@ -227,7 +228,7 @@ _SMALL: dict[str, dict[str, Any]] = {
             "attention_head_dim": 24,
             "ffn_dim": 64,
             "num_layers": 2,
-            "text_dim": T5["small"]["d_model"],
+            "text_dim": CONFIGS["small"]["t5"]["d_model"],
         },
         "vae": {"base_dim": 8, "num_res_blocks": 1},
         "native": _SMALL_NATIVE,
@@ -239,7 +240,7 @@ _SMALL: dict[str, dict[str, Any]] = {
             "attention_head_dim": 32,
             "cross_attention_dim": 64,
             "num_layers": 2,
-            "caption_channels": T5["small"]["d_model"],
+            "caption_channels": CONFIGS["small"]["t5"]["d_model"],
         },
         "vae": {
             "block_out_channels": (8, 16, 16, 16),
@@ -255,7 +256,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 def small(model: ModelSpec) -> ModelSpec:
     """Reduce width, depth and clip size, for a CPU."""
-    values = {"text": T5["small"], "text_tokens": 32, **_SMALL[model.name]}
+    values = {"text": CONFIGS["small"]["t5"], "text_tokens": 32, **_SMALL[model.name]}
     return replace(model, **values)
 
 

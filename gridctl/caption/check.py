@@ -11,7 +11,7 @@ from gridctl.dataset.folder import caption_path, list_grids, read_caption
 from gridctl.dataset.grid_image import load_metadata
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError
-from gridctl.models.length import text_limits
+from gridctl.models.hub import text_limits
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.storage import map_paths
@@ -58,7 +58,7 @@ def check_images(
     progress: Progress = silent,
 ) -> CheckResult:
     """Check grid images. Captions in `known` were just written, so they are only compared."""
-    patterns, limits = layout_patterns(profile.caption.layout), text_limits(profile)
+    patterns, limit = layout_patterns(profile.caption.layout), text_limits(profile).whole
     found: list[tuple[Path, str]] = []
     grids: list[Captioned] = []
     known = known or {}
@@ -77,7 +77,7 @@ def check_images(
             found.append((image, "empty; write it." if is_there else "missing; write it."))
             continue
         grid = Captioned(image=image, text=text, metadata=metadata)
-        found += [(image, fault) for fault in caption_faults(grid, patterns, limits)]
+        found += [(image, fault) for fault in caption_faults(grid, patterns, limit)]
         grids.append(Captioned(image=image, text=text, source=grid.clip))  # metadata take memory
     found += equal_captions(grids, layout=profile.caption.layout)
     place = {image: index for index, image in enumerate(images)}

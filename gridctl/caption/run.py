@@ -30,7 +30,8 @@ from gridctl.dataset.grid_image import load_metadata
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError, counted
 from gridctl.files import write_text
-from gridctl.models.length import TextLimits, text_limits
+from gridctl.models.family import TextLimits, TokenLimit
+from gridctl.models.hub import text_limits
 from gridctl.profile import CaptionSection, Profile
 from gridctl.progress import Failure, FilesResult, Progress, silent
 from gridctl.prompt import layout_prompt, layout_template
@@ -64,11 +65,11 @@ class Preview:
 class CaptionResult(FilesResult):
     """The outcome for each grid; `notes` has the faults that a check of all captions found.
 
-    `shortened` are captions that were cut to the `t5_tokens` that T5 reads, `unused` the names
+    `shortened` are captions that were cut to the `limit` of the text encoder, `unused` the names
     in the mapping that match no grid, `previews` the captions of a dry run, which writes none.
     """
 
-    t5_tokens: int
+    limit: TokenLimit
     shortened: tuple[Path, ...] = ()
     unused: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
@@ -164,7 +165,7 @@ def caption(
         skipped=tuple(captioner.skipped),
         failed=tuple(sorted(captioner.failed, key=lambda f: place[caption_path(f.path)])),
         notes=tuple(notes),
-        t5_tokens=captioner.limits.t5_tokens,
+        limit=captioner.limits.whole,
         shortened=tuple(sorted(captioner.shortened, key=place.__getitem__)),
         unused=() if dry_run or captioner.skipped else captioner.unused(),
         previews=tuple(sorted(previews, key=lambda p: place[caption_path(p.image)])),
@@ -358,29 +359,25 @@ class _Captioner:
             content = " ".join(reply.text.split())
         if question.subject:
             content = self._with_subject(content, opening, question.subject.rstrip("."))
-        elif not limits.fits_clip(opening):
-            raise GridctlError(
-                f"the layout prompt alone exceeds the {limits.clip_tokens} tokens that CLIP "
-                "reads; shorten it."
-            )
-        kept = cut(content, lambda text: limits.fits_t5(f"{opening} {text}".strip()))
+        elif not limits.opening.fits(opening):
+            raise GridctlError(f"the layout prompt alone exceeds the {limits.opening}; shorten it.")
+        kept = cut(content, lambda text: limits.whole.fits(f"{opening} {text}".strip()))
         if not kept:
             raise GridctlError(
-                f"the layout prompt leaves no room in T5's {limits.t5_tokens} tokens; shorten it."
+                f"the layout prompt leaves no room in the {limits.whole}; shorten it."
             )
         if kept != content:
             self.shortened.append(caption_path(question.image))
         return f"{opening} {kept}".strip()
 
     def _with_subject(self, content: str, opening: str, subject: str) -> str:
-        """`content` with the subject where CLIP, which reads only 77 tokens, still sees it."""
-        limits = self.limits
-        if not limits.fits_clip(f"{opening} {subject}."):
+        """`content` with the subject where every text encoder reads it."""
+        limit = self.limits.opening
+        if not limit.fits(f"{opening} {subject}."):
             raise GridctlError(
-                f"layout prompt and subject exceed the {limits.clip_tokens} tokens that CLIP "
-                "reads; shorten one of them."
+                f"layout prompt and subject exceed the {limit}; shorten one of them."
             )
-        read = cut(content, lambda text: limits.fits_clip(f"{opening} {text}"))
+        read = cut(content, lambda text: limit.fits(f"{opening} {text}"))
         is_there = subject.casefold() in read.casefold()
         return content if is_there else f"{subject}. {content}"
 

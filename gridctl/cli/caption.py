@@ -79,10 +79,7 @@ def _note_result(shell: Shell, result: CaptionResult) -> None:
         )
     if result.shortened:
         cut = counted(len(result.shortened), "caption")
-        shell.note(
-            f"{cut} cut to the {result.t5_tokens} tokens that T5 reads, such as "
-            f"{result.shortened[0]}"
-        )
+        shell.note(f"{cut} cut to the {result.limit}, such as {result.shortened[0]}")
     if result.unused:
         names = counted(len(result.unused), "name")
         shell.note(f"{names} in the mapping match no grid, such as {result.unused[0]}")

@@ -19,7 +19,7 @@ from gridctl.profile import LoadedProfile
 
 @command()
 def profile_list(shell: Shell) -> None:
-    from gridctl.machine.needs import missing_for, this_machine
+    from gridctl.needs import missing_for, this_machine
     from gridctl.profile import load_profile, shipped_profiles
 
     machine = this_machine()

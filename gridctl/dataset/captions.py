@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -180,38 +180,35 @@ def _layout_of(text: str, patterns: Mapping[str, re.Pattern[str]]) -> tuple[str,
     return "", ""
 
 
-class Limits(Protocol):
-    """Number of tokens that a text encoder reads, and a way to count them."""
+class Limit(Protocol):
+    """The number of tokens that a text encoder reads, and a way to count them."""
 
     @property
-    def t5_tokens(self) -> int: ...
+    def tokens(self) -> int: ...
 
-    @property
-    def count_t5(self) -> Callable[[str], int]: ...
+    def count(self, text: str) -> int: ...
 
 
-def find_faults(
-    grids: Sequence[Captioned], *, layout: str, limits: Limits
-) -> list[tuple[Path, str]]:
+def find_faults(grids: Sequence[Captioned], *, layout: str, limit: Limit) -> list[tuple[Path, str]]:
     """(image, fault) for captions that are too long, say nothing, contradict the grid's metadata,
     or equal another clip's.
     """
     patterns = layout_patterns(layout)
     found = [
-        (grid.image, fault) for grid in grids for fault in caption_faults(grid, patterns, limits)
+        (grid.image, fault) for grid in grids for fault in caption_faults(grid, patterns, limit)
     ]
     return found + equal_captions(grids, layout=layout)
 
 
 def caption_faults(
-    grid: Captioned, patterns: Mapping[str, re.Pattern[str]], limits: Limits
+    grid: Captioned, patterns: Mapping[str, re.Pattern[str]], limit: Limit
 ) -> list[str]:
     """The faults of one grid's captions; `patterns` is from `layout_patterns`."""
     faults = []
     for text in grid.captions:
-        content, tokens = text, limits.count_t5(text)
-        if tokens > limits.t5_tokens:
-            faults.append(f"too long: about {tokens} tokens, and T5 reads {limits.t5_tokens}.")
+        content, tokens = text, limit.count(text)
+        if tokens > limit.tokens:
+            faults.append(f"too long: about {tokens} tokens; it exceeds the {limit}.")
         template, layout = _layout_of(text, patterns)
         if template:
             content = text[len(layout) :].strip()

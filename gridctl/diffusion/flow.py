@@ -68,16 +68,15 @@ def draw_sigmas(
     return shift_sigma(torch.sigmoid(normal), mu)
 
 
-def default_mu(config: Mapping[str, Any], num_tokens: int, *, max_mu: float | None = None) -> float:
-    """mu for an image of `num_tokens` tokens, by the base model's scheduler config.
+def default_mu(config: Mapping[str, Any], num_tokens: int) -> float:
+    """mu for an image of `num_tokens` tokens, by the config of diffusers' scheduler.
 
     FLUX.1-dev's grows in a straight line and is extrapolated past 4,096 tokens: 1.15 at
     1024x1024, 1.50 at 1536x1024, 3.23 at 2048x2048, where 20 steps then have none below
-    sigma 0.5. `max_mu` caps it. A scheduler with a fixed shift (schnell) has one mu.
+    sigma 0.5. A scheduler with a fixed shift (schnell) has one mu.
     """
     if not config.get("use_dynamic_shifting"):
         return math.log(config.get("shift", 1.0))
     base, top = config["base_image_seq_len"], config["max_image_seq_len"]
     slope = (config["max_shift"] - config["base_shift"]) / (top - base)
-    mu = float(config["base_shift"] + slope * (num_tokens - base))
-    return mu if max_mu is None else min(mu, max_mu)
+    return float(config["base_shift"] + slope * (num_tokens - base))

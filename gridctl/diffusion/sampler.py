@@ -6,26 +6,23 @@ of the source prompt, so nothing has to be inverted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gridctl.diffusion.cells import cell_map
-from gridctl.diffusion.flow import add_noise, default_mu, euler_step, guide, renoise, schedule
+from gridctl.diffusion.flow import add_noise, euler_step, renoise, schedule
 from gridctl.diffusion.plan import GENERATE, Plan
 from gridctl.errors import UsageError
-from gridctl.models.attention import attention_kernel
-from gridctl.models.latents import Conditioning, predict_velocity
 from gridctl.profile import GenerateSection
 
 FAST_STEPS = 0.6  # share of the steps that fast sampling takes where steps draw fresh noise
-CACHE_THRESHOLD = 0.1  # share by which the first block's output may change
 
+# (noisy latents (1, C, H, W), their sigma, tokens (1, 1, H, W) that are clean) → their velocity
+Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
 DrawNoise = Callable[[], Tensor]  # fresh noise (1, C, H, W) at each call
 OnStep = Callable[[int, int], None]
 
@@ -45,8 +42,7 @@ def num_steps(settings: GenerateSection) -> int:
 class Sampling:
     """How to sample; the profile's [generate] says what each value is good for.
 
-    `sigmas` fall from 1 to 0. Steps at or below `true_cfg_max_sigma` use classifier-free
-    guidance (arXiv 2404.07724). Steps above `stochastic_min_sigma` add fresh noise to the
+    `sigmas` fall from 1 to 0. Steps above `stochastic_min_sigma` add fresh noise to the
     predicted image, as diffusers' FlowMatchEulerDiscreteScheduler does with
     `stochastic_sampling`, so that what an earlier step got wrong need not stay. At or below
     `average_max_sigma` they add it to the mean, half and half, of that image and the last such
@@ -59,92 +55,29 @@ class Sampling:
     """
 
     sigmas: tuple[float, ...]
-    guidance: float = 1.0
-    true_cfg_scale: float = 1.0
-    true_cfg_max_sigma: float = 1.0
     stochastic_min_sigma: float = 1.0
     average_max_sigma: float = 0.0
     keep_clean: bool = False
     resample: int = 1
-    attention: str = "auto"
 
     @classmethod
-    def from_profile(
-        cls, settings: GenerateSection, scheduler: Mapping[str, Any], num_tokens: int
-    ) -> Sampling:
-        """A profile's settings for an image of `num_tokens` and a base's scheduler config."""
-        mu = default_mu(scheduler, num_tokens, max_mu=settings.max_mu)
+    def of(cls, settings: GenerateSection, mu: float, *, keep_clean: bool = False) -> Sampling:
+        """A profile's settings, with the shift of the sigmas for the image's size."""
         return cls(
             sigmas=tuple(schedule(num_steps(settings), mu)),
-            guidance=settings.guidance,
-            true_cfg_scale=settings.true_cfg_scale,
-            true_cfg_max_sigma=settings.true_cfg_max_sigma,
             stochastic_min_sigma=settings.stochastic_min_sigma,
             average_max_sigma=settings.average_max_sigma,
+            keep_clean=keep_clean,
             resample=settings.resample,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Denoiser:
-    """The transformer with one prompt and its guidance: noisy latents → their velocity.
-
-    `empty` is the empty prompt, which classifier-free guidance leads away from. `start` comes
-    before the first step of each image.
-    """
-
-    transformer: Any
-    prompt: Conditioning
-    empty: Conditioning
-    sampling: Sampling
-
-    def start(self) -> None:
-        """Forget what was kept of the steps of another image."""
-        if getattr(self.transformer, "is_cache_enabled", False):
-            self.transformer._reset_stateful_cache()
-
-    def __call__(self, latents: Tensor, sigma: float) -> Tensor:
-        """The velocity (1, C, H, W) of latents at noise level `sigma`."""
-        predicted = self._predict(latents, sigma, self.prompt, "prompt")
-        scale = self.sampling.true_cfg_scale
-        if scale == 1 or sigma > self.sampling.true_cfg_max_sigma:
-            return predicted
-        return guide(predicted, self._predict(latents, sigma, self.empty, "empty"), scale)
-
-    def _predict(self, latents: Tensor, sigma: float, prompt: Conditioning, name: str) -> Tensor:
-        cached = getattr(self.transformer, "is_cache_enabled", False)
-        context = self.transformer.cache_context(name) if cached else nullcontext()
-        with context, attention_kernel(self.sampling.attention, training=False):
-            return predict_velocity(
-                self.transformer,
-                latents,
-                sigma=torch.full((1,), sigma, device=latents.device),
-                prompt=prompt,
-                guidance=self.sampling.guidance,
-            )
-
-
-def cache_first_block(transformer: Any, *, on: bool) -> None:
-    """Switch diffusers' FirstBlockCache on or off.
-
-    The blocks after the first are skipped, and what they added last time is added again, while
-    the first block's output changes by less than a threshold from step to step. Fresh noise
-    changes it far more, so the cache is for deterministic steps.
-    """
-    from diffusers.hooks import FirstBlockCacheConfig
-
-    if on != transformer.is_cache_enabled:
-        if on:
-            transformer.enable_cache(FirstBlockCacheConfig(threshold=CACHE_THRESHOLD))
-        else:
-            transformer.disable_cache()
-
-
 @torch.inference_mode()
 def sample(
-    denoise: Denoiser,
+    denoise: Denoise,
     plan: Plan,
     draw_noise: DrawNoise,
+    sampling: Sampling,
     *,
     reference: Tensor | None = None,
     on_step: OnStep | None = None,
@@ -159,7 +92,7 @@ def sample(
     """
     if plan.needs_reference and reference is None:
         raise UsageError("the plan keeps or changes frames; give the reference they come from.")
-    sampling, noise = denoise.sampling, draw_noise()
+    noise = draw_noise()
     known = noise if reference is None else reference
     release = cell_map(torch.tensor([plan.release], device=noise.device), plan.grid)
     average: Tensor | None = None
@@ -167,7 +100,6 @@ def sample(
     latents = noise if start >= GENERATE else add_noise(known, noise, start)
     steps = (len(sigmas) - 1) * sampling.resample
     last_sigma = GENERATE
-    denoise.start()
     for step in range(steps):
         sigma, next_sigma = sigmas[step // sampling.resample : step // sampling.resample + 2]
         follows, noisy = release < sigma, add_noise(known, noise, sigma)
@@ -175,7 +107,7 @@ def sample(
             latents = torch.where(release < last_sigma, noisy, latents)
         latents = torch.where(follows, known if sampling.keep_clean else noisy, latents)
         last_sigma = sigma
-        predicted = denoise(latents, sigma)
+        predicted = denoise(latents, sigma, follows if sampling.keep_clean else None)
         if sigma > sampling.stochastic_min_sigma:
             image = euler_step(latents, predicted, sigma, 0.0)
             if sampling.keep_clean:
@@ -216,9 +148,10 @@ def edit_sigmas(strength: float, sigmas: Sequence[float]) -> list[float]:
 def flow_edit(
     latents: Tensor,
     draw_noise: DrawNoise,
+    sigmas: Sequence[float],
     *,
-    source: Denoiser,
-    target: Denoiser,
+    source: Denoise,
+    target: Denoise,
     strength: float,
     fixed: Tensor | None = None,
     on_step: OnStep | None = None,
@@ -228,13 +161,13 @@ def flow_edit(
     `strength` in 0...1 is the share of the sampling steps that are run, the last ones. Each
     draws fresh noise. `fixed` (1, C, H, W) holds parts that are edited already, and NaN elsewhere.
     """
-    sigmas = edit_sigmas(strength, target.sampling.sigmas)
+    sigmas = edit_sigmas(strength, sigmas)
     steps = len(sigmas) - 1
     edited = latents if fixed is None else torch.where(fixed.isnan(), latents, fixed)
     for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
         noisy_source = add_noise(latents, draw_noise(), sigma)
         noisy_target = edited + noisy_source - latents
-        difference = target(noisy_target, sigma) - source(noisy_source, sigma)
+        difference = target(noisy_target, sigma, None) - source(noisy_source, sigma, None)
         edited = edited + (next_sigma - sigma) * difference
         if fixed is not None:
             edited = torch.where(fixed.isnan(), edited, fixed)

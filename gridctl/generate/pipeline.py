@@ -1,7 +1,7 @@
 """The pipeline: a base model with its adapter, loaded, and the one loop that draws clips with it.
 
 Its parts are loaded one after the other. The text encoders are freed before the transformer is
-loaded: FLUX.1's T5 takes 9.5 GB, and the transformer needs the memory. For prompts that come
+loaded: FLUX.1's take 9.7 GB, and the transformer needs the memory. For prompts that come
 later the transformer makes room if it has to.
 """
 
@@ -19,9 +19,7 @@ from torch import Tensor
 
 from gridctl.diffusion.cells import join_cells, split_cells
 from gridctl.diffusion.sampler import (
-    Denoiser,
     Sampling,
-    cache_first_block,
     edit_sigmas,
     flow_edit,
     plan_sigmas,
@@ -33,11 +31,11 @@ from gridctl.generate.steps import GridStep
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter, read_adapter_metadata
 from gridctl.media.images import Frames
-from gridctl.models.base import BaseModel, compile_blocks
-from gridctl.models.latents import Conditioning, decode_frames, encode_frames
+from gridctl.models.base import BaseModel, FrameCoder
+from gridctl.models.family import Prompt
 from gridctl.models.memory import encoding_gib
 from gridctl.models.prompts import encode_prompts, make_room
-from gridctl.models.text import Tokenizers
+from gridctl.models.transformer import Denoiser, cache_first_block, compile_blocks
 from gridctl.profile import Profile
 
 OnStep = Callable[[], None]
@@ -53,9 +51,8 @@ class Pipeline:
 
     base: BaseModel
     transformer: Any
-    vae: Any
-    tokenizers: Tokenizers
-    prompts: dict[str, Conditioning]
+    vae: FrameCoder
+    prompts: dict[str, Prompt]
     profile: Profile
     adapter_warnings: tuple[str, ...] = ()
 
@@ -76,12 +73,12 @@ class Pipeline:
     def warnings(self, job: Job) -> tuple[str, ...]:
         """What the model does not read of a job's prompts and settings, or of its adapter."""
         found = list(self.adapter_warnings)
+        limit = self.base.text_limits(self.profile.model.text_tokens).whole
         for prompt in job.prompts:
-            if lost := self.tokenizers.lost_words(prompt):
-                limit = self.tokenizers.text_tokens
-                found.append(f"the prompt is cut after {limit} tokens; not read: {lost}")
+            if unread := limit.unread(prompt):
+                found.append(f"the prompt is cut after {limit.tokens} tokens; not read: {unread}")
         guidance = job.profile.generate.guidance
-        if self.base.is_distilled and guidance:
+        if guidance and not self.base.takes_guidance:
             found.append(
                 f"{self.base.name} reads no guidance scale, so guidance {guidance:g} changes "
                 "nothing."
@@ -96,13 +93,14 @@ class Pipeline:
         `cells` (F, H, W, 3) holds the frames that the plan keeps or starts from.
         """
         plan = step.plan
-        sampling = sampling_for(self.base, job.profile, plan.grid, keep_clean=job.keep_clean)
+        sampling = _sampling(self.base, job, plan.grid)
         steady = sampling.stochastic_min_sigma == 1
         cache_first_block(self.transformer, on=job.profile.generate.fast and steady)
         latents = sample(
-            self._denoiser(output.prompt, sampling),
+            self._denoiser(job, output.prompt),
             plan,
             self.base.noise_source(plan.grid, output.seed),
+            sampling,
             reference=self.encode(cells, plan.grid) if plan.needs_reference else None,
             on_step=lambda *_: on_step(),
         )
@@ -124,48 +122,41 @@ class Pipeline:
         """
         cache_first_block(self.transformer, on=False)  # each step of an edit draws fresh noise
         grid, kept, settings = step.plan.grid, step.plan.kept, job.profile.generate
-        sampling = sampling_for(self.base, job.profile, grid, keep_clean=job.keep_clean)
         latents = self.encode(source, grid)
         fixed = None
         if kept:
             parts = torch.full_like(split_cells(latents, grid), torch.nan)
-            known = encode_frames(
-                self.vae, cells[list(kept)], batch=self.profile.memory.encode_batch
-            )
+            known = self.vae.encode(cells[list(kept)], batch=self.profile.memory.encode_batch)
             parts[:, list(kept)] = known.to(parts)
             fixed = join_cells(parts, grid)
         assert step.source_prompt is not None
         edited = flow_edit(
             latents,
             self.base.noise_source(grid, output.seed),
-            source=self._denoiser(
-                step.source_prompt, _guided(sampling, settings.edit_source_guidance)
-            ),
-            target=self._denoiser(output.prompt, _guided(sampling, settings.edit_guidance)),
+            _sampling(self.base, job, grid).sigmas,
+            source=_guided(self._denoiser(job, step.source_prompt), settings.edit_source_guidance),
+            target=_guided(self._denoiser(job, output.prompt), settings.edit_guidance),
             strength=max(step.plan.release),
             fixed=fixed,
             on_step=lambda *_: on_step(),
         )
         return self.decode(edited, grid)
 
-    def _denoiser(self, prompt: str, sampling: Sampling) -> Denoiser:
-        """The model with one of its prompts."""
-        return Denoiser(
-            transformer=self.transformer,
-            prompt=self.prompts[prompt].to(self.base.device),
-            empty=self.prompts[""].to(self.base.device),
-            sampling=sampling,
+    def _denoiser(self, job: Job, prompt: str) -> Denoiser:
+        """The model with one of its prompts and a job's guidance."""
+        return Denoiser.of(
+            self.base, self.transformer, job.profile, self.prompts[prompt], self.prompts[""]
         )
 
     def encode(self, frames: Frames, grid: Grid) -> Tensor:
         """Frames (F, H, W, 3) → the grid's latents (1, C, H, W), encoded as in training."""
-        latents = encode_frames(self.vae, frames, batch=self.profile.memory.encode_batch)
+        latents = self.vae.encode(frames, batch=self.profile.memory.encode_batch)
         return join_cells(latents, grid)[None].to(self.base.device)
 
     def decode(self, latents: Tensor, grid: Grid) -> Frames:
         """A grid's latents (1, C, H, W) → its frames (F, H, W, 3)."""
         cells = split_cells(latents, grid)[0]
-        return decode_frames(self.vae, cells, batch=self.profile.memory.decode_batch)
+        return self.vae.decode(cells, batch=self.profile.memory.decode_batch)
 
 
 def draw_clip(
@@ -197,17 +188,15 @@ def draw_clip(
     return clip[: job.num_frames], grids
 
 
-def sampling_for(base: BaseModel, profile: Profile, grid: Grid, *, keep_clean: bool) -> Sampling:
-    """How a profile samples a grid on this base."""
-    sampling = Sampling.from_profile(profile.generate, base.scheduler_config, grid.num_tokens)
-    return replace(sampling, keep_clean=keep_clean, attention=profile.model.attention)
+def _sampling(base: BaseModel, job: Job, grid: Grid) -> Sampling:
+    return base.sampling(job.profile.generate, grid, keep_clean=job.keep_clean)
 
 
 def num_sampling_steps(base: BaseModel, job: Job) -> int:
     """How often the sampler will call `on_step` for all outputs and seeds of a job."""
     count = 0
     for step in job.steps:
-        sampling = sampling_for(base, job.profile, step.plan.grid, keep_clean=job.keep_clean)
+        sampling = _sampling(base, job, step.plan.grid)
         if step.source_prompt is None:
             count += (len(plan_sigmas(step.plan, sampling.sigmas)) - 1) * sampling.resample
         else:
@@ -215,11 +204,11 @@ def num_sampling_steps(base: BaseModel, job: Job) -> int:
     return count * len(job.outputs) * job.best_of
 
 
-def _guided(sampling: Sampling, scale: float) -> Sampling:
-    """The settings with another scale of the guidance that they use, at every noise level."""
-    if sampling.true_cfg_scale == 1:
-        return replace(sampling, guidance=scale)
-    return replace(sampling, true_cfg_scale=scale, true_cfg_max_sigma=1.0)
+def _guided(denoiser: Denoiser, scale: float) -> Denoiser:
+    """The model with another scale of the guidance that it uses, at every noise level."""
+    if denoiser.true_cfg_scale == 1:
+        return replace(denoiser, guidance=scale)
+    return replace(denoiser, true_cfg_scale=scale, true_cfg_max_sigma=1.0)
 
 
 @contextmanager
@@ -246,7 +235,6 @@ def load_pipeline(
             base=base,
             transformer=transformer,
             vae=vae,
-            tokenizers=base.tokenizers(profile.model.text_tokens),
             prompts=encoded,
             profile=profile,
             adapter_warnings=tuple(warnings),

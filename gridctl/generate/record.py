@@ -15,7 +15,7 @@ from gridctl.errors import InputError, ProfileError
 from gridctl.generate.job import Job, Output, Request
 from gridctl.generate.tasks import TASKS
 from gridctl.media.record import read_record
-from gridctl.models.hub import file_hash, find_base, fingerprint
+from gridctl.models.hub import file_hash, find_base, find_family, fingerprint, weight_folders
 from gridctl.profile import Profile, parse_section
 
 _COMMAND = "generate"
@@ -52,7 +52,7 @@ class Weights:
     @classmethod
     def of(cls, profile: Profile, adapter: Path | None) -> Weights:
         folder = find_base(profile.model.base, profile.model.revision)
-        parts = ("transformer", "vae", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+        parts = weight_folders(find_family(profile.model.base, folder))
         return cls(
             base=fingerprint(folder, *parts), adapter=file_hash(adapter) if adapter else None
         )

@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# The linear layers of both kinds of block, attention and MLP; not the modulations.
-TARGETS = (
-    r".*transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
-    r"|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
-)
 _NAME = "default"  # the only adapter name that diffusers' helpers look at
 _HEADER = "gridctl"
 _SCALE = "scale"  # alpha / rank, in the header of a checkpoint, whose weights lack it
@@ -123,11 +118,12 @@ def read_adapter_metadata(path: Path) -> AdapterMetadata | None:
 
 
 def add_lora(
-    transformer: Any, *, rank: int, alpha: float, seed: int, fused: bool = True
+    transformer: Any, targets: str, *, rank: int, alpha: float, seed: int, fused: bool = True
 ) -> list[torch.nn.Parameter]:
-    """Put trainable LoRA layers, in float32, on `transformer`; returns their parameters.
+    """Put trainable LoRA layers, in float32, on the layers of `transformer` that match `targets`.
 
-    They compute in the dtype of their input, or as PEFT's do, without `fused`.
+    They compute in the dtype of their input, or as PEFT's do, without `fused`. Returns their
+    parameters.
     """
     import torch
     from diffusers.training_utils import cast_training_params
@@ -138,7 +134,7 @@ def add_lora(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # A starts at random, B at zero
         transformer.add_adapter(
-            LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS), adapter_name=_NAME
+            LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets), adapter_name=_NAME
         )
     cast_training_params(transformer, torch.float32)
     if fused:
@@ -151,7 +147,7 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
     return {n: p for n, p in transformer.named_parameters() if p.requires_grad}
 
 
-def check_start(path: Path, *, rank: int) -> None:
+def check_start(path: Path, targets: str, *, rank: int) -> None:
     """Whether training at `rank` can start from a LoRA of any naming, before the base is loaded.
 
     Raises UsageError if it has a higher rank, or weights that are not trained, and what
@@ -163,7 +159,7 @@ def check_start(path: Path, *, rank: int) -> None:
             f"{path} holds {counted(len(unused), 'tensor')} that training cannot continue, such as "
             f"{unused[0]}; gridctl adapter convert writes a file without them."
         )
-    if other := next((name for name in lora.pairs if not re.fullmatch(TARGETS, name)), None):
+    if other := next((name for name in lora.pairs if not re.fullmatch(targets, name)), None):
         raise UsageError(
             f"{path} changes layers that are not trained, such as {other}; start from a LoRA of "
             "attention and MLP layers only."

@@ -1,6 +1,6 @@
 """A base model and its parts: text encoders, transformer, VAE.
 
-FLUX.1's parts never need to be in memory together: first the encoders encode prompts, then the
+The parts never need to be in memory together: first the encoders encode prompts, then the
 transformer samples, then the VAE decodes. So each part is loaded on its own and freed by its
 caller.
 """
@@ -15,27 +15,69 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from einops import rearrange
+from torch import Tensor
 
+from gridctl.diffusion.sampler import Sampling, num_steps
 from gridctl.geometry import Grid
-from gridctl.machine.devices import check_compiler, pick_device, pick_dtype
+from gridctl.machine.devices import pick_device, pick_dtype
 from gridctl.machine.quiet import quiet_libraries
-from gridctl.models.hub import find_base, fingerprint, loading
-from gridctl.models.latents import draw_noise
+from gridctl.models.family import EncodeText, Family, TextLimits
+from gridctl.models.hub import find_base, find_family, fingerprint, loading
 from gridctl.models.quantization import (
     load_quantized,
     quantization_config,
     transformer_quantization,
 )
-from gridctl.models.text import TextEncoders, Tokenizers
-from gridctl.profile import Profile
+from gridctl.profile import GenerateSection, Profile
 
-_GRAPHS = 64  # of a kind of block, compiled at most
+Frames = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCoder:
+    """The VAE between frames and latents.
+
+    Frames are encoded and decoded cell by cell: the VAE's convolutions, norms and attention
+    would otherwise mix neighbouring cells, and draw their borders.
+    """
+
+    family: Family
+    vae: Any
+
+    @torch.no_grad()
+    def encode(self, frames: Frames, *, batch: int) -> Tensor:
+        """Frames (F, H, W, 3) uint8 → latents (F, C, H/16, W/16).
+
+        The posterior's mode, not a sample: the same frame always gives the same latents.
+        """
+        parts = []
+        weight = next(self.vae.parameters())  # diffusers' `vae.device` walks through all modules
+        for start in range(0, len(frames), batch):
+            pixels = torch.from_numpy(frames[start : start + batch]).to(weight)
+            pixels = rearrange(pixels / 127.5 - 1, "f h w c -> f c h w")
+            parts.append(self.vae.encode(pixels).latent_dist.mode())
+        return self.family.to_latents(self.vae, torch.cat(parts))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, *, batch: int) -> Frames:
+        """Latents (F, C, h, w) → frames (F, 16h, 16w, 3) uint8; the inverse of `encode`."""
+        codes = self.family.to_codes(self.vae, latents)
+        parts = []
+        weight = next(self.vae.parameters())
+        for start in range(0, len(codes), batch):
+            pixels = self.vae.decode(codes[start : start + batch].to(weight)).sample
+            pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            parts.append(rearrange(pixels, "f c h w -> f h w c").cpu())
+        return torch.cat(parts).numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
-    """A FLUX.1 pipeline in diffusers' folder layout, and how to load its parts."""
+    """A pipeline in diffusers' folder layout, and how to load its parts."""
 
     name: str
     folder: Path
@@ -53,61 +95,72 @@ class BaseModel:
     def scheduler_config(self) -> dict[str, Any]:
         return self._config("scheduler/scheduler_config.json")
 
+    @cached_property
+    def family(self) -> Family:
+        return find_family(self.name, self.folder)
+
     @property
     def is_distilled(self) -> bool:
-        """Whether it was distilled to a few steps (schnell); such a model takes no guidance."""
-        return not self.transformer_config.get("guidance_embeds")
+        """Whether it was distilled to a few steps, so that training damages it."""
+        with loading(self.name):
+            return self.family.is_distilled(self.name, self.folder)
 
-    def draw_noise(self, grid: Grid, generator: torch.Generator) -> torch.Tensor:
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether its transformer reads a guidance scale."""
+        return self.family.takes_guidance(self.transformer_config)
+
+    def text_limits(self, text_tokens: int | None) -> TextLimits:
+        return self.family.text_limits(self.folder, text_tokens)
+
+    def mu(self, tokens: int, *, steps: int | None = None, cap: float | None = None) -> float:
+        """The shift of the sigmas for `tokens` image tokens: to sample in `steps`, or to train."""
+        mu = self.family.mu(self.scheduler_config, tokens, steps)
+        return mu if cap is None else min(mu, cap)
+
+    def sampling(
+        self, settings: GenerateSection, grid: Grid, *, keep_clean: bool = False
+    ) -> Sampling:
+        """How a profile's [generate] samples `grid` on this base."""
+        mu = self.mu(grid.num_tokens, steps=num_steps(settings), cap=settings.max_mu)
+        return Sampling.of(settings, mu, keep_clean=keep_clean)
+
+    def draw_noise(self, grid: Grid, generator: torch.Generator) -> Tensor:
         """Noise (1, C, H/16, W/16) for a grid, on the CPU: a seed means the same everywhere."""
         width, height = grid.size("token")
-        return draw_noise(self.transformer_config["in_channels"], height, width, generator)
+        return self.family.draw_noise(self.transformer_config, height, width, generator)
 
-    def noise_source(self, grid: Grid, seed: int) -> Callable[[], torch.Tensor]:
+    def noise_source(self, grid: Grid, seed: int) -> Callable[[], Tensor]:
         """A function that gives fresh noise for a grid at each call, on the model's device."""
         generator = torch.Generator().manual_seed(seed)
         return lambda: self.draw_noise(grid, generator).to(self.device)
 
-    def tokenizers(self, text_tokens: int | None = None) -> Tokenizers:
-        """Those of CLIP and T5; without `text_tokens`, of the length the base was trained with."""
-        from transformers import CLIPTokenizer, T5TokenizerFast
-
-        with loading(self.name):
-            t5_tokenizer = T5TokenizerFast.from_pretrained(self.folder / "tokenizer_2")
-            return Tokenizers(
-                clip_tokenizer=CLIPTokenizer.from_pretrained(self.folder / "tokenizer"),
-                t5_tokenizer=t5_tokenizer,
-                text_tokens=text_tokens or min(512, t5_tokenizer.model_max_length),
-            )
-
     @contextmanager
-    def text_encoders(self, text_tokens: int | None = None) -> Iterator[TextEncoders]:
-        """CLIP and T5 with their tokenizers."""
-        from transformers import CLIPTextModel, T5EncoderModel
+    def text_encoders(self, text_tokens: int | None = None) -> Iterator[EncodeText]:
+        """Text encoders; without `text_tokens`, of the length the base was trained with."""
 
-        tokenizers = self.tokenizers(text_tokens)
-        with loading(self.name):
-            encoders = TextEncoders(
-                clip_tokenizer=tokenizers.clip_tokenizer,
-                clip=self._encoder(CLIPTextModel, "text_encoder"),
-                t5_tokenizer=tokenizers.t5_tokenizer,
-                t5=self._encoder(T5EncoderModel, "text_encoder_2", self.text_quantize),
-                text_tokens=tokenizers.text_tokens,
+        def load(model_class: Any, folder: str, is_quantized: bool) -> Any:
+            return self._encoder(
+                model_class, folder, self.text_quantize if is_quantized else "none"
             )
-        yield encoders
-        del encoders
+
+        with loading(self.name):
+            encode = self.family.load_text(self.folder, text_tokens, load)
+        yield encode
+        del encode
         self._free()
 
     @contextmanager
-    def vae(self) -> Iterator[Any]:
+    def vae(self) -> Iterator[FrameCoder]:
         """The VAE, in float32: it is small beside the transformer, and rounding would show."""
-        from diffusers import AutoencoderKL
+        import diffusers
 
         with loading(self.name):
-            vae = AutoencoderKL.from_pretrained(
+            vae = getattr(diffusers, self.family.VAE).from_pretrained(
                 self.folder / "vae", torch_dtype=torch.float32, use_safetensors=True
             )
-        yield vae.to(self.device).eval().requires_grad_(False)
+        vae = vae.to(self.device).eval().requires_grad_(False)
+        yield FrameCoder(family=self.family, vae=vae)
         del vae
         self._free()
 
@@ -122,8 +175,9 @@ class BaseModel:
         In training, nothing is offloaded: the layers' copies in main memory would overwrite the
         trained weights.
         """
-        from diffusers import FluxTransformer2DModel
+        import diffusers
 
+        model_class = getattr(diffusers, self.family.TRANSFORMER)
         offloaded = self.is_offloaded and not training
         options: dict[str, Any] = {"torch_dtype": self.dtype, "use_safetensors": True}
         if not offloaded:
@@ -132,13 +186,14 @@ class BaseModel:
 
         def load(**more: Any) -> Any:
             with loading(self.name):
-                return FluxTransformer2DModel.from_pretrained(folder, **options, **more)
+                return model_class.from_pretrained(folder, **options, **more)
 
         if self.quantize == "none":
             transformer = load()
         else:
             config = transformer_quantization(self.quantize, self.dtype)
             transformer = load_quantized(
+                model_class,
                 folder,
                 self.quantize,
                 self.device,
@@ -180,23 +235,6 @@ class BaseModel:
     def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def compile_blocks(transformer: Any, setting: str) -> None:
-    """Compile the blocks of `transformer`; each kind once for each shape, when it first runs.
-
-    A graph for any shape would be made between a forward pass and its recomputation, and the two
-    would not save the same tensors.
-
-    Raises UsageError, which names the setting that asked for it, without a C++ compiler.
-    """
-    from torch._dynamo import config
-
-    check_compiler(transformer.device, setting)
-    # Past its limit of 8 graphs PyTorch runs a block uncompiled. Three cell sizes with single
-    # frames and validation need more.
-    config.cache_size_limit = max(config.cache_size_limit, _GRAPHS)
-    transformer.compile_repeated_blocks(dynamic=False)
 
 
 def open_base(profile: Profile) -> BaseModel:

@@ -1,35 +1,85 @@
-"""Finding a base model: the built-in one, a local folder, or the Hugging Face Hub."""
+"""Base models by name: their family, and their folder, here or on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.machine.hub import hub_token, local_base
-from gridctl.profile import BUILT_IN
+from gridctl.models import flux1
+from gridctl.models.family import Family, TextLimits
+from gridctl.profile import BUILT_IN, Profile
 
-_PARTS = (
-    "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae",
-)  # fmt: skip
+FAMILIES: tuple[Family, ...] = (flux1,)  # the first is that of an unknown name
 _LARGE_BYTES = 64 * 2**20
 _SUFFIXES = ("json", "txt", "model", "safetensors")
-# Only diffusers' folders: FLUX.1-dev's repository has the same 24 GB a second time.
-_FILES = [
-    "model_index.json",
-    *(f"{part}/*.{suffix}" for part in _PARTS for suffix in _SUFFIXES),
-]
+
+
+def find_family(name: str, folder: Path | None = None) -> Family:
+    """The family of a base model: by model_index.json in `folder`, or by its Hub id without.
+
+    Raises UsageError for a folder of another pipeline.
+    """
+    if folder is None or not (folder / "model_index.json").is_file():
+        known = (family for family in FAMILIES if family.HUB_NAME.lower() in name.lower())
+        return next(known, FAMILIES[0])
+    with loading(name):
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        kind = index["transformer"][1] if "transformer" in index else index["_class_name"]
+    for family in FAMILIES:
+        if kind == family.TRANSFORMER:
+            return family
+    names = " or ".join(family.NAME for family in FAMILIES)
+    raise UsageError(
+        f"{name} is a pipeline of {kind}, and gridctl draws with {names}; use such a model, or "
+        f'the built-in "{BUILT_IN}".'
+    )
+
+
+def profile_family(profile: Profile) -> Family:
+    """The family of a profile's base model; nothing is downloaded."""
+    return find_family(profile.model.base, local_base(profile.model.base, profile.model.revision))
+
+
+def transformer_config(profile: Profile) -> Mapping[str, Any]:
+    """The config of the base's transformer if it is on this machine, else its family's usual."""
+    folder = local_base(profile.model.base, profile.model.revision)
+    path = folder / "transformer" / "config.json" if folder else None
+    if path is None or not path.is_file():
+        return find_family(profile.model.base, folder).TRANSFORMER_CONFIG
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def weight_folders(family: Family) -> tuple[str, ...]:
+    """The sub-folders that decide what a model draws, in the order in which they are hashed."""
+    return ("transformer", "vae", *family.TEXT_FOLDERS)
+
+
+def text_limits(profile: Profile) -> TextLimits:
+    """The token limits of the profile's base model, by its tokenizers if they are on this machine.
+
+    Nothing is downloaded. A profile that names no base model gets FLUX.1's limits, because
+    its captions may be trained on any. A broken tokenizer raises GridctlError when it counts.
+    """
+    model = profile.model
+    if not profile.is_set("model.base"):
+        return FAMILIES[0].text_limits(None, model.text_tokens)
+    folder = local_base(model.base, model.revision)
+    return find_family(model.base, folder).text_limits(folder, model.text_tokens)
 
 
 def find_base(name: str, revision: str | None = None) -> Path:
     """The folder of a base model; a Hub model is downloaded (weights as safetensors only).
 
-    Raises UsageError for a name that is no FLUX.1 model, GridctlError for a Hub model that
-    cannot be downloaded.
+    Raises UsageError for a name that is not a model, GridctlError for a Hub model that cannot be
+    downloaded.
     """
     is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if name != BUILT_IN and is_hub_id and not Path(name).exists():
@@ -37,10 +87,10 @@ def find_base(name: str, revision: str | None = None) -> Path:
     folder = local_base(name, revision)
     if folder is None or not (folder / "model_index.json").is_file():
         raise UsageError(
-            f"{name} is no model: a base is a folder with a model_index.json, a Hub id such as "
+            f"{name} is not a model: a base is a folder with a model_index.json, a Hub id such as "
             f'black-forest-labs/FLUX.1-dev, or "{BUILT_IN}".'
         )
-    _refuse_other_pipelines(name, folder)
+    find_family(name, folder)  # refuses other pipelines
     return folder
 
 
@@ -55,7 +105,7 @@ def loading(name: str) -> Iterator[None]:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU: the folder is not to blame
             raise
         raise InputError(
-            f"{name} cannot be loaded as a FLUX.1 pipeline: {_first_line(error)}. Download it "
+            f"{name} cannot be loaded as a diffusers pipeline: {_first_line(error)}. Download it "
             "again, or point model.base to a whole diffusers folder."
         ) from error
 
@@ -99,17 +149,6 @@ def _read_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_other_pipelines(name: str, folder: Path) -> None:
-    with loading(name):
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        kind = index["transformer"][1] if "transformer" in index else index["_class_name"]
-    if kind != "FluxTransformer2DModel":
-        raise UsageError(
-            f"{name} is a pipeline of {kind}, and gridctl draws with FLUX.1; use such a model, or "
-            f'the built-in "{BUILT_IN}".'
-        )
-
-
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -120,9 +159,13 @@ def _download(name: str, revision: str | None) -> Path:
     )
 
     remedy = "Use a local folder as model.base, or the built-in model (--profile tiny)."
+    # Only diffusers' folders: FLUX.1-dev's repository has the same 24 GB a second time.
+    folders = {folder for family in FAMILIES for folder in weight_folders(family)} | {"scheduler"}
+    files = [f"{folder}/*.{suffix}" for folder in sorted(folders) for suffix in _SUFFIXES]
+    files.append("model_index.json")
     try:
         return Path(
-            snapshot_download(name, revision=revision, token=hub_token(), allow_patterns=_FILES)
+            snapshot_download(name, revision=revision, token=hub_token(), allow_patterns=files)
         )
     except GatedRepoError:
         raise GridctlError(

@@ -6,30 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
 from gridctl.lora.adapters import add_lora
-from gridctl.models.attention import recompute_blocks
+from gridctl.models.family import Family
+from gridctl.models.hub import profile_family
+from gridctl.models.transformer import recompute_blocks
 from gridctl.profile import OPTIMIZERS, Profile
 
 GIB = 1024**3
 # Bytes of a weight: nf4 has 4 bits and a float32 scale for each 64 weights.
 _STORED = {"none": 2.0, "int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}
-# FLUX.1-dev's transformer/config.json, for plans before it is downloaded.
-FLUX_DEV: dict[str, Any] = {
-    "patch_size": 1,
-    "in_channels": 64,
-    "num_layers": 19,
-    "num_single_layers": 38,
-    "attention_head_dim": 128,
-    "num_attention_heads": 24,
-    "joint_attention_dim": 4096,
-    "pooled_projection_dim": 768,
-    "guidance_embeds": True,
-    "axes_dims_rope": (16, 56, 56),
-}
-T5_WEIGHTS, CLIP_WEIGHTS = 4.762e9, 0.123e9  # FLUX.1's
-# T5's embedding and the last layer of each block: transformers never quantises them.
-_T5_UNQUANTISED = 32128 * 4096 + 24 * 10240 * 4096
-_CAPTION_GIB = 0.05  # activations of T5 for one caption of 512 tokens
 _CAPTIONS_AT_ONCE = 8
 
 
@@ -68,22 +55,32 @@ def training_memory(
 
     `fused` False is for PEFT's own LoRA layers, which multiply in float32.
     """
-    settings, memory = profile.train, profile.memory
+    family, settings, memory = profile_family(profile), profile.train, profile.memory
     share = memory.checkpointed_share if memory.gradient_checkpointing else 0.0
-    segments = _segments(config, share)
-    transformer = _small_model(config, segments)
-    weights = _Weights.of(transformer, segments)
+    segments = _segments(family, config, share)
+    transformer = _small_model(family, config, segments)
+    weights = _Weights.of(family.blocks(transformer), transformer, segments)
     stored = _STORED[memory.quantize] * weights.linear + 2 * weights.other
     alpha = settings.lora_alpha or settings.rank
-    add_lora(transformer, rank=settings.rank, alpha=alpha, seed=0, fused=fused)
-    trained = _Weights.of(transformer, segments).trained
+    add_lora(transformer, family.LORA_TARGETS, rank=settings.rank, alpha=alpha, seed=0, fused=fused)
+    trained = _Weights.of(family.blocks(transformer), transformer, segments).trained
     gradients = 4 * trained
-    held, working = _step_bytes(
-        transformer, segments, _inputs(profile, config), offload=memory.offload_activations
+    width, height = profile.grid.to_grid().size("token")
+    inputs = family.inputs(
+        config,
+        batch=settings.batch_size,
+        height=height,
+        width=width,
+        text_tokens=profile.model.text_tokens or family.SIZES.text_tokens,
+        device="meta",
+        dtype=torch.bfloat16,
     )
-    if settings.accumulate > 1:  # those of the passes before are there from the start
+    held, working = _step_bytes(
+        family, transformer, segments, inputs, offload=memory.offload_activations
+    )
+    if settings.accumulate > 1:  # gradients of the passes before are there from the start
         needed = held + working + gradients
-    else:  # they come as activations go
+    else:  # gradients take the place of freed activations
         needed = max(held, gradients) + working
     if memory.quantize != "none":
         needed += 2 * weights.largest  # a layer's weights in bfloat16
@@ -99,19 +96,19 @@ def training_memory(
 
 
 def encoding_gib(profile: Profile) -> float:
-    """GiB on the card while captions go through T5 and CLIP."""
-    stored = _STORED[profile.model.text_quantize]
-    quantised = T5_WEIGHTS - _T5_UNQUANTISED
-    weights = stored * quantised + 2 * (_T5_UNQUANTISED + CLIP_WEIGHTS)
-    tokens = profile.model.text_tokens or 512
-    return weights / GIB + _CAPTIONS_AT_ONCE * _CAPTION_GIB * tokens / 512
+    """GiB on the card while the text encoders encode captions."""
+    sizes = profile_family(profile).SIZES
+    weights = _STORED[profile.model.text_quantize] * sizes.text_linear + 2 * sizes.text_other
+    tokens = profile.model.text_tokens or sizes.text_tokens
+    captions = _CAPTIONS_AT_ONCE * sizes.caption_gib * tokens / sizes.text_tokens
+    return weights / GIB + captions
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Segment:
     """Neighbouring blocks of one kind that do, or do not, recompute their activations."""
 
-    single: bool
+    kind: str  # the key of the config that counts them
     recomputed: bool
     count: int
 
@@ -121,42 +118,33 @@ class _Segment:
         return min(self.count, 2)
 
 
-def _segments(config: Mapping[str, Any], share: float) -> list[_Segment]:
-    double, single = int(config["num_layers"]), int(config["num_single_layers"])
-    recomputed = round(share * (double + single))
-    first = min(recomputed, double)
-    counts = {
-        (False, True): first,
-        (False, False): double - first,
-        (True, True): recomputed - first,
-        (True, False): single - (recomputed - first),
-    }
-    return [
-        _Segment(single=kind, recomputed=again, count=count)
-        for (kind, again), count in counts.items()
-        if count
-    ]
+def _segments(family: Family, config: Mapping[str, Any], share: float) -> list[_Segment]:
+    counts = {kind: int(config[kind]) for kind in family.BLOCK_COUNTS}
+    left = round(share * sum(counts.values()))  # to be recomputed, from the first block on
+    segments = []
+    for kind, count in counts.items():
+        first = min(left, count)
+        left -= first
+        segments += [
+            _Segment(kind=kind, recomputed=True, count=first),
+            _Segment(kind=kind, recomputed=False, count=count - first),
+        ]
+    return [segment for segment in segments if segment.count]
 
 
-def _small_model(config: Mapping[str, Any], segments: Sequence[_Segment]) -> Any:
+def _small_model(family: Family, config: Mapping[str, Any], segments: Sequence[_Segment]) -> Any:
     """The transformer with two blocks of each segment, on the meta device."""
-    import torch
-
     from gridctl.machine.quiet import quiet_libraries
 
     quiet_libraries()  # before diffusers looks for torchao and bitsandbytes
-    from diffusers import FluxTransformer2DModel
+    import diffusers
 
     own = {key: value for key, value in config.items() if not key.startswith("_")}
-    own["num_layers"] = sum(s.traced for s in segments if not s.single)
-    own["num_single_layers"] = sum(s.traced for s in segments if s.single)
+    for kind in family.BLOCK_COUNTS:
+        own[kind] = sum(segment.traced for segment in segments if segment.kind == kind)
     with torch.device("meta"):
-        transformer = FluxTransformer2DModel(**own).to(torch.bfloat16)
+        transformer = getattr(diffusers, family.TRANSFORMER)(**own).to(torch.bfloat16)
     return transformer.requires_grad_(False).train()
-
-
-def _blocks(transformer: Any) -> list[Any]:
-    return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +157,13 @@ class _Weights:
     largest: int
 
     @classmethod
-    def of(cls, transformer: Any, segments: Sequence[_Segment]) -> _Weights:
-        """Those of the whole transformer, from one with `traced` blocks of each segment."""
-        import torch
-
+    def of(cls, blocks: Sequence[Any], transformer: Any, segments: Sequence[_Segment]) -> _Weights:
+        """Count the weights of the whole transformer by one with `traced` blocks of a segment."""
         times: dict[int, float] = {}
-        blocks = iter(_blocks(transformer))
+        following = iter(blocks)
         for segment in segments:
             for _ in range(segment.traced):
-                block = next(blocks)
+                block = next(following)
                 for module in block.modules():
                     times[id(module)] = segment.count / segment.traced
         linear = other = trained = largest = 0.0
@@ -196,35 +182,20 @@ class _Weights:
         )
 
 
-def _inputs(profile: Profile, config: Mapping[str, Any]) -> dict[str, Any]:
-    import torch
-
-    grid, batch = profile.grid.to_grid(), profile.train.batch_size
-    text = profile.model.text_tokens or 512
-
-    def empty(*shape: int, dtype: Any = torch.bfloat16) -> Any:
-        return torch.empty(shape, dtype=dtype, device="meta")
-
-    return {
-        "hidden_states": empty(batch, grid.num_tokens, int(config["in_channels"])),
-        "encoder_hidden_states": empty(batch, text, int(config["joint_attention_dim"])),
-        "pooled_projections": empty(batch, int(config["pooled_projection_dim"])),
-        "timestep": empty(batch),
-        "guidance": empty(batch, dtype=torch.float32) if config.get("guidance_embeds") else None,
-        "img_ids": empty(grid.num_tokens, 3, dtype=torch.float32),
-        "txt_ids": empty(text, 3, dtype=torch.float32),
-    }
-
-
 def _step_bytes(
-    transformer: Any, segments: Sequence[_Segment], inputs: Mapping[str, Any], *, offload: bool
+    family: Family,
+    transformer: Any,
+    segments: Sequence[_Segment],
+    inputs: Mapping[str, Any],
+    *,
+    offload: bool,
 ) -> tuple[int, int]:
     """Bytes (held from the forward pass for the backward pass, at work in it at most)."""
     from gridctl.models.live_bytes import LiveBytes, fuse_attention
 
-    blocks = _blocks(transformer)
+    blocks = family.blocks(transformer)
     recomputed = sum(s.traced for s in segments if s.recomputed)
-    recompute_blocks(transformer, recomputed / len(blocks))
+    recompute_blocks(transformer, family, recomputed / len(blocks))
     fuse_attention(transformer)
     after: list[int] = []
     tracker = LiveBytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,17 @@ from gridctl.errors import InputError
 from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.machine.devices import free_gib
 from gridctl.models.base import BaseModel
-from gridctl.models.latents import Conditioning
+from gridctl.models.family import Prompt
+
+
+def join_prompts(prompts: Sequence[Prompt]) -> Prompt:
+    """Several prompts as one batch."""
+    return {name: torch.cat([prompt[name] for prompt in prompts]) for name in prompts[0]}
+
+
+def move_prompt(prompt: Prompt, device: torch.device) -> Prompt:
+    """The prompt on `device`."""
+    return {name: tensor.to(device) for name, tensor in prompt.items()}
 
 
 @contextmanager
@@ -51,7 +61,7 @@ def encode_prompts(
     *,
     text_tokens: int | None,
     room: AbstractContextManager[None] | None = None,
-) -> dict[str, Conditioning]:
+) -> dict[str, Prompt]:
     """Each prompt encoded, a batch of one, in main memory: FLUX.1's take 4 MB each.
 
     One at a time, so that a prompt's numbers do not depend on the others. Training encodes its
@@ -61,7 +71,7 @@ def encode_prompts(
     files = {prompt: _entry(base, prompt, text_tokens) for prompt in prompts}
     found = {prompt: _read(path) for prompt, path in files.items()}
     missing = {prompt: path for prompt, path in files.items() if found[prompt] is None}
-    new: dict[str, Conditioning] = {}
+    new: dict[str, Prompt] = {}
     if missing:
         with room or nullcontext():
             new = _encode(base, missing, text_tokens)
@@ -70,19 +80,19 @@ def encode_prompts(
 
 def _encode(
     base: BaseModel, files: Mapping[str, Path | None], text_tokens: int | None
-) -> dict[str, Conditioning]:
+) -> dict[str, Prompt]:
     """Encode prompts into their files. The text encoders are gone when this returns."""
     encoded = {}
     with base.text_encoders(text_tokens) as encode, torch.inference_mode():
         for prompt, path in files.items():
-            encoded[prompt] = encode([prompt]).to(torch.device("cpu"))
+            encoded[prompt] = move_prompt(encode([prompt]), torch.device("cpu"))
             _write(path, encoded[prompt])
     return encoded
 
 
 def _entry(base: BaseModel, prompt: str, text_tokens: int | None) -> Path | None:
     """The file of a prompt's entry; None for a user who has no place for a cache."""
-    weights = base.fingerprint("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+    weights = base.fingerprint(*base.family.TEXT_FOLDERS)
     decides = f"{weights} {text_tokens} {base.dtype} {base.text_quantize} {base.device.type}"
     name = hashlib.sha256(f"{decides}\n{prompt}".encode()).hexdigest()
     with suppress(InputError):
@@ -90,19 +100,17 @@ def _entry(base: BaseModel, prompt: str, text_tokens: int | None) -> Path | None
     return None
 
 
-def _read(path: Path | None) -> Conditioning | None:
+def _read(path: Path | None) -> Prompt | None:
     """An entry; None if there is none or it is damaged."""
-    with suppress(SafetensorError, OSError, KeyError):
+    with suppress(SafetensorError, OSError):
         if path is not None:
-            entry = load_file(path)
-            return Conditioning(embeds=entry["embeds"], pooled=entry["pooled"])
+            return dict(load_file(path))
     return None
 
 
-def _write(path: Path | None, prompt: Conditioning) -> None:
+def _write(path: Path | None, prompt: Prompt) -> None:
     """Keep an entry; a cache that cannot be written is no reason not to draw."""
-    tensors = {"embeds": prompt.embeds, "pooled": prompt.pooled}
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in prompt.items()}
     with suppress(InputError):
         if path is not None:
             with cache_file(path) as temporary:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def transformer_quantization(kind: str, dtype: torch.dtype) -> Any:
-    """The quantisation of FLUX's transformer by diffusers: "nf4", "int8" or "fp8".
+    """The quantisation of the transformer by diffusers: "nf4", "int8" or "fp8".
 
     All of them train with LoRA: the weights are stored in 4 or 8 bits, products are in `dtype`.
 
@@ -53,9 +53,7 @@ def quantization_config(config: Any, kind: str, dtype: torch.dtype) -> Any:
     Raises UsageError for another kind, or without bitsandbytes.
     """
     if kind not in ("nf4", "int8"):
-        raise UsageError(
-            f'quantize = "{kind}" is for FLUX\'s transformer; use "nf4" or "int8" here.'
-        )
+        raise UsageError(f'quantize = "{kind}" is for the transformer; use "nf4" or "int8" here.')
     _need("bitsandbytes", kind)
     if kind == "int8":
         return config(load_in_8bit=True)
@@ -72,18 +70,19 @@ def _need(package: str, kind: str) -> None:
         )
 
 
-_FORMAT = 1  # to be raised when flux/quantization.py quantises otherwise
+_FORMAT = 1  # raise it when this module quantises in another way
 _LIBRARY = {"nf4": "bitsandbytes", "int8": "torchao", "fp8": "torchao"}
 
 
 def load_quantized(
+    model_class: Any,
     folder: Path,
     kind: str,
     device: torch.device,
     options: Mapping[str, Any],
     quantize: Callable[[], Any],
 ) -> Any:
-    """The transformer in `folder`, quantised as `kind` on `device`.
+    """The transformer in `folder`, a `model_class` of diffusers, quantised as `kind` on `device`.
 
     It is read from the cache, with `options` for diffusers' `from_pretrained`, if an earlier run
     has left it there. Otherwise `quantize` makes it, and it is kept if the disk has room.
@@ -92,8 +91,8 @@ def load_quantized(
     if entry is None:
         return quantize()
     if entry.is_dir():
-        with suppress(InputError):
-            return _read(entry, options)
+        with suppress(InputError), loading(str(entry)):
+            return model_class.from_pretrained(entry, **options)
         with suppress(OSError):  # a damaged entry is made again
             shutil.rmtree(entry)
     transformer = quantize()
@@ -114,13 +113,6 @@ def _entry(folder: Path, kind: str, device: torch.device, dtype: torch.dtype) ->
     return None
 
 
-def _read(entry: Path, options: Mapping[str, Any]) -> Any:
-    from diffusers import FluxTransformer2DModel
-
-    with loading(str(entry)):
-        return FluxTransformer2DModel.from_pretrained(entry, **options)
-
-
 def _keep(transformer: Any, entry: Path, *, largest: int) -> None:
     """Write an entry; a cache that cannot be written, or is too small, is no reason to stop."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of several writes it
@@ -139,7 +131,7 @@ def _keep(transformer: Any, entry: Path, *, largest: int) -> None:
             for path in temporary.iterdir():  # a loss of power must not leave a part of it
                 _wait_for_disk(path)
         for other in entry.parent.iterdir():
-            # Of other versions of the libraries; hidden ones are being written.
+            # Entries of other library versions. Dot files are still being written.
             if other != entry and not other.name.startswith("."):
                 shutil.rmtree(other)
 

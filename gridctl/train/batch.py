@@ -19,18 +19,18 @@ from torch import Tensor
 from gridctl.diffusion.cells import cell_map, split_cells
 from gridctl.diffusion.flow import add_noise, draw_sigmas
 from gridctl.geometry import Grid
-from gridctl.models.latents import Conditioning, predict_velocity
+from gridctl.models.family import Family, Prompt
+from gridctl.models.prompts import join_prompts, move_prompt
 from gridctl.profile import KeepPattern
 from gridctl.train.data import Sample
 from gridctl.train.setup import Run
 
-GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
 # Each slot has several streams of random numbers, so that a new use of chance changes no other.
 _FRAME_STREAM, _KEEP_STREAM, _CAPTION_STREAM = 1, 2, 3
 
 Slots = list[tuple[int, Sample]]
 _T = TypeVar("_T")
-_Row = tuple[Tensor, Tensor, Tensor, Conditioning]  # clean, noise, sigma (1,), prompt of a slot
+_Row = tuple[Tensor, Tensor, Tensor, Prompt]  # clean, noise, sigma (1,), prompt of a slot
 
 
 def slot_samples(samples: Sequence[Sample], *, seed: int, first: int, count: int) -> list[Sample]:
@@ -70,25 +70,29 @@ class Batch:
     `kept` (B, F) marks the frames of `grid` that the model gets without noise; None for none.
     """
 
+    family: Family
     grid: Grid
     clean: Tensor
     noise: Tensor
     sigma: Tensor
-    prompt: Conditioning
+    prompt: Prompt
     kept: Tensor | None = None
 
     def predict(self, transformer: Any, *, autocast: bool) -> Tensor:
         """Predict the velocities, (B, C, H, W)."""
         noisy = add_noise(self.clean, self.noise, self.sigma[:, None, None, None])
+        kept = None
         if self.kept is not None:
-            noisy = torch.where(cell_map(self.kept, self.grid), self.clean, noisy)
+            kept = cell_map(self.kept, self.grid)
+            noisy = torch.where(kept, self.clean, noisy)
         with torch.autocast(self.clean.device.type, torch.bfloat16, enabled=autocast):
-            return predict_velocity(
+            return self.family.predict(
                 transformer,
                 noisy,
-                sigma=self.sigma,
-                prompt=self.prompt,
-                guidance=GUIDANCE,
+                self.sigma,
+                self.prompt,
+                self.family.TRAINING_GUIDANCE,
+                clean=kept,
             )
 
     def at(self, sigma: float) -> Batch:
@@ -150,11 +154,12 @@ def _drops_caption(run: Run, generator: torch.Generator) -> bool:
 def _stack(run: Run, rows: list[_Row], grid: Grid, *, kept: Tensor | None = None) -> Batch:
     clean, noise, sigma, prompts = zip(*rows, strict=True)
     return Batch(
+        family=run.setup.base.family,
         grid=grid,
         clean=torch.stack(clean).to(run.device),
         noise=torch.stack(noise).to(run.device),
         sigma=torch.cat(sigma).to(run.device),
-        prompt=Conditioning.cat(prompts).to(run.device),
+        prompt=move_prompt(join_prompts(prompts), run.device),
         kept=kept,
     )
 

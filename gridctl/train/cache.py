@@ -26,7 +26,7 @@ from gridctl.errors import InputError
 from gridctl.geometry import Grid
 from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.models.base import BaseModel
-from gridctl.models.latents import Conditioning, encode_frames
+from gridctl.models.family import Prompt
 from gridctl.progress import Progress
 from gridctl.train.data import Sample, load_frames
 
@@ -45,7 +45,7 @@ class Cache:
 
     @classmethod
     def of(cls, base: BaseModel, text_tokens: int | None) -> Cache:
-        text = base.fingerprint("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+        text = base.fingerprint(*base.family.TEXT_FOLDERS)
         quantised = "" if base.text_quantize == "none" else f" {base.text_quantize}"
         return cls(
             folder=cache_folder(),
@@ -57,10 +57,10 @@ class Cache:
         """(C, H/16, W/16) of the sample's image as `grid`, in float32."""
         return _read(self._latents_path(sample, grid))["latents"]
 
-    def prompt(self, caption: str) -> Conditioning:
+    def prompt(self, caption: str) -> Prompt:
         """The encoded caption, a batch of one."""
         entry = _read(self._prompt_path(caption))
-        return Conditioning(embeds=entry["embeds"][None], pooled=entry["pooled"][None])
+        return {name: tensor[None] for name, tensor in entry.items()}
 
     def grids(self, samples: Mapping[Grid, Sequence[Sample]]) -> dict[Path, _Grid]:
         """The entries of grid images, by path, with their inputs."""
@@ -127,7 +127,7 @@ def encode_grids(
             writes: list[Future[None]] = []
             for some in _read_ahead(readers, _chunks(same, together)):
                 frames = np.concatenate([pixels for _, pixels in some])
-                latents = encode_frames(vae, frames, batch=batch).cpu()
+                latents = vae.encode(frames, batch=batch).cpu()
                 for (path, _), own in zip(some, latents.split(grid.num_frames), strict=True):
                     tensors = {"latents": join_cells(own, grid)}
                     writes.append(writer.submit(_save, path, tensors))
@@ -173,7 +173,7 @@ def encode_prompts(
         for some in _chunks(list(entries.items()), _PROMPTS_AT_ONCE):
             encoded = encode([caption for _, caption in some])
             for index, (path, _) in enumerate(some):
-                _save(path, {"embeds": encoded.embeds[index], "pooled": encoded.pooled[index]})
+                _save(path, {name: tensors[index] for name, tensors in encoded.items()})
             done += len(some)
             progress(done, len(entries), "encoding captions")
 

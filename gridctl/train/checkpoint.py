@@ -30,7 +30,7 @@ from gridctl.lora.adapters import (
     write_adapter,
 )
 from gridctl.machine.devices import torch_dtype
-from gridctl.models.latents import unwrap
+from gridctl.models.transformer import unwrap
 from gridctl.profile import Profile
 from gridctl.train.metrics import METRICS_FILE, keep_metrics
 from gridctl.train.preview import PREVIEWS

@@ -21,7 +21,7 @@ from gridctl.dataset.grid_image import load_grid, load_metadata, scale_cells, sp
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import InputError, UsageError, counted
 from gridctl.geometry import Grid
-from gridctl.models.length import text_limits
+from gridctl.models.hub import text_limits
 from gridctl.profile import Profile, StageSection, TrainSection
 from gridctl.progress import Progress, silent
 from gridctl.prompt import DEFAULT_LAYOUT, layout_prompt
@@ -223,7 +223,7 @@ def check_captions(datasets: Sequence[Dataset], profile: Profile) -> list[str]:
         for sample in samples.values()
     ]
     refuse_useless_captions(grids, layout=layout)
-    faults = find_faults(grids, layout=layout, limits=text_limits(profile))
+    faults = find_faults(grids, layout=layout, limit=text_limits(profile).whole)
     return [f"{caption_path(image)}: {fault}" for image, fault in faults]
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gridctl.errors import UsageError, counted
 from gridctl.machine.devices import Card, nvidia_cards
-from gridctl.machine.hub import local_base
+from gridctl.models.hub import transformer_config
 from gridctl.models.memory import (
-    FLUX_DEV,
     TrainingMemory,
     changes_that_fit,
     fits,
@@ -22,7 +20,7 @@ from gridctl.profile import Profile, toml_value
 from gridctl.progress import Progress, silent
 from gridctl.prompt import layout_template
 from gridctl.train.data import Stage, read_dataset, resolve_stages
-from gridctl.train.setup import Note, fill_cache, refuse_schnell, set_up
+from gridctl.train.setup import Note, fill_cache, refuse_distilled, set_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ def plan_run(profile: Profile, *, progress: Progress | None = None) -> RunPlan:
     ]
     cards = nvidia_cards()
     card = max(cards, key=lambda card: card.memory_mib) if cards else None
-    config = _config(profile)
+    config = transformer_config(profile)
     largest = _largest(profile, stages, config)
     least = None
     if card and profile.memory.device != "cpu":
@@ -144,16 +142,6 @@ def _largest(profile: Profile, stages: Sequence[Stage], config: Mapping[str, Any
     return max(profiles, key=lambda profile: training_memory(profile, config).training)
 
 
-def _config(profile: Profile) -> Mapping[str, Any]:
-    """The transformer's config if the base is on this machine, else FLUX.1-dev's."""
-    folder = local_base(profile.model.base, profile.model.revision)
-    path = folder / "transformer" / "config.json" if folder else None
-    if path is None or not path.is_file():
-        return FLUX_DEV
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config
-
-
 @dataclass(frozen=True, kw_only=True)
 class PrepareResult:
     """The filled cache: `encoded` counts the new entries, of this shard only."""
@@ -174,7 +162,7 @@ def prepare(
     `shard` (i, n) encodes the i-th of n shares, so that machines with one cache can work at the
     same time. Raises what `train` raises before its first step.
     """
-    refuse_schnell(profile)
+    refuse_distilled(profile)
     progress = progress or silent
     setup = set_up(profile, progress=progress)
     datasets = tuple(dict.fromkeys(map(str, setup.datasets)))

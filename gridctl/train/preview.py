@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,12 @@ from PIL import Image
 
 from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.plan import Plan
-from gridctl.diffusion.sampler import Denoiser, Sampling, sample
+from gridctl.diffusion.sampler import sample
 from gridctl.files import atomic_file
 from gridctl.lora.adapters import lora_tensors
 from gridctl.media.images import Frames, write_image
 from gridctl.media.write import write_clip
-from gridctl.models.latents import decode_frames, unwrap
+from gridctl.models.transformer import Denoiser, unwrap
 from gridctl.progress import Progress
 from gridctl.train.setup import Note, Run
 
@@ -60,24 +59,23 @@ def _draw(run: Run) -> Iterator[Frames]:
     setup = run.setup
     grid, base, settings = setup.stages[-1].grid, setup.base, run.profile.generate
     plan = Plan.generate(grid)
-    sampling = replace(
-        Sampling.from_profile(settings, base.scheduler_config, grid.num_tokens),
-        attention=run.profile.model.attention,
-    )
+    sampling = base.sampling(settings, grid)
     drawn = []
     with _as_exported(run), torch.inference_mode():
         for index, prompt in enumerate(setup.preview_prompts):
-            denoise = Denoiser(
-                transformer=unwrap(run.transformer),
-                prompt=setup.cache.prompt(prompt).to(run.device),
-                empty=setup.cache.prompt("").to(run.device),
-                sampling=sampling,
+            denoise = Denoiser.of(
+                base,
+                unwrap(run.transformer),
+                run.profile,
+                setup.cache.prompt(prompt),
+                setup.cache.prompt(""),
             )
-            drawn.append(sample(denoise, plan, base.noise_source(grid, settings.seed + index)))
+            noise = base.noise_source(grid, settings.seed + index)
+            drawn.append(sample(denoise, plan, noise, sampling))
     with base.vae() as vae:
         for latents in drawn:
             frames = split_cells(latents, grid)[0]
-            yield decode_frames(vae, frames, batch=run.profile.memory.decode_batch)
+            yield vae.decode(frames, batch=run.profile.memory.decode_batch)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from gridctl.errors import InputError, counted
 from gridctl.files import cannot_write
 from gridctl.machine.devices import grow_segments
-from gridctl.models.attention import attention_kernel
 from gridctl.models.memory import GIB
+from gridctl.models.transformer import attention_kernel
 from gridctl.profile import Profile
 from gridctl.progress import Progress, silent
 from gridctl.train.checkpoint import (
@@ -52,7 +52,7 @@ from gridctl.train.setup import (
     fill_cache,
     load_run,
     make_accelerator,
-    refuse_schnell,
+    refuse_distilled,
     set_up,
 )
 from gridctl.train.step import take_step
@@ -100,7 +100,7 @@ def train(
     that is not finite or explodes; Stopped after a signal.
     """
     progress, note = progress or silent, note or (lambda text: None)
-    refuse_schnell(profile)
+    refuse_distilled(profile)
     grow_segments()  # accelerate starts CUDA
     accelerator = make_accelerator(profile)
     setup = set_up(profile, processes=accelerator.num_processes, progress=progress)

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridctl.diffusion.flow import default_mu
 from gridctl.engine.shard import take_shard
 from gridctl.errors import UsageError, counted
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import AdapterMetadata, add_lora, check_start, lora_tensors, start_lora
 from gridctl.machine.devices import check_compiler, has_fast_bfloat16
 from gridctl.machine.hub import local_adapter
-from gridctl.models.attention import recompute_blocks
-from gridctl.models.base import BaseModel, compile_blocks, open_base
+from gridctl.models.base import BaseModel, open_base
+from gridctl.models.family import Family
+from gridctl.models.hub import find_family
+from gridctl.models.transformer import compile_blocks, recompute_blocks
 from gridctl.profile import BUILT_IN, Profile, TrainSection, profile_toml, without_folder
 from gridctl.progress import Progress
 from gridctl.prompt import grid_prompt, layout_template
@@ -162,7 +163,7 @@ class Run:
     def mu(self, grid: Grid, *, capped: bool = True) -> float:
         """The shift of the sigmas for images of `grid`'s size; generate.max_mu caps it."""
         cap = self.profile.generate.max_mu if capped else None
-        return default_mu(self.setup.base.scheduler_config, grid.num_tokens, max_mu=cap)
+        return self.setup.base.mu(grid.num_tokens, cap=cap)
 
 
 def set_up(profile: Profile, *, processes: int = 1, progress: Progress) -> Setup:
@@ -184,10 +185,10 @@ def set_up(profile: Profile, *, processes: int = 1, progress: Progress) -> Setup
     caption_faults = check_captions(datasets, profile)
     progress(0, 1, "finding the base model")
     base = open_base(profile)
-    refuse_schnell(profile, base)
+    refuse_distilled(profile, base)
     progress(0, 1, "hashing the base model")
     cache = Cache.of(base, profile.model.text_tokens)
-    start = _start(settings)
+    start = _start(settings, base.family)
     if settings.compile:
         check_compiler(base.device, _COMPILE)
     samples = [dataset.train for dataset in datasets]
@@ -243,11 +244,17 @@ def load_run(setup: Setup, accelerator: Any, *, progress: Progress) -> Run:
     profile, settings = setup.profile, setup.profile.train
     progress(0, 1, "loading the transformer")
     transformer = setup.base.load_transformer(training=True)
-    memory = profile.memory
+    memory, family = profile.memory, setup.base.family
     if memory.gradient_checkpointing:
-        recompute_blocks(transformer, memory.checkpointed_share, offload=memory.offload_activations)
+        recompute_blocks(
+            transformer, family, memory.checkpointed_share, offload=memory.offload_activations
+        )
     parameters = add_lora(
-        transformer, rank=settings.rank, alpha=_alpha(settings), seed=settings.seed
+        transformer,
+        family.LORA_TARGETS,
+        rank=settings.rank,
+        alpha=_alpha(settings),
+        seed=settings.seed,
     )
     if setup.start:
         start_lora(transformer, setup.start, scale=lora_scale(settings))
@@ -279,22 +286,24 @@ def _alpha(settings: TrainSection) -> float:
     return settings.lora_alpha or settings.rank
 
 
-def refuse_schnell(profile: Profile, base: BaseModel | None = None) -> None:
+def refuse_distilled(profile: Profile, base: BaseModel | None = None) -> None:
     """UsageError for a distilled base, unless the profile allows it."""
-    distilled = base.is_distilled if base else "schnell" in profile.model.base.lower()
+    name = profile.model.base
+    family = base.family if base else find_family(name)
+    distilled = base.is_distilled if base else family.is_distilled(name, None)
     if distilled and not profile.train.allow_distilled:
         raise UsageError(
-            f"{profile.model.base} is distilled to a few steps, and training damages that; "
-            "train on FLUX.1-dev, or set train.allow_distilled = true."
+            f"{name} is distilled to a few steps, and training damages that; "
+            f"train on {family.TRAINABLE}, or set train.allow_distilled = true."
         )
 
 
-def _start(settings: TrainSection) -> Path | None:
+def _start(settings: TrainSection, family: Family) -> Path | None:
     """Check the adapter to start from. Raises what `check_start` does, or UsageError."""
     if settings.start is None:
         return None
     start = local_adapter(str(settings.start))
-    check_start(start, rank=settings.rank)
+    check_start(start, family.LORA_TARGETS, rank=settings.rank)
     if start.resolve() == (settings.output or DEFAULT_OUTPUT).resolve():
         raise UsageError(
             f"the run starts from {start} and would replace it; choose another train.output."

@@ -12,7 +12,7 @@ from gridctl.diffusion.cells import split_cells
 from gridctl.diffusion.flow import velocity
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import lora_tensors
-from gridctl.models.latents import unwrap
+from gridctl.models.transformer import unwrap
 from gridctl.train.batch import Slots, draw_grids, draw_single_frames, share, slot_samples
 from gridctl.train.data import Stage, stage_at
 from gridctl.train.setup import Run

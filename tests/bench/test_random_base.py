@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from gridctl.bench.random_base import (
     bare_step,
     make_base,
-    make_models,
     random_inputs,
     write_random,
 )
 from gridctl.geometry import Grid
 from gridctl.models.base import open_base
+from gridctl.models.flux1 import meta_parts
 from gridctl.models.hub import file_hash
 from gridctl.profile import load_profile
 
@@ -33,16 +33,16 @@ def test_a_random_base_loads_as_flux(tmp_path: Path, shard_bytes: int) -> None:
     with base.text_encoders() as encode:
         assert encode.text_tokens == 32
         one, other = encode(["a red circle"]), encode(["a blue square"])
-    assert not torch.equal(one.pooled, other.pooled)
+    assert not torch.equal(one["pooled"], other["pooled"])
     with base.vae() as vae:
-        config = vae.config
+        config = vae.vae.config
         assert (config.scaling_factor, config.shift_factor) == (0.3611, 0.1159)
 
 
 def test_the_full_base_has_the_size_of_flux_dev() -> None:
     billions = {
         part: sum(p.numel() for p in model.parameters()) / 1e9
-        for part, (model, _, _) in make_models("full").items()
+        for part, (model, _, _) in meta_parts("full").items()
     }
     expected = {"transformer": 11.90, "vae": 0.084, "text_encoder": 0.123, "text_encoder_2": 4.76}
     assert billions == pytest.approx(expected, rel=0.01)

@@ -55,7 +55,7 @@ def test_too_long_and_without_content(folder: Path) -> None:
     (folder / "cat.txt").write_text(f"{opening} " + "word " * 600)
     (folder / "dog.txt").write_text(opening)
     found = faults(folder)
-    assert "T5 reads 512" in found["cat.txt"]
+    assert "512 tokens that T5 reads" in found["cat.txt"]
     assert "without content" in found["dog.txt"]
     short = check([folder], load_profile("tiny", {"model.text_tokens": 5}).profile)
     assert len(short.findings) == len(NAMES) + 1

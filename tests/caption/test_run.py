@@ -14,7 +14,7 @@ from gridctl.dataset.grid_image import save_grid
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.geometry import Grid
-from gridctl.models.length import text_limits
+from gridctl.models.hub import text_limits
 from gridctl.profile import Profile, load_profile
 from gridctl.prompt import grid_prompt, layout_template
 
@@ -278,8 +278,8 @@ def test_a_long_caption_is_cut_to_what_t5_reads(tmp_path: Path, profile: Profile
     text = written(image).strip()
     assert text.endswith("moves.")
     limits = text_limits(profile)
-    assert limits.fits_t5(text)
-    assert not limits.fits_t5(f"{text} A red circle moves.")
+    assert limits.whole.fits(text)
+    assert not limits.whole.fits(f"{text} A red circle moves.")
 
 
 def test_layouts_time_and_free(captioning: Captioning, tmp_path: Path) -> None:

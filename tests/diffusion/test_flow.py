@@ -93,10 +93,9 @@ def test_mu_of_flux_dev(tokens: int, mu: float) -> None:
     assert ours == pytest.approx(calculate_shift(tokens))
 
 
-def test_mu_can_be_capped_and_a_static_shift_has_one() -> None:
-    assert default_mu(FLUX_DEV, 16384, max_mu=1.5) == 1.5
-    assert default_mu(FLUX_DEV, 256, max_mu=1.5) == pytest.approx(0.5)
+def test_a_static_shift_has_one_mu() -> None:
     assert default_mu(FLUX_SCHNELL, 16384) == 0.0
+    assert default_mu({"shift": 3.0}, 64) == pytest.approx(math.log(3))
 
 
 def test_sigmas_for_training_are_logit_normal_and_shifted() -> None:

@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from gridctl.diffusion.cells import split_cells
-from gridctl.diffusion.flow import default_mu, schedule
+from gridctl.diffusion.flow import schedule
 from gridctl.diffusion.plan import Plan
-from gridctl.diffusion.sampler import Denoiser, Sampling, sample
+from gridctl.diffusion.sampler import Sampling, sample
 from gridctl.errors import UsageError
 from gridctl.generate import Job, Request, draw, render, tasks
 from gridctl.generate.pipeline import load_pipeline
@@ -28,7 +28,7 @@ from gridctl.geometry import Grid
 from gridctl.lora.adapters import apply_adapter
 from gridctl.media.images import Frames
 from gridctl.models.base import BaseModel
-from gridctl.models.latents import decode_frames, encode_frames
+from gridctl.models.transformer import Denoiser
 from gridctl.prompt import grid_prompt
 from gridctl.tiny.render import render_clip
 from tests.generate.clips import BLUE, RED, SCENE, red_circle
@@ -50,9 +50,9 @@ def test_a_clip_is_what_sampler_and_vae_make(
     small: Make, ask: Make, base: BaseModel, adapter: Path, tinys_own: bool
 ) -> None:
     """As diffusers' pipeline samples, and with all that the profile of tiny changes of it."""
-    own = {"true_cfg_scale": 2.5, "true_cfg_max_sigma": 0.8}
-    own |= {"stochastic_min_sigma": 0.5, "average_max_sigma": 1.0}
-    chosen = {f"generate__{key}": value for key, value in own.items()} if tinys_own else {}
+    guidance = {"true_cfg_scale": 2.5, "true_cfg_max_sigma": 0.8} if tinys_own else {}
+    own = {"stochastic_min_sigma": 0.5, "average_max_sigma": 1.0} if tinys_own else {}
+    chosen = {f"generate__{key}": value for key, value in (guidance | own).items()}
     job = tasks.t2v(ask(RED, profile=small(generate__steps=3, generate__seed=3, **chosen)))
     text = grid_prompt(GRID, RED)
     assert job.outputs[0].prompt == text
@@ -61,15 +61,17 @@ def test_a_clip_is_what_sampler_and_vae_make(
         prompt, empty = encode([text]), encode([""])
     transformer = base.load_transformer()
     apply_adapter(transformer, adapter)
-    mu = default_mu(base.scheduler_config, GRID.num_tokens)
-    sampling = Sampling(sigmas=tuple(schedule(3, mu)), guidance=1.0, **(own if tinys_own else {}))
+    model = Denoiser(
+        family=base.family, transformer=transformer, prompt=prompt, empty=empty, **guidance
+    )
     latents = sample(
-        Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling),
+        model,
         Plan.generate(GRID),
         base.noise_source(GRID, 3),
+        Sampling(sigmas=tuple(schedule(3, base.mu(GRID.num_tokens))), **own),
     )
     with base.vae() as vae:
-        wanted = decode_frames(vae, split_cells(latents, GRID)[0], batch=8)
+        wanted = vae.decode(split_cells(latents, GRID)[0], batch=8)
     assert np.array_equal(frames(job), wanted)
 
 
@@ -180,9 +182,13 @@ def test_an_edit_is_what_flow_edit_makes(
 
     def velocity(text: str, latents: torch.Tensor, sigma: float, scale: float) -> torch.Tensor:
         def predict(text: str, guidance: float) -> torch.Tensor:
-            sampling = Sampling(sigmas=(), guidance=guidance)
-            prompt, empty = prompts[text], prompts[""]
-            model = Denoiser(transformer=transformer, prompt=prompt, empty=empty, sampling=sampling)
+            model = Denoiser(
+                family=base.family,
+                transformer=transformer,
+                prompt=prompts[text],
+                empty=prompts[""],
+                guidance=guidance,
+            )
             with torch.inference_mode():
                 return model(latents, sigma)
 
@@ -193,14 +199,14 @@ def test_an_edit_is_what_flow_edit_makes(
 
     noise = base.noise_source(grid, 7)
     with base.vae() as vae:
-        clean = encode_frames(vae, np.stack([job.references[0]]), batch=8)
+        clean = vae.encode(np.stack([job.references[0]]), batch=8)
         edited = clean.clone()
-        sigmas = schedule(4, default_mu(base.scheduler_config, grid.num_tokens))[1:]
+        sigmas = schedule(4, base.mu(grid.num_tokens))[1:]
         for sigma, following in pairwise(sigmas):
             noisy = (1 - sigma) * clean + sigma * noise()
             there = velocity(target, edited + noisy - clean, sigma, 4.0)
             edited = edited + (following - sigma) * (there - velocity(source, noisy, sigma, 2.0))
-        wanted = decode_frames(vae, edited, batch=8)
+        wanted = vae.decode(edited, batch=8)
     assert np.abs(frames(job).astype(int) - wanted).max() <= 1
     assert np.abs(wanted.astype(int) - job.references[0]).mean() > 2  # it changes something
 
@@ -213,7 +219,7 @@ def test_an_edit_to_the_same_prompt_is_the_round_trip(
     job = tasks.edit(ask(RED, profile=profile), clip=clip, source_prompt=RED)
     source = np.stack(list(job.references.values()))
     with base.vae() as vae:
-        wanted = decode_frames(vae, encode_frames(vae, source, batch=8), batch=8)
+        wanted = vae.decode(vae.encode(source, batch=8), batch=8)
     assert wanted.shape == (6, 32, 32, 3)
     assert np.abs(frames(job).astype(int) - wanted).max() <= 2
 

@@ -19,7 +19,7 @@ from gridctl.lora.adapters import (
     read_adapter_metadata,
     save_adapter,
 )
-from gridctl.models.latents import Conditioning, predict_velocity
+from gridctl.models.flux1 import LORA_TARGETS, predict
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch_dtype.*:FutureWarning")
 
@@ -36,14 +36,14 @@ FACTS = AdapterMetadata(
 def velocity_of(transformer: Any) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        return predict_velocity(
+        return predict(
             transformer,
             torch.randn(1, 64, 4, 6, generator=generator),
             sigma=torch.tensor([0.7]),
-            prompt=Conditioning(
-                embeds=torch.randn(1, 64, 128, generator=generator),
-                pooled=torch.randn(1, 64, generator=generator),
-            ),
+            prompt={
+                "embeds": torch.randn(1, 64, 128, generator=generator),
+                "pooled": torch.randn(1, 64, generator=generator),
+            },
             guidance=1.0,
         )
 
@@ -53,7 +53,7 @@ def trained(base: Any, *, rank: int, alpha: float) -> Any:
     transformer = base.load_transformer(training=True)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in add_lora(transformer, rank=rank, alpha=alpha, seed=0):
+        for parameter in add_lora(transformer, LORA_TARGETS, rank=rank, alpha=alpha, seed=0):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return transformer
 
@@ -62,7 +62,7 @@ def test_lora_layers_alone_train_and_in_float32(base: Any) -> None:
     half = replace(base, dtype=torch.bfloat16)
     transformer = half.load_transformer(training=True)
     before = velocity_of(base.load_transformer())
-    parameters = add_lora(transformer, rank=4, alpha=4, seed=0)
+    parameters = add_lora(transformer, LORA_TARGETS, rank=4, alpha=4, seed=0)
     named = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
     assert len(parameters) == len(named) == len(lora_tensors(transformer))
     assert all("lora_" in name and p.dtype == torch.float32 for name, p in named.items())
@@ -89,14 +89,14 @@ def test_lora_layers_alone_train_and_in_float32(base: Any) -> None:
     }
     # B starts at zero, so an untrained LoRA changes nothing.
     whole = base.load_transformer()
-    add_lora(whole, rank=4, alpha=4, seed=0)
+    add_lora(whole, LORA_TARGETS, rank=4, alpha=4, seed=0)
     assert torch.equal(velocity_of(whole), before)
 
 
 def test_the_first_weights_are_the_seeds_and_disturb_no_other_chance(base: Any) -> None:
     def first(seed: int) -> torch.Tensor:
         transformer = base.load_transformer()
-        add_lora(transformer, rank=2, alpha=2, seed=seed)
+        add_lora(transformer, LORA_TARGETS, rank=2, alpha=2, seed=seed)
         return next(iter(lora_tensors(transformer).values())).detach()
 
     torch.manual_seed(0)

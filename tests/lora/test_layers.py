@@ -8,6 +8,7 @@ import torch
 from gridctl.bench.random_base import random_inputs
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import add_lora, apply_adapter
+from gridctl.models.flux1 import LORA_TARGETS
 from gridctl.tiny.weights import ADAPTER_FILE
 
 RANK, SCALE = 4, 3.0
@@ -21,7 +22,7 @@ def fused(transformer: Any) -> list[Any]:
 def layer(base: Any) -> Any:
     """A layer of the built-in base with a LoRA that is not zero."""
     transformer = base.load_transformer()
-    add_lora(transformer, rank=RANK, alpha=RANK * SCALE, seed=0)
+    add_lora(transformer, LORA_TARGETS, rank=RANK, alpha=RANK * SCALE, seed=0)
     found = fused(transformer)[0]
     with torch.no_grad():
         found.lora_B["default"].weight.normal_(generator=torch.Generator().manual_seed(1))
@@ -40,7 +41,7 @@ def test_all_lora_layers_are_fused(base: Any) -> None:
     from peft.tuners.lora import LoraLayer
 
     transformer = base.load_transformer()
-    add_lora(transformer, rank=RANK, alpha=RANK, seed=0)
+    add_lora(transformer, LORA_TARGETS, rank=RANK, alpha=RANK, seed=0)
     lora = [module for module in transformer.modules() if isinstance(module, LoraLayer)]
     assert len(lora) == len(fused(transformer)) > 10
 

@@ -8,10 +8,22 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from gridctl.models.hub import file_hash
+from gridctl.errors import InputError, UsageError
+from gridctl.models import flux1
+from gridctl.models.family import TextLimits
+from gridctl.models.hub import (
+    file_hash,
+    find_family,
+    text_limits,
+    transformer_config,
+    weight_folders,
+)
+from gridctl.profile import load_profile
+from gridctl.tiny.weights import BASE_FOLDER
 
 FIND = (
     "import sys\n"
@@ -102,3 +114,63 @@ def test_the_hubs_own_name_of_a_large_file_is_its_hash(tmp_path: Path) -> None:
     blob.write_bytes(b"not read")
     (tmp_path / "model.safetensors").symlink_to(blob)
     assert file_hash(tmp_path / "model.safetensors") == blob.name
+
+
+def limits_of(base: str | None, **model: object) -> TextLimits:
+    values = {f"model.{key}": value for key, value in {"base": base, **model}.items() if value}
+    return text_limits(load_profile(None, values).profile)
+
+
+def test_text_limits_are_flux_1s_for_a_profile_without_a_base() -> None:
+    limits = limits_of(None)
+    assert (limits.whole.tokens, limits.opening.tokens) == (512, 77)
+    assert limits.whole.file is limits.opening.file is None
+    assert limits_of(None, text_tokens=64).whole.tokens == 64
+
+
+def test_text_limits_of_the_built_in_base_are_counted_by_its_tokenizers() -> None:
+    limits = limits_of("tiny")
+    assert (limits.whole.tokens, limits.opening.tokens) == (40, 77)
+    assert limits.whole.count("a red circle") == 4
+    assert limits.opening.count("a red circle") == 5
+
+
+def test_a_folder_is_a_base_model_and_the_profiles_limit_wins() -> None:
+    limits = limits_of(str(BASE_FOLDER), text_tokens=32)
+    assert limits.whole.tokens == 32
+    assert limits.whole.count("a red circle") == 4
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "not a model: at all"])
+def test_text_limits_of_a_missing_base_are_estimated(name: str) -> None:
+    assert limits_of(name) == limits_of(None)
+
+
+def test_a_family_is_found_by_the_folder_or_by_the_name(tmp_path: Path) -> None:
+    assert find_family("tiny", BASE_FOLDER) is flux1
+    assert find_family("black-forest-labs/FLUX.1-dev") is flux1
+    assert find_family("somebody/else") is flux1  # nothing is known yet
+    assert find_family("somebody/else", tmp_path) is flux1  # an incomplete download
+    index = tmp_path / "model_index.json"
+    index.write_text('{"transformer": ["diffusers", "WanTransformer3DModel"]}')
+    with pytest.raises(UsageError, match="a pipeline of WanTransformer3DModel"):
+        find_family("FLUX.1", tmp_path)
+    index.write_text("[")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        find_family("FLUX.1", tmp_path)
+
+
+def test_the_folders_that_are_hashed_keep_their_order() -> None:
+    """The order is part of records that outputs hold."""
+    assert weight_folders(flux1) == (
+        "transformer", "vae", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2",
+    )  # fmt: skip
+
+
+def test_the_config_is_the_bases_own_or_flux_1_devs(tmp_path: Path) -> None:
+    def config(base: str) -> Any:
+        return transformer_config(load_profile(None, {"model.base": base}).profile)
+
+    assert config("tiny")["num_attention_heads"] == 5
+    assert config("nobody/nothing") == flux1.TRANSFORMER_CONFIG
+    assert config(str(tmp_path)) == flux1.TRANSFORMER_CONFIG

@@ -6,8 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from gridctl.models.flux1 import TRANSFORMER_CONFIG
 from gridctl.models.live_bytes import LiveBytes, fuse_attention
-from gridctl.models.memory import FLUX_DEV, encoding_gib, fits, training_memory
+from gridctl.models.memory import (
+    changes_that_fit,
+    encoding_gib,
+    fits,
+    least_share,
+    training_memory,
+)
 from gridctl.profile import load_profile
 
 ALONE: dict[str, Any] = {"train.accumulate": 1}
@@ -38,14 +45,16 @@ MEASURED_BEFORE = [
 
 @pytest.mark.parametrize(("profile", "changes", "gib"), [m[1:] for m in MEASURED])
 def test_plans_are_what_was_measured(profile: str, changes: dict[str, Any], gib: float) -> None:
-    plan = training_memory(load_profile(profile, changes).profile, FLUX_DEV)
+    plan = training_memory(load_profile(profile, changes).profile, TRANSFORMER_CONFIG)
     assert plan.training == pytest.approx(gib, rel=0.1)
 
 
 @pytest.mark.parametrize(("changes", "gib"), [m[1:] for m in MEASURED_BEFORE])
 def test_plans_know_pefts_own_layers(changes: dict[str, Any], gib: float) -> None:
     profile = load_profile("flux-dev-24gb", changes).profile
-    assert training_memory(profile, FLUX_DEV, fused=False).training == pytest.approx(gib, rel=0.02)
+    assert training_memory(profile, TRANSFORMER_CONFIG, fused=False).training == pytest.approx(
+        gib, rel=0.02
+    )
 
 
 @pytest.mark.parametrize(("text_quantize", "gib"), [("none", 9.95), ("nf4", 5.09)])
@@ -56,14 +65,14 @@ def test_encoding_is_what_was_measured(text_quantize: str, gib: float) -> None:
 
 @pytest.mark.parametrize("name", ["12gb", "16gb", "24gb", "48gb", "80gb"])
 def test_every_preset_fits_its_card(name: str) -> None:
-    plan = training_memory(load_profile(f"flux-dev-{name}").profile, FLUX_DEV)
+    plan = training_memory(load_profile(f"flux-dev-{name}").profile, TRANSFORMER_CONFIG)
     assert plan.peak * 1.07 < 0.92 * int(name.removesuffix("gb"))
     assert plan.peak == max(plan.training, plan.encoding)
     assert plan.lines()[-1].startswith("encoding")
 
 
 def test_a_plan_without_a_prompt_length_has_flux_s_512_tokens() -> None:
-    small = {**FLUX_DEV, "num_layers": 1, "num_single_layers": 1}
+    small = {**TRANSFORMER_CONFIG, "num_layers": 1, "num_single_layers": 1}
     plans = [
         training_memory(load_profile("flux-dev-24gb", {"model.text_tokens": n}).profile, small)
         for n in (None, 512, 256)
@@ -76,7 +85,7 @@ def test_a_plan_without_a_prompt_length_has_flux_s_512_tokens() -> None:
 def test_24_gb_hold_other_bases_and_ranks(kind: str, rank: int) -> None:
     """So no block of the base has to wait in main memory; only bfloat16 needs a larger card."""
     changes = {"memory.quantize": kind, "train.rank": rank}
-    plan = training_memory(load_profile("flux-dev-24gb", changes).profile, FLUX_DEV)
+    plan = training_memory(load_profile("flux-dev-24gb", changes).profile, TRANSFORMER_CONFIG)
     assert fits(plan, 0.92 * 24)
 
 
@@ -106,3 +115,51 @@ def test_attention_needs_no_matrix_of_scores() -> None:
     with LiveBytes() as tracker:
         layer(q).sum().backward()
     assert 1024 * 8 * 4 * 2 < tracker.peak < 1024 * 1024
+
+
+# A run that does not fit is refused, with the change that makes it fit.
+
+
+@pytest.mark.parametrize(
+    ("profile", "card_gib", "expected"),
+    [
+        ("flux-dev-80gb", 44.0, {"memory.checkpointed_share": 1.0}),
+        pytest.param(
+            "flux-dev-48gb",
+            16.0,
+            {"memory.quantize": "nf4", "train.rank": 128},
+            marks=pytest.mark.slow,  # a plan for each of eight changes
+        ),
+    ],
+)
+def test_the_changes_make_it_fit(
+    profile: str, card_gib: float, expected: dict[str, object]
+) -> None:
+    loaded = load_profile(profile).profile
+    assert not fits(training_memory(loaded, TRANSFORMER_CONFIG), card_gib)
+    changes = changes_that_fit(loaded, TRANSFORMER_CONFIG, card_gib)
+    assert changes is not None
+    assert expected.items() <= changes.items()
+    fitting = load_profile(profile, changes).profile
+    assert fits(training_memory(fitting, TRANSFORMER_CONFIG), card_gib)
+
+
+def test_some_cards_are_too_small() -> None:
+    assert changes_that_fit(load_profile("flux-dev-12gb").profile, TRANSFORMER_CONFIG, 6.0) is None
+
+
+@pytest.mark.slow  # a plan for each of some shares
+def test_the_fewest_blocks_are_recomputed_that_a_card_allows() -> None:
+    def share(change: dict[str, object], card_gib: float) -> float | None:
+        profile = load_profile("flux-dev-48gb", change).profile
+        return least_share(profile, TRANSFORMER_CONFIG, card_gib)
+
+    assert share({}, 200) == 0.0
+    assert share({}, 20) is None
+    found = share({}, 44)
+    assert found is not None
+    assert 0 < found < 1
+    for tenth, fitting in ((found, True), (found - 0.1, False)):
+        change = {"memory.checkpointed_share": tenth}
+        plan = training_memory(load_profile("flux-dev-48gb", change).profile, TRANSFORMER_CONFIG)
+        assert fits(plan, 44) == fitting

@@ -61,7 +61,7 @@ def test_prompts_can_be_told_apart_by_both_encoders(tiny: Profile, attribute: st
         encoded = encode(prompts)
     right = torch.tensor([names.index(getattr(scene, attribute)) for scene in scenes])
     seen, fresh = slice(None, 350), slice(350, None)
-    for features in (encoded.embeds.mean(1), encoded.pooled):
+    for features in (encoded["embeds"].mean(1), encoded["pooled"]):
         features = F.pad(features, (0, 1), value=1.0)
         target = F.one_hot(right[seen], len(names)).float()
         gram = features[seen].T @ features[seen] + 1e-3 * torch.eye(features.shape[1])

@@ -34,7 +34,7 @@ from gridctl.generate import Request, draw
 from gridctl.generate.tasks import t2v
 from gridctl.geometry import Grid
 from gridctl.models.base import open_base
-from gridctl.models.latents import Conditioning, predict_velocity
+from gridctl.models.flux1 import predict
 from gridctl.tiny.scene import Scene, is_held_out
 from gridctl.train.checkpoint import (
     list_checkpoints,
@@ -82,7 +82,7 @@ def test_the_recipe_makes_a_base_and_resumes(
     result = draw(t2v(request))
     assert len(list(result.written[0].glob("*.png"))) == 3
     with first.text_encoders() as encode, torch.inference_mode():
-        embeds = encode(["red circle", "Red circle", "blue circle"]).embeds
+        embeds = encode(["red circle", "Red circle", "blue circle"])["embeds"]
     assert torch.equal(embeds[0], embeds[1])  # capitals mean the same
     assert not torch.equal(embeds[0], embeds[2])
 
@@ -281,13 +281,12 @@ def test_an_early_block_learns_its_cell() -> None:
     places = hints.token_places(grid)
     model = torch.nn.ModuleDict({"transformer": transformer, "head": head})
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    prompt = Conditioning(
-        embeds=torch.randn(1, 4, 128).expand(8, -1, -1), pooled=torch.randn(1, 64).expand(8, -1)
-    )
+    pooled = torch.randn(1, 64).expand(8, -1)
+    prompt = {"embeds": torch.randn(1, 4, 128).expand(8, -1, -1), "pooled": pooled}
     losses = []
     for _ in range(60):
         noise, sigma = torch.randn(8, 64, 4, 6), torch.ones(8)
-        predict_velocity(transformer, noise, sigma=sigma, prompt=prompt, guidance=1.0)
+        predict(transformer, noise, sigma=sigma, prompt=prompt, guidance=1.0)
         loss = head.loss(places)
         optimizer.zero_grad()
         loss.backward()

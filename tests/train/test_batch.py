@@ -89,8 +89,8 @@ def texts(run: Any, batch: Any) -> list[str]:
     """The prompts of a batch, found again by what they are encoded to."""
     known = {text: run.cache.prompt(text) for text in run.setup.captions}
     return [
-        next(text for text, own in known.items() if torch.equal(own.embeds[0], embeds))
-        for embeds in batch.prompt.embeds
+        next(text for text, own in known.items() if torch.equal(own["embeds"][0], embeds))
+        for embeds in batch.prompt["embeds"]
     ]
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from gridctl.diffusion.cells import split_cells
-from gridctl.diffusion.flow import default_mu, draw_sigmas
+from gridctl.diffusion.flow import draw_sigmas
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import read_adapter_metadata
-from gridctl.models.latents import predict_velocity
+from gridctl.models.flux1 import predict
 from gridctl.profile import KeepPattern
 from gridctl.train.batch import draw_grids, draw_kept, mix_seed, slot_samples
 from gridctl.train.step import flow_losses, take_step
@@ -82,7 +82,7 @@ def test_a_step_with_kept_frames_by_hand(load: Callable[..., Any]) -> None:
     """The model gets frame 0 clean and the rest noisy, and learns nothing from frame 0."""
     run = load(train__learning_rate=1e-12, train__keep=1.0, train__keep_patterns=["first"])
     grid, base = run.stages[0].grid, run.setup.base
-    mu = default_mu(base.scheduler_config, grid.num_tokens)
+    mu = base.mu(grid.num_tokens)
     errors = []
     for slot, sample in enumerate(slot_samples(run.samples[0], seed=0, first=0, count=2)):
         generator = torch.Generator().manual_seed(mix_seed(0, 0, slot))
@@ -93,9 +93,7 @@ def test_a_step_with_kept_frames_by_hand(load: Callable[..., Any]) -> None:
         noisy[:, :, :2, :2] = clean[:, :, :2, :2]
         prompt = run.cache.prompt(sample.captions[0])
         with torch.no_grad():
-            predicted = predict_velocity(
-                run.transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0
-            )
+            predicted = predict(run.transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0)
         cells = split_cells(predicted - (noise - clean), grid)[0]
         errors.append(float(cells[1:].square().mean()))
     assert float(take_step(run, 0).losses[0]) == pytest.approx(sum(errors) / 2, rel=1e-4)

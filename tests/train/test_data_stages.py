@@ -8,7 +8,7 @@ import pytest
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import read_adapter_metadata
-from gridctl.models.memory import FLUX_DEV
+from gridctl.models.flux1 import TRANSFORMER_CONFIG
 from gridctl.profile import StageSection, TrainSection, load_profile, parse_section
 from gridctl.train import train
 from gridctl.train.data import resolve_stages, stage_at
@@ -125,4 +125,4 @@ def test_the_curriculum_that_ships_fits_its_card() -> None:
     shipped = load_profile("flux-dev-curriculum").profile
     stages = resolve_stages(shipped.train, shipped.grid.to_grid())
     assert [stage.grid.cell for stage in stages] == [(128, 128), (256, 256)]
-    check_memory(shipped, stages, FLUX_DEV, 0.92 * 24)
+    check_memory(shipped, stages, TRANSFORMER_CONFIG, 0.92 * 24)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gridctl.errors import InputError
-from gridctl.models.latents import predict_velocity
+from gridctl.models.flux1 import predict
 from gridctl.train import train
 from gridctl.train.batch import mix_seed
 from gridctl.train.cache import Cache
@@ -104,7 +104,7 @@ def test_validation_is_on_val_and_repeatable(
     noise = base.draw_noise(grid, generator)
     prompt = cache.prompt(sample.captions[0])
     with torch.inference_mode():
-        predicted = predict_velocity(
+        predicted = predict(
             transformer,
             0.125 * clean + 0.875 * noise,
             sigma=torch.tensor([0.875]),

@@ -9,7 +9,8 @@ import pytest
 
 from gridctl.errors import UsageError
 from gridctl.geometry import Grid
-from gridctl.models.memory import FLUX_DEV, training_memory
+from gridctl.models.flux1 import TRANSFORMER_CONFIG
+from gridctl.models.memory import training_memory
 from gridctl.profile import load_profile
 from gridctl.train import plan_run
 from gridctl.train.data import resolve_stages
@@ -57,9 +58,9 @@ def test_flux_is_planned_without_a_download(dataset: Path, gridctl: Any, capsys:
 def test_a_run_that_cannot_fit_is_refused() -> None:
     profile = load_profile("flux-dev-80gb", {"train.data": "x"}).profile
     stages = resolve_stages(profile.train, Grid(rows=4, cols=6, cell=(256, 256)))
-    assert check_memory(profile, stages, FLUX_DEV, 79.0).peak < 79
+    assert check_memory(profile, stages, TRANSFORMER_CONFIG, 79.0).peak < 79
     with pytest.raises(UsageError, match="GiB of GPU memory, the card has 44") as error:
-        check_memory(profile, stages, FLUX_DEV, 44.0)
+        check_memory(profile, stages, TRANSFORMER_CONFIG, 44.0)
     assert "memory.checkpointed_share = 1.0" in str(error.value)
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from gridctl.lora.adapters import add_lora
 from gridctl.models.base import open_base
+from gridctl.models.flux1 import LORA_TARGETS
 from gridctl.train import Stopped, train
 
 Make = Callable[..., Any]
@@ -66,7 +67,7 @@ def test_only_the_lora_of_a_quantised_base_is_trained(make_profile: Make, kind: 
     layer = transformer.single_transformer_blocks[0].proj_mlp
     stored = layer.weight.qdata
     assert (stored.dtype.itemsize, stored.numel()) == (1, layer.in_features * layer.out_features)
-    parameters = add_lora(transformer, rank=4, alpha=4, seed=0)
+    parameters = add_lora(transformer, LORA_TARGETS, rank=4, alpha=4, seed=0)
     assert {parameter.dtype for parameter in parameters} == {torch.float32}
     layers = [module for module in transformer.modules() if isinstance(module, LoraLayer)]
     assert len(parameters) == 2 * len(layers)

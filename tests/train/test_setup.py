@@ -16,7 +16,7 @@ from gridctl.lora.adapters import read_adapter_metadata, read_lora
 from gridctl.progress import silent
 from gridctl.tiny.weights import ADAPTER_FILE, BASE_FOLDER
 from gridctl.train import train
-from gridctl.train.setup import refuse_schnell, set_up
+from gridctl.train.setup import refuse_distilled, set_up
 from tests.train.runs import same_weights
 
 Make = Callable[..., Any]
@@ -60,7 +60,7 @@ def test_a_distilled_base_is_trained_only_if_allowed(
     with pytest.raises(UsageError, match="distilled"):
         train(make_profile(**options))
     assert not path.exists()
-    refuse_schnell(make_profile(train__allow_distilled=True, **options))
+    refuse_distilled(make_profile(train__allow_distilled=True, **options))
     train(make_profile(train__allow_distilled=True, **options))
     metadata = read_adapter_metadata(path)
     assert metadata is not None

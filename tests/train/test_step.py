@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from gridctl.diffusion.cells import split_cells
-from gridctl.diffusion.flow import default_mu, draw_sigmas
+from gridctl.diffusion.flow import draw_sigmas
 from gridctl.geometry import Grid
 from gridctl.lora.adapters import lora_tensors
-from gridctl.models.latents import predict_velocity
+from gridctl.models import flux1
 from gridctl.train import train
 from gridctl.train.batch import mix_seed, slot_samples
 from gridctl.train.data import Sample
@@ -27,7 +27,8 @@ STILL = {"train__learning_rate": 1e-12}  # too small to learn anything
 def predict(run: Any, clean: Tensor, noise: Tensor, sigma: Tensor, text: str) -> Tensor:
     noisy = (1 - sigma) * clean + sigma * noise
     prompt = run.cache.prompt(text)
-    return predict_velocity(run.transformer, noisy, sigma=sigma, prompt=prompt, guidance=1.0)
+    velocity: Tensor = flux1.predict(run.transformer, noisy, sigma, prompt, 1.0)
+    return velocity
 
 
 def naive_losses(
@@ -45,7 +46,7 @@ def naive_losses(
     generator = torch.Generator().manual_seed(mix_seed(0, step, slot))
     clean = run.cache.latents(sample, grid)[None]
     noise = base.draw_noise(grid, generator)
-    mu = default_mu(base.scheduler_config, grid.num_tokens, max_mu=max_mu)
+    mu = base.mu(grid.num_tokens, cap=max_mu)
     sigma = draw_sigmas(1, mu=mu, mean=mean, std=std, generator=generator)
     predicted = predict(run, clean, noise, sigma, sample.captions[0])
     error = split_cells(predicted - (noise - clean), grid)[0]
@@ -149,7 +150,7 @@ def test_single_frames_are_compared_with_the_base(load: Load, adapter: Path) -> 
     run = load(train__start=adapter, **options, **STILL)
     grid, base = run.stages[0].grid, run.setup.base
     single = Grid(rows=1, cols=1, cell=grid.cell)
-    mu = default_mu(base.scheduler_config, grid.num_tokens // grid.num_frames)
+    mu = base.mu(grid.num_tokens // grid.num_frames)
     for step in range(2):
         moved = []
         for slot, sample in samples_of(run, step):

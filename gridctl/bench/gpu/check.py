@@ -18,8 +18,9 @@ from typing import Any
 from gridctl.bench.gpu.jobs import PROMPT, GpuJob, planned_gib, run_job, where_it_was
 from gridctl.bench.gpu.meter import append_row, read_rows
 from gridctl.bench.harness import package_version
-from gridctl.bench.random_base import Size, make_base, make_grids
+from gridctl.bench.random_base import make_base, make_grids
 from gridctl.machine.devices import nvidia_cards
+from gridctl.models.flux1 import Size
 from gridctl.profile import PRESETS, load_profile
 
 IN_ORDER = ("12gb", "80gb", "48gb", "24gb", "16gb")  # as time is limited

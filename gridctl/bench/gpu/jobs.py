@@ -32,6 +32,7 @@ from gridctl.bench.random_base import bare_step, make_optimizer, random_inputs, 
 from gridctl.errors import GridctlError
 from gridctl.machine.devices import grow_segments
 from gridctl.machine.quiet import quiet_libraries
+from gridctl.models.family import Family
 from gridctl.models.flops import Flops
 from gridctl.profile import Profile, load_profile
 from gridctl.progress import silent
@@ -146,7 +147,7 @@ def run_job(job: GpuJob) -> None:
 
 
 def encode(job: GpuJob) -> dict[str, Any]:
-    """Fill the cache: grids through the VAE, captions through T5 and CLIP."""
+    """Fill the cache: grids through the VAE, captions through the text encoders."""
     from gridctl.train.cache import encode_grids, encode_prompts
     from gridctl.train.setup import set_up
 
@@ -235,13 +236,14 @@ def generate_clip(job: GpuJob) -> dict[str, Any]:
 def speed(job: GpuJob) -> dict[str, Any]:
     """A row for each variant, appended as it is measured: seconds, memory, utilisation."""
     from gridctl.lora.adapters import add_lora
-    from gridctl.models.base import compile_blocks, open_base
+    from gridctl.models.base import open_base
+    from gridctl.models.transformer import compile_blocks
 
     profile = job.load()
     base = open_base(profile)
     grid, rank = profile.grid.to_grid(), profile.train.rank
     transformer = base.load_transformer(training=True).train()
-    parameters = add_lora(transformer, rank=rank, alpha=rank, seed=0)
+    parameters = add_lora(transformer, base.family.LORA_TARGETS, rank=rank, alpha=rank, seed=0)
     optimizer = make_optimizer(profile.memory.optimizer, parameters)
     tokens = profile.model.text_tokens or 512
     flops = Flops.of(base.transformer_config, image_tokens=grid.num_tokens, text_tokens=tokens)
@@ -265,7 +267,7 @@ def speed(job: GpuJob) -> dict[str, Any]:
                 random_inputs(base, grid, tokens, 1),
                 grad=variant.grad,
             )
-            row |= _time_variant(job, transformer, step, variant)
+            row |= _time_variant(job, base.family, transformer, step, variant)
             counted = flops.training if variant.grad else flops.forward
             row["tflops"] = round(counted / row["seconds"] / 1e12, 2)
             row["utilisation"] = round(counted / row["seconds"] / peak, 4)
@@ -277,11 +279,11 @@ def speed(job: GpuJob) -> dict[str, Any]:
 
 
 def _time_variant(
-    job: GpuJob, transformer: Any, step: Callable[[], None], variant: Variant
+    job: GpuJob, family: Family, transformer: Any, step: Callable[[], None], variant: Variant
 ) -> dict[str, Any]:
-    from gridctl.models.attention import attention_kernel, recompute_blocks
+    from gridctl.models.transformer import attention_kernel, recompute_blocks
 
-    recompute_blocks(transformer, variant.share)
+    recompute_blocks(transformer, family, variant.share)
     reset_peak()
     device = transformer.device
     with (

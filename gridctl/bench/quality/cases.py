@@ -17,7 +17,6 @@ from gridctl.geometry import Grid
 from gridctl.media.images import Frames
 from gridctl.media.write import write_clip
 from gridctl.models.base import open_base
-from gridctl.models.latents import decode_frames, encode_frames
 from gridctl.profile import Profile
 from gridctl.tiny.captions import clip_caption, still_caption
 from gridctl.tiny.render import render_clip
@@ -133,8 +132,8 @@ def _through_vae(cases: Sequence[Case], profile: Profile) -> Iterator[tuple[Case
     with open_base(profile).vae() as vae:
         for case in cases:
             frames = case.truth(grid.num_frames, grid.cell)
-            latents = encode_frames(vae, frames, batch=batch)
-            yield case, 0, decode_frames(vae, latents, batch=batch)
+            latents = vae.encode(frames, batch=batch)
+            yield case, 0, vae.decode(latents, batch=batch)
 
 
 def _with_seed(profile: Profile, index: int) -> Profile:

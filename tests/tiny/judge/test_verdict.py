@@ -11,7 +11,6 @@ import pytest
 
 from gridctl.errors import UsageError
 from gridctl.models.base import open_base
-from gridctl.models.latents import decode_frames, encode_frames
 from gridctl.profile import load_profile
 from gridctl.tiny.judge import Verdict, judge_clip, judge_picture
 from gridctl.tiny.render import render_clip, render_frame
@@ -73,7 +72,7 @@ def other(names: Any, one: str, rng: np.random.Generator) -> str:
 def through_vae() -> Iterator[Callable[[Frames], Frames]]:
     """A round trip through the built-in VAE."""
     with open_base(load_profile("tiny").profile).vae() as vae:
-        yield lambda clip: decode_frames(vae, encode_frames(vae, clip, batch=8), batch=8)
+        yield lambda clip: vae.decode(vae.encode(clip, batch=8), batch=8)
 
 
 def test_clean_renders_are_read() -> None:

@@ -1,6 +1,6 @@
-"""What this machine lacks to run a profile: card, memory, disk, token or packages.
+"""Needs of a profile that this machine lacks: card, memory, disk, token or packages.
 
-The figures are what FLUX.1's weights take and a rule of thumb, not a promise. Nothing is
+The figures are what the base's weights take and a rule of thumb, not a promise. Nothing is
 loaded to find out, and PyTorch is not imported.
 """
 
@@ -15,13 +15,10 @@ from pathlib import Path
 from gridctl.files import expand_home
 from gridctl.machine.devices import Card, nvidia_cards
 from gridctl.machine.hub import hub_token, local_base
+from gridctl.models.hub import profile_family
 from gridctl.profile import BUILT_IN, OPTIMIZERS, PRESETS, Profile
 
 GIB = 1024**3
-DOWNLOAD_GIB = 34  # FLUX.1 in bfloat16: transformer 24, T5 9.5, VAE and CLIP 0.5
-# What waits in main memory when layers are offloaded, by `quantize`.
-OFFLOADED_GIB = {"nf4": 18, "int8": 24, "fp8": 24, "none": 36}
-GATED = "black-forest-labs/"  # its FLUX.1 models want an accepted licence and a token
 # A "24 GB" card shows between 22.5 and 24 GiB, depending on its model.
 CARD_TOLERANCE = 0.92
 
@@ -78,7 +75,7 @@ def _memory(profile: Profile, machine: Machine) -> str | None:
         return None
     memory = profile.memory
     on_card = memory.device == "cuda" and memory.offload == "none"
-    needed = 12 if on_card else OFFLOADED_GIB[memory.quantize]
+    needed = 12 if on_card else profile_family(profile).SIZES.offloaded_gib[memory.quantize]
     there = machine.memory_bytes / GIB
     return f"needs {needed} GB of memory; {there:.0f} GB here" if there < needed else None
 
@@ -86,14 +83,14 @@ def _memory(profile: Profile, machine: Machine) -> str | None:
 def _disk(profile: Profile, machine: Machine) -> str | None:
     if not _must_download(profile):
         return None
-    free = machine.free_disk_bytes / GIB
-    if free >= DOWNLOAD_GIB:
+    free, needed = machine.free_disk_bytes / GIB, profile_family(profile).SIZES.download_gib
+    if free >= needed:
         return None
-    return f"needs {DOWNLOAD_GIB} GB of disk for the download; {free:.0f} GB free"
+    return f"needs {needed} GB of disk for the download; {free:.0f} GB free"
 
 
 def _token(profile: Profile, machine: Machine) -> str | None:
-    gated = profile.model.base.startswith(GATED)
+    gated = profile.model.base.startswith(profile_family(profile).GATED)
     if gated and _must_download(profile) and not machine.has_token:
         return "needs HF_TOKEN to download a gated model; none in the environment or .env"
     return None

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from gridctl.machine.devices import Card, nvidia_cards
-from gridctl.machine.needs import GIB, Machine, missing_for, this_machine
+from gridctl.needs import GIB, Machine, missing_for, this_machine
 from gridctl.profile import Profile, find_setting, load_profile
 
 LAPTOP = Machine(
