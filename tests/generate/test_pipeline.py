@@ -332,7 +332,9 @@ def test_what_a_model_does_not_read_is_a_warning(
         assert lora.startswith(f"{bare}: ")
         assert "cut after 40 tokens" in cut
         assert cut.endswith(" green")
-        distilled: Any = SimpleNamespace(is_distilled=True, name="schnell")
+        distilled: Any = SimpleNamespace(
+            takes_guidance=False, name="schnell", text_limits=base.text_limits
+        )
         *_, guidance = replace(model, base=distilled).warnings(job)
         assert guidance == "schnell reads no guidance scale, so guidance 1 changes nothing."
 
