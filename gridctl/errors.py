@@ -6,7 +6,7 @@ Every message is one line: a fact, a limit and a remedy. Libraries raise these e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 
@@ -54,3 +54,9 @@ class PartialError(GridctlError):
 def counted(number: int, noun: str) -> str:
     """`1 grid`, `12,000 grids`: a number with its noun, for messages."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """`a, b or c`, for messages."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last

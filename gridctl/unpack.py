@@ -16,10 +16,11 @@ from gridctl.dataset.grid_image import find_cells, load_grid, load_metadata, spl
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.files import open_regular, refuse_overwrite
+from gridctl.formats import CLIP_SUFFIXES
 from gridctl.geometry import Sheet
 from gridctl.media.images import IMAGE_SEQUENCE_FPS, Picture
 from gridctl.media.record import read_record, record_text
-from gridctl.media.write import ClipFormat, check_codec, clip_format, clip_suffix, write_clip
+from gridctl.media.write import check_codec, clip_format, clip_suffix, write_clip
 from gridctl.profile import Profile
 from gridctl.progress import Failure, FilesResult, Progress
 
@@ -132,9 +133,7 @@ def _content(path: Path) -> bytes:
         return b""  # reading it as an image says what is wrong
 
 
-def plan_clips(
-    sources: Sequence[Path], output: Path | str, format: ClipFormat
-) -> Sequence[OutputClip]:
+def plan_clips(sources: Sequence[Path], output: Path | str, format: str) -> Sequence[OutputClip]:
     """The clips of `sources`, which are grid images and folders of them.
 
     Raises UsageError if two clips would get the same name, or if `output` is the name of one
@@ -150,10 +149,11 @@ def plan_clips(
         (grids,) = clips.values()
         clip_format(output, format)
         return [OutputClip(grids=_in_order(grids), target=str(output), is_named=True)]
-    if suffix := re.search(r"\.(mp4|webm|gif|webp|apng)$", str(output), re.IGNORECASE):
+    suffix = Path(output).suffix.lower()
+    if suffix in CLIP_SUFFIXES and not str(output).endswith("/"):
         raise UsageError(
             f"{output} names one clip, but a folder or several grids become many; "
-            f"use -o {Path(output).stem}/ --format {suffix[1].lower()}."
+            f"use -o {Path(output).stem}/ --format {CLIP_SUFFIXES[suffix]}."
         )
     planned: list[OutputClip] = []
     taken: dict[Path, Path] = {}
@@ -194,7 +194,7 @@ def _clip_of(grid: GridFile) -> object:
     return metadata.source, metadata.made_from, metadata.part[1], grid.path.parent, grid.path.suffix
 
 
-def _clip_name(grid: GridFile, format: ClipFormat) -> str:
+def _clip_name(grid: GridFile, format: str) -> str:
     name = grid.path.stem
     if grid.metadata and grid.metadata.part and grid.metadata.part[1] > 1:
         name = re.sub(r"_\d{4,}$", "", name)  # vid1_0001 → vid1

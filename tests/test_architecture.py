@@ -15,7 +15,8 @@ import gridctl
 PACKAGE = Path(gridctl.__file__).parent
 
 FOUNDATION = {
-    "errors", "progress", "geometry", "storage", "files", "text", "prompt", "profile", "machine",
+    "errors", "formats", "progress", "geometry", "storage", "files", "text", "prompt", "profile",
+    "machine",
 }  # fmt: skip
 # What the verbs are built from.
 LIBRARY = {"media", "dataset", "engine", "diffusion", "models", "lora"}
@@ -23,6 +24,7 @@ VERBS = {"pack", "unpack", "caption", "train", "generate", "adapter", "needs"}
 # room: the rooms it may import from. The root holds the version and nothing else.
 ARROWS = {
     "errors": set(),
+    "formats": set(),
     "progress": set(),
     "text": set(),
     "geometry": {"errors"},
@@ -30,7 +32,7 @@ ARROWS = {
     "storage": {"errors", "ranges"},
     "files": {"errors", "storage"},
     "prompt": {"errors", "geometry", "text"},
-    "profile": {"errors", "geometry", "storage", "files", "text", "prompt"},
+    "profile": {"errors", "formats", "geometry", "storage", "files", "text", "prompt"},
     "tiny.weights": set(),  # data, not the world
     "tiny.words": set(),  # the same
     "tiny.vocabulary": {"tiny.weights", "tiny.words"},

@@ -11,7 +11,8 @@ import typer
 from gridctl.cli.draw import Call, report_result, task_command
 from gridctl.cli.flags import command, flags
 from gridctl.cli.shell import Shell
-from gridctl.errors import UsageError
+from gridctl.errors import UsageError, listed
+from gridctl.formats import CLIP_SUFFIXES, PICTURE_SUFFIXES
 
 Prompt = Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)]
 Prompts = Annotated[
@@ -35,8 +36,8 @@ ClipOutput = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="Clip to write: .mp4, .webm, .gif, .webp or .apng; .png or .jpg for a grid image; "
-        "without a suffix, a folder of PNG frames.",
+        help=f"Clip to write: {listed(CLIP_SUFFIXES)}; .png or .jpg for a grid image; without a "
+        "suffix, a folder of PNG frames.",
         rich_help_panel="Output",
     ),
 ]
@@ -296,7 +297,7 @@ def generate_image(
         typer.Option(
             "-o",
             "--output",
-            help="Image to write: .png, .jpg or .webp.",
+            help=f"Image to write: {listed(PICTURE_SUFFIXES)}.",
             rich_help_panel="Output",
         ),
     ] = Path("out.png"),

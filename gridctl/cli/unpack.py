@@ -9,6 +9,8 @@ import typer
 
 from gridctl.cli.flags import command, flags
 from gridctl.cli.shell import Shell, report
+from gridctl.errors import listed
+from gridctl.formats import CLIP_SUFFIXES
 from gridctl.profile import LoadedProfile
 from gridctl.storage import as_path
 
@@ -38,7 +40,7 @@ def unpack(
             "-o",
             "--output",
             rich_help_panel="Output",
-            help="Clip to write: NAME.mp4, .webm, .gif, .webp or .apng, or NAME/ for frames. "
+            help=f"Clip to write: {listed(CLIP_SUFFIXES)}, or NAME/ for a folder of frames. "
             "Several grids go into a folder of this name.",
             show_default=False,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +13,18 @@ from PIL import Image
 from gridctl.dataset.metadata import GridMetadata, metadata_from_text
 from gridctl.errors import InputError, UsageError
 from gridctl.files import atomic_file
+from gridctl.formats import PICTURE_SUFFIXES
 from gridctl.geometry import Grid, Sheet
 from gridctl.media.fit import Fit
 from gridctl.media.images import Frames, Picture, as_srgb, open_image, write_image
 
-GridFormat = Literal["jpg", "png", "webp"]
-_OPTIONS: dict[GridFormat, dict[str, Any]] = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "subsampling": "4:4:4"},
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "exact": True},
 }
-# Pixels: the longest side that each format allows, and the largest image that Pillow opens.
-MAX_SIDES: dict[GridFormat, int] = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
-MAX_PIXELS = 178_956_970
-GRID_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+MAX_PIXELS = 178_956_970  # of the largest image that Pillow opens
+GRID_SUFFIXES = frozenset(PICTURE_SUFFIXES)
 
 # JPEG, PNG and WebP can all carry EXIF. Its description is ASCII by specification, and JSON with
 # escapes is ASCII too, so text in any language survives.
@@ -103,7 +101,7 @@ def save_grid(
         write_image(_as_image(image), temporary, exif=_exif(metadata, path), **options)
 
 
-def check_format(name: str) -> GridFormat:
+def check_format(name: str) -> str:
     """`name` as a format of grid images. Raises UsageError for any other."""
     if name not in _OPTIONS:
         raise UsageError(f"format {name!r} is unknown; choose {', '.join(_OPTIONS)}.")

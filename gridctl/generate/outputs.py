@@ -11,15 +11,14 @@ from gridctl.dataset.grid_image import compose, save_grid
 from gridctl.dataset.metadata import GridMetadata
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file
+from gridctl.formats import CLIP_SUFFIXES, PICTURE_SUFFIXES
 from gridctl.generate.job import Job, Output, Request
 from gridctl.geometry import Grid
 from gridctl.media.images import Frames, write_image
 from gridctl.media.record import add_record
 from gridctl.media.write import clip_format, write_clip
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-_GRID_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})  # .webp is an animation
-_FILE_SUFFIXES = IMAGE_SUFFIXES | {".mp4", ".webm", ".gif", ".apng"}
+_GRID_SUFFIXES = frozenset(PICTURE_SUFFIXES) - CLIP_SUFFIXES.keys()  # .webp is an animation
 
 
 def check_clip_name(path: Path, grid: Grid, num_frames: int) -> None:
@@ -35,7 +34,7 @@ def check_clip_name(path: Path, grid: Grid, num_frames: int) -> None:
 
 def check_image_name(path: Path) -> None:
     """Raise UsageError for a name that no single image can have."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise UsageError(f"{path}: an image is written as .png, .jpg or .webp.")
 
 
@@ -47,7 +46,7 @@ def plan_outputs(request: Request, prompts: list[str], suffix: str) -> tuple[Out
     """
     paths = [request.output]
     if request.many:
-        if request.output.suffix.lower() in _FILE_SUFFIXES:
+        if request.output.suffix.lower() in (*PICTURE_SUFFIXES, *CLIP_SUFFIXES):
             raise UsageError(f"{request.output}: several outputs need a folder; name one with -o.")
         digits = max(request.digits, len(str(request.number + len(prompts) - 1)))
         paths = [

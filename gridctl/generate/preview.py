@@ -7,12 +7,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from gridctl.errors import UsageError
+from gridctl.errors import UsageError, listed
 from gridctl.files import atomic_file
+from gridctl.formats import PICTURE_SUFFIXES
 from gridctl.generate.job import Job
 from gridctl.generate.steps import GridStep
-
-SUFFIXES = (".png", ".jpg", ".webp")
 
 _INK, _PAPER, _EMPTY = "#202020", "#ffffff", "#e4e4e4"
 _COLORS = {"generate": "#8a8a8a", "keep": "#1b8a3a", "init": "#d9730d", "edit": "#7a3db8"}
@@ -33,8 +32,8 @@ def write_preview(job: Job, path: Path, *, force: bool = False) -> None:
     Raises UsageError for a suffix that is not a picture's, InputError if the file exists and
     `force` is not given.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: a preview is written as {', '.join(SUFFIXES)}.")
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise UsageError(f"{path}: a preview is written as {listed(PICTURE_SUFFIXES)}.")
     with atomic_file(path, force=force) as temporary:
         preview(job).save(temporary)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import av
 import numpy as np
@@ -18,22 +18,14 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from gridctl.errors import InputError, UsageError
+from gridctl.errors import InputError, UsageError, listed
 from gridctl.files import atomic_file, atomic_folder
+from gridctl.formats import CLIP_SUFFIXES, CODECS, FORMATS
 from gridctl.media.animation import write_animation
 from gridctl.media.images import Frames, Picture, write_image
 from gridctl.media.record import RECORD_FILE, add_record
 
-ClipFormat = Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"]
-
 _BT709 = 1  # code point of ITU-T H.273 for primaries, transfer and matrix
-# Encoders that play widely, for each container, the default first. With each comes the quality
-# (on the encoder's own scale) that is near-lossless.
-_CODECS = {
-    "mp4": {"h264": ("libx264", 12), "hevc": ("libx265", 14), "av1": ("libsvtav1", 16)},
-    "webm": {"vp9": ("libvpx-vp9", 16), "av1": ("libsvtav1", 16)},
-}
-_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
 _OPTIONS = {
     # Without B-frames: they are where `_without_avx512` showed most.
     "libx264": {"preset": "medium", "bf": "0"},
@@ -43,7 +35,7 @@ _OPTIONS = {
 }
 
 
-def clip_format(path: Path | str, default: ClipFormat | None = None) -> ClipFormat:
+def clip_format(path: Path | str, default: str | None = None) -> str:
     """The format of a clip at `path`: by its suffix, or frames for a folder.
 
     `default` says whether a folder holds PNG or JPEG frames. Raises UsageError for an unknown
@@ -52,12 +44,11 @@ def clip_format(path: Path | str, default: ClipFormat | None = None) -> ClipForm
     suffix = Path(path).suffix.lower()
     if not suffix or os.fspath(path).endswith("/"):
         return "jpg" if default == "jpg" else "frames"
-    for known in get_args(ClipFormat):
-        if suffix == f".{known}" and known not in ("frames", "jpg"):
-            return known  # type: ignore[no-any-return]
+    if suffix in CLIP_SUFFIXES:
+        return CLIP_SUFFIXES[suffix]
     raise UsageError(
-        f"{path}: a clip cannot be written as {suffix}; name it .mp4, .webm, .gif, .webp or "
-        ".apng, or end the name with / for a folder of frames."
+        f"{path}: a clip cannot be written as {suffix}; name it {listed(CLIP_SUFFIXES)}, or end "
+        "the name with / for a folder of frames."
     )
 
 
@@ -74,23 +65,23 @@ def _without_avx512() -> dict[str, str]:
     return {}
 
 
-def check_codec(kind: ClipFormat, codec: str | None, crf: int | None) -> tuple[str, int]:
+def check_codec(kind: str, codec: str | None, crf: int | None) -> tuple[str, int]:
     """(encoder, quality) of a video. Raises UsageError for what the container does not take."""
-    if kind not in _CODECS:
+    choices = FORMATS[kind].codecs
+    if not choices:
         if codec is not None or crf is not None:
             raise UsageError(f"{kind} takes no codec and no crf; they are for mp4 and webm.")
         return "", 0
-    choices = _CODECS[kind]
     if codec is not None and codec not in choices:
         raise UsageError(f"codec {codec!r} is not for {kind}; choose {', '.join(choices)}.")
-    encoder, quality = choices[codec or next(iter(choices))]
+    chosen = CODECS[codec or choices[0]]
     if crf is None:
-        return encoder, quality
-    if not 0 <= crf <= _MAX_CRF[encoder]:
+        return chosen.encoder, chosen.crf
+    if not 0 <= crf <= chosen.max_crf:
         raise UsageError(
-            f"crf is {crf}; {encoder} takes 0 (best) to {_MAX_CRF[encoder]} (smallest)."
+            f"crf is {crf}; {chosen.encoder} takes 0 (best) to {chosen.max_crf} (smallest)."
         )
-    return encoder, crf
+    return chosen.encoder, crf
 
 
 def write_clip(
@@ -98,7 +89,7 @@ def write_clip(
     path: Path | str,
     *,
     fps: float,
-    format: ClipFormat | None = None,
+    format: str | None = None,
     codec: str | None = None,
     crf: int | None = None,
     force: bool = False,
@@ -119,7 +110,7 @@ def write_clip(
     check_fps(fps)
     encoder, quality = check_codec(kind, codec, crf)
     path = Path(path)
-    if kind in ("frames", "jpg"):
+    if FORMATS[kind].clip == "folder":
         refuse_to_lose(path)
         with atomic_folder(path, force=force) as folder:
             _write_frames(frames, folder, "png" if kind == "frames" else "jpg")
@@ -127,7 +118,7 @@ def write_clip(
                 add_record(folder, record)
         return
     with atomic_file(path, force=force) as temporary:
-        if kind in ("mp4", "webm"):
+        if FORMATS[kind].clip == "video":
             _write_video(frames, temporary, fps, kind, encoder, quality, record)
         else:
             write_animation(frames, temporary, fps, kind)
@@ -214,6 +205,6 @@ def _write_frames(frames: Iterable[Picture], folder: Path, suffix: str) -> None:
             path.rename(folder / f"frame_{number:0{digits}}.{suffix}")
 
 
-def clip_suffix(kind: ClipFormat) -> str:
+def clip_suffix(kind: str) -> str:
     """The suffix of this format, or nothing for a folder of frames."""
-    return "" if kind in ("frames", "jpg") else f".{kind}"
+    return "" if FORMATS[kind].clip == "folder" else FORMATS[kind].suffixes[0]

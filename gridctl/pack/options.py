@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gridctl.dataset.grid_image import MAX_PIXELS, MAX_SIDES
+from gridctl.dataset.grid_image import MAX_PIXELS
 from gridctl.errors import UsageError
+from gridctl.formats import FORMATS
 from gridctl.geometry import Grid
 from gridctl.media.fit import Fit, parse_color
 from gridctl.profile import PackSection, Profile
@@ -32,8 +33,8 @@ class PackOptions:
 
     def __post_init__(self) -> None:
         chosen, (width, height) = self.settings, self.grid.image_size
-        side = MAX_SIDES[chosen.format]
-        if max(width, height) > side or width * height > MAX_PIXELS:
+        side = FORMATS[chosen.format].max_side
+        if (side and max(width, height) > side) or width * height > MAX_PIXELS:
             raise UsageError(
                 f"a grid of {self.grid} is an image of {width}x{height} pixels; "
                 f"{chosen.format} takes {side} a side, and gridctl "

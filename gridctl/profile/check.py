@@ -11,9 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from gridctl.errors import ProfileError, UsageError
+from gridctl.errors import ProfileError, UsageError, listed
 from gridctl.profile.profile import Profile
-from gridctl.profile.settings import Limits, Parser, Section, listed, settings_of
+from gridctl.profile.settings import Limits, Parser, Section, settings_of
 from gridctl.profile.toml import toml_key, toml_value
 from gridctl.storage import is_remote
 

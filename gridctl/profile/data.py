@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from gridctl.formats import CLIP_FORMATS, CODECS, PICTURE_FORMATS
 from gridctl.geometry import Grid, Order
 from gridctl.profile.settings import (
     Cell,
+    Choice,
     Count,
     FilePath,
     Fps,
@@ -118,7 +120,7 @@ class PackSection(EngineSection):
         "last frame, or report an error.",
         panel="Sampling",
     )
-    format: Literal["jpg", "png", "webp"] = setting(
+    format: Annotated[str, Choice(PICTURE_FORMATS)] = setting(
         "jpg", "File format of the grid images. png and webp are lossless.", panel="Output"
     )
     quality: Annotated[int, Limits(ge=1, le=100)] = setting(
@@ -148,14 +150,14 @@ class PackSection(EngineSection):
 class UnpackSection(Section):
     """Grid images → clips or frames."""
 
-    format: Literal["mp4", "webm", "gif", "webp", "apng", "frames", "jpg"] = setting(
+    format: Annotated[str, Choice(CLIP_FORMATS)] = setting(
         "mp4",
         "Format of the clips in an output folder: mp4, webm, gif, webp, apng, frames (a folder of "
         "PNG images per clip) or jpg (a folder of JPEG images). A single clip takes its format "
         "from its name.",
         panel="Output",
     )
-    codec: Literal["h264", "hevc", "av1", "vp9"] | None = setting(
+    codec: Annotated[str, Choice(tuple(CODECS))] | None = setting(
         None,
         "Video codec. mp4: h264, hevc or av1. webm: vp9 or av1. Unset is the first of them.",
         panel="Output",

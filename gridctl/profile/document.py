@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import get_args, get_origin
 
+from gridctl.errors import listed
 from gridctl.files import write_text
 from gridctl.profile.profile import Profile
-from gridctl.profile.settings import Limits, Section, Setting, listed, settings_of
+from gridctl.profile.settings import Limits, Section, Setting, settings_of
 from gridctl.profile.toml import toml_value
 from gridctl.profile.training import StageSection
 
@@ -28,7 +29,7 @@ that it extends, the memory preset (for keys of `[memory]`), the default below. 
 to the current folder and may start with `~`. Only `extends` is relative to its own file. Where no
 upper limit is shown, it is a million or more.
 
-This page is generated from the schema: `python -m gridctl.profile.document docs/profiles.md`.
+This page is generated from the table of settings: `python -m gridctl.profile.document docs/profiles.md`.
 """
 KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
 SHOWN = 1e6  # upper limits below this are worth a reader's time

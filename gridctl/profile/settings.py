@@ -8,12 +8,13 @@ their errors, flags, help pages and docs/profiles.md are made from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from gridctl.errors import listed
 from gridctl.files import expand_home
 from gridctl.geometry import Grid, parse_size
 from gridctl.prompt import LAYOUTS, check_question, layout_template
@@ -21,12 +22,6 @@ from gridctl.storage import as_path, is_remote, refuse_remote
 from gridctl.text import is_encodable
 
 MAX_SEED = 2**63 - 1  # what a TOML integer can say; torch takes up to 2**64 - 1
-
-
-def listed(words: Sequence[str]) -> str:
-    """`a, b or c`."""
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
 
 
 def setting(

@@ -223,7 +223,7 @@ def test_a_preview_is_a_picture_of_the_plan_and_loads_nothing(
     assert {path.name for path in here.iterdir()} == {"plan.png", "red.png"}
     assert gridctl(*command, "--preview", "plan.png") == 1
     assert gridctl(*command, "--preview", "plan.gif") == 2
-    assert "a preview is written as .png" in capsys.readouterr().err
+    assert "a preview is written as .jpg" in capsys.readouterr().err
 
 
 def test_prompts_with_seeds_of_their_own_and_several_of_each(

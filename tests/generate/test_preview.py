@@ -84,5 +84,5 @@ def test_what_cannot_be_a_picture_is_refused(ask: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists"):
         write_preview(job, tmp_path / "plan.png")
     write_preview(job, tmp_path / "plan.png", force=True)
-    with pytest.raises(UsageError, match=r"a preview is written as \.png"):
+    with pytest.raises(UsageError, match=r"a preview is written as \.jpg"):
         write_preview(job, tmp_path / "plan.gif")
