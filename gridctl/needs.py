@@ -104,9 +104,9 @@ def _quantisation(profile: Profile, machine: Machine) -> str | None:
         or profile.model.text_quantize != "none"
     )
     if with_bitsandbytes and not machine.has_bitsandbytes:
-        return "needs bitsandbytes; pip install 'gridctl[quant]'"
+        return "needs bitsandbytes; pip install bitsandbytes"
     if memory.quantize in ("int8", "fp8") and not machine.has_torchao:
-        return "needs torchao; pip install 'gridctl[quant]'"
+        return "needs torchao; pip install torchao"
     return None
 
 

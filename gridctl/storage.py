@@ -23,14 +23,14 @@ Result = TypeVar("Result")
 
 _YEAR_1980, _YEAR_2001 = 315_619_200, 978_307_200  # in seconds; even
 _AT_ONCE = 16  # requests that wait at the same time
-# Scheme → (the package that reads it, the extra of gridctl that installs it).
+# Scheme → the package that reads it.
 _PACKAGES = {
-    "s3": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gs"),
-    "https": ("aiohttp", "https"),
-    "http": ("aiohttp", "https"),
-    "hf": ("huggingface_hub", ""),  # gridctl needs it anyway
-    "memory": ("fsspec", ""),  # the memory of this process, for tests
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "https": "aiohttp",
+    "http": "aiohttp",
+    "hf": "huggingface_hub",  # gridctl needs it anyway
+    "memory": "fsspec",  # the memory of this process, for tests
 }
 # Whose exceptions are faults of storage or of the way to it. Others are bugs, and not hidden.
 _LIBRARIES = frozenset({
@@ -322,12 +322,12 @@ class Url:
 
     def _system(self) -> Any:
         """The file system of fsspec. It is asked for each time, because it survives no fork."""
-        package, extra = _PACKAGES[self.scheme]
+        package = _PACKAGES[self.scheme]
         try:
             __import__(package)
         except ImportError:
             raise UsageError(
-                f"{self.scheme}:// needs {package}; run: pip install 'gridctl[{extra}]'"
+                f"{self.scheme}:// needs {package}; run: pip install {package}"
             ) from None
         import logging
 

@@ -56,7 +56,7 @@ def test_everything_missing_is_reported() -> None:
         "needs 12 GB of memory; 8 GB here",
         "needs 34 GB of disk for the download; 5 GB free",
         "needs HF_TOKEN to download a gated model; none in the environment or .env",
-        "needs bitsandbytes; pip install 'gridctl[quant]'",
+        "needs bitsandbytes; pip install bitsandbytes",
     )
 
 
@@ -134,7 +134,7 @@ def test_cards_are_read_from_the_driver(
 def test_quantisation_needs_its_package(changes: dict[str, str], package: str | None) -> None:
     card = Card(name="A100", memory_mib=81920)
     machine = replace(WORKSTATION, cards=(card,), has_bitsandbytes=False, has_torchao=False)
-    expected = (f"needs {package}; pip install 'gridctl[quant]'",) if package else ()
+    expected = (f"needs {package}; pip install {package}",) if package else ()
     assert missing_for(load_profile("flux-dev-24gb", changes).profile, machine) == expected
 
 

@@ -253,3 +253,16 @@ def test_files_that_are_named_exist() -> None:
     assert len(quoted_paths()) >= 10
     for page, path in quoted_paths():
         assert (ROOT / path).exists(), f"{page}: {path}"
+
+
+def test_nothing_is_installed_by_our_name() -> None:
+    """The package index has somebody else's gridctl: install from a checkout, or the package."""
+    places = [*ROOT.glob("gridctl/**/*.py"), *ROOT.glob("examples/**/*"), *ROOT.glob("docs/*.md")]
+    places += [ROOT / "README.md", *ROOT.glob("gridctl/profiles/*.toml")]
+    wrong = re.compile(r"pip install[^\n]*\bgridctl\b|gridctl\[")
+    kinds = {".md", ".py", ".sh", ".toml"}
+    texts = {path: path.read_text(encoding="utf-8") for path in places if path.suffix in kinds}
+    assert len(texts) > 200
+    found = [line for text in texts.values() for line in text.splitlines() if wrong.search(line)]
+    # A comment after the command may say where to run it.
+    assert [line for line in found if "# in gridctl's folder" not in line] == []

@@ -191,7 +191,7 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     assert gridctl("pack", f"{scheme}://bucket/a", "-o", tmp_path / "a") == UsageError.exit_code
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line == f"gridctl: {scheme}:// needs {package}; run: pip install 'gridctl[{scheme}]'"
+    assert line == f"gridctl: {scheme}:// needs {package}; run: pip install {package}"
 
 
 class Hub(Web):

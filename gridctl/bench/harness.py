@@ -236,7 +236,7 @@ def check_plot(path: Path) -> None:
         formats = ", ".join(_CHART_FORMATS)
         raise UsageError(f"{path} is not a chart; use a name that ends in {formats}.")
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib; pip install 'gridctl[plot]'.")
+        raise UsageError("--plot needs matplotlib; pip install matplotlib.")
 
 
 def save_plot(report: Report, path: Path) -> None:

@@ -95,7 +95,7 @@ def bench_pack(
             compare("the long clip", uniform, repeats=repeats, progress=progress),
         )
         progress(0, 1, "peak memory")
-        peaks = tuple(_peak(clip, folder / "memory") for clip in (sources[0], long))
+        peaks = tuple(peak_memory(clip, folder / "memory") for clip in (sources[0], long))
     width, height = sizes.size
     memory = Table(
         title="peak memory of a clip, in the process that takes the most",
@@ -243,7 +243,8 @@ print(max(resource.getrusage(who).ru_maxrss
 """
 
 
-def _peak(clip: Path, output: Path) -> tuple[float, float]:
+def peak_memory(clip: Path, output: Path) -> tuple[float, float]:
+    """Seconds of a clip, and the MB that packing all its windows takes in its largest process."""
     arguments = [str(clip), str(output), str(GRID.rows), str(GRID.cols), str(GRID.cell[0])]
     # A process inherits the peak of the process that called exec, and a shell's is small.
     command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", _PEAK, *arguments]

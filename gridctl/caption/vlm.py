@@ -157,7 +157,7 @@ def _check_torchvision() -> None:
     except ImportError:
         raise UsageError(
             "the backend vlm needs torchvision, which is not installed; "
-            "run pip install 'gridctl[vlm]'."
+            "pip install torchvision, from the same index as PyTorch."
         ) from None
     except RuntimeError as error:
         raise UsageError(

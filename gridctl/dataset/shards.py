@@ -191,5 +191,5 @@ def import_parquet() -> Any:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise UsageError("Parquet needs pyarrow; run: pip install 'gridctl[parquet]'") from None
+        raise UsageError("Parquet needs pyarrow; run: pip install pyarrow") from None
     return parquet

@@ -256,7 +256,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UsageError("--engine ray needs Ray; run: pip install 'gridctl[ray]'") from None
+        raise UsageError("--engine ray needs Ray; run: pip install ray") from None
     finally:
         if before is None:
             del os.environ[silence]

@@ -66,7 +66,7 @@ def _need(package: str, kind: str) -> None:
     if find_spec(package) is None:
         raise UsageError(
             f'quantize = "{kind}" needs {package}, which is not installed; '
-            "pip install 'gridctl[quant]', or set it to \"none\"."
+            f'pip install {package}, or set it to "none".'
         )
 
 

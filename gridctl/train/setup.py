@@ -331,7 +331,7 @@ def _optimizer(profile: Profile, parameters: list[torch.nn.Parameter]) -> torch.
     except ImportError:
         raise UsageError(
             'memory.optimizer = "adamw8bit" needs bitsandbytes, which is not installed; '
-            "pip install 'gridctl[quant]', or set it to \"adamw\"."
+            'pip install bitsandbytes, or set it to "adamw".'
         ) from None
     optimizer: torch.optim.Optimizer = AdamW8bit(parameters, **options)
     return optimizer

@@ -56,7 +56,8 @@ def test_two_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "grid.cols": 2, "train.rank": 4, "train.ema": 0.9, "memory.gradient_checkpointing": True,
         "model.text_tokens": 32,
     }  # fmt: skip
-    assert measure(load_profile(None, values).profile) is None  # no GPU results part
+    assert measure(load_profile(None, values).profile) is None  # no GPU takes part
+    assert steps == [True, True]  # the optimizer's state comes with the first
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,21 @@
 import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gridctl.bench.harness import Report
-from gridctl.bench.pack import QUICK, bench_pack, growth
+from gridctl.bench.pack import bench_pack, growth, make_clip, peak_memory
+from gridctl.bench.sizes import QUICK, PackSizes
 from tests.bench.sense import assert_makes_sense
+
+SMALL: PackSizes = QUICK[PackSizes]
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_every_candidate_is_measured_in_one_run() -> None:
-    report = bench_pack(QUICK, repeats=1)
+    report = bench_pack(SMALL, repeats=1)
     assert_makes_sense(report.to_json(), bench="pack", repeats=1)
     windows, uniform = report.comparisons
     targets = [timing.target for timing in windows.timings]
@@ -21,7 +27,7 @@ def test_every_candidate_is_measured_in_one_run() -> None:
 
 def test_without_ffmpeg_the_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    report: Report = bench_pack(QUICK, repeats=1)
+    report: Report = bench_pack(SMALL, repeats=1)
     assert [row.name for row in report.comparisons[0].timings][1:] == ["decoding alone"]
     assert "ffmpeg is not installed" in report.notes[0]
     assert_makes_sense(report.to_json(), bench="pack", repeats=1)
@@ -35,3 +41,13 @@ def test_without_ffmpeg_the_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -
 def test_growth_compares_the_time_per_clip() -> None:
     linear, quadratic = growth(0.1, 1.0), growth(0.1, 10.0)
     assert (linear, quadratic) == (pytest.approx(1), pytest.approx(10))
+
+
+def test_peaks_are_in_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 0, SMALL)
+
+    def run(*_: Any, **__: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, stdout="204800\n")  # kilobytes, as Linux has them
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert peak_memory(clip, tmp_path) == (2.0, 200.0)

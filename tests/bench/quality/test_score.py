@@ -157,6 +157,14 @@ def test_seams_lie_where_a_grid_ends(part: Any) -> None:
     assert pair == (2, 1)
 
 
+def test_the_last_frames_of_a_long_clip_are_judged() -> None:
+    (case,) = make_cases("long windows", 1, 0)
+    clip = case.truth(96, (64, 64))
+    clip[:72] = 255 - clip[:72]
+    assert judge_case(case, clip, seed=0).right["all"]
+    assert not judge_case(case, np.roll(clip, 24, axis=0), seed=0).right["all"]
+
+
 def test_psnr_of_a_constant_error() -> None:
     (case,) = make_cases("vae", 1, 0)
     truth = case.truth(6, (32, 32))

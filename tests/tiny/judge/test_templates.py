@@ -88,11 +88,12 @@ def test_the_box_of_a_circle_says_where_its_circle_is() -> None:
 
 
 @pytest.mark.parametrize("shape", ["circle", "star", "heart"])
-def test_circles_are_refined_to_a_part_of_a_pixel(shape: str) -> None:
+def test_circles_are_refined_in_two_steps(shape: str) -> None:
     scene = replace(CIRCLE, shape=shape, x=0.47, y=0.55)
     frames = render_frame(scene, 0, (64, 64))[None].astype(np.float32)
     chosen = templates.indices(shape, "flat")[:1]
     boxes, _ = find.find_boxes(find.object_distance(frames, PAINTS[0], PAINTS[1]))
-    boxes += np.float32([0.6, -0.8, 0.7])
+    boxes += np.float32([2.2, -2.4, 2.0])
     circle = templates.refined_circles(frames, boxes, chosen, PAINTS)[0]
-    assert circle == pytest.approx([0.47 * 64, 0.55 * 64, 0.3 * 64], abs=0.15)
+    # One step from so far off leaves more than half a pixel.
+    assert circle == pytest.approx([0.47 * 64, 0.55 * 64, 0.3 * 64], abs=0.4)

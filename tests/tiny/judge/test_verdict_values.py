@@ -89,7 +89,7 @@ def test_confidence_in_a_motion_falls_with_its_error() -> None:
     assert motion.confidence == pytest.approx(1 - (1 / 64) / 0.04, abs=0.03)
 
 
-@pytest.mark.parametrize(("share", "read"), [(0.1, "red"), (0.4, None)])
+@pytest.mark.parametrize(("share", "read"), [(0.1, "red"), (0.35, None)])
 def test_an_object_of_two_colors_has_none(share: float, read: str | None) -> None:
     clip = render_clip(circle(), COUNT, SIZE)
     inside = np.argwhere(clip[0, ..., 0] > 200)
