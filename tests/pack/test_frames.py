@@ -167,6 +167,127 @@ def test_frames_after_max_grids_are_not_dropped() -> None:
     assert windows(selected(30, sample="windows", max_grids=2, tail="error")) == windows(made)
 
 
+def naive(
+    times: list[float],
+    duration: float,
+    *,
+    start: float,
+    end: float | None,
+    stride: int,
+    overlap: int,
+    fps: float | None = None,
+    cuts: tuple[int, ...] = (),
+) -> tuple[list[list[int]], list[int], int]:
+    """(padded windows, the number of frames each shares, frames left over), step by step."""
+    seen = [k for k, t in enumerate(times) if t >= start and (end is None or t < end)]
+    following = seen[-1] + 1
+    stop = min(times[following] if following < len(times) else duration, end or duration)
+    scenes: list[list[int]] = [[]]
+    if fps is None:
+        for frame in seen:
+            if frame in cuts and scenes[-1]:
+                scenes.append([])
+            scenes[-1].append(frame)
+    else:
+        tick = times[seen[0]]
+        while not scenes[-1] or tick < stop - 1e-6:
+            scenes[-1].append(max(frame for frame in seen if times[frame] <= tick + 1e-6))
+            tick = times[seen[0]] + len(scenes[-1]) / fps
+    windows, shared, left = [], [], 0
+    for scene in scenes:
+        scene, place = scene[::stride], 0
+        while place == 0 or place + overlap < len(scene):
+            windows.append(scene[place : place + 4])
+            shared.append(overlap if place else 0)
+            if len(windows[-1]) < 4:
+                left += len(windows[-1]) - shared[-1]
+            place += 4 - overlap
+    return windows, shared, left
+
+
+STEPS = st.lists(st.integers(1, 9), min_size=2, max_size=40)  # in eighths of a second: exact
+
+
+@given(
+    steps=STEPS,
+    ends=st.tuples(st.integers(0, 60), st.integers(1, 200) | st.none()),
+    stride=st.integers(1, 3),
+    overlap=st.integers(0, 3),
+    fps=st.sampled_from([None, 1.0, 2.0, 8.0, 16.0]),
+    cuts=st.sets(st.integers(1, 40), max_size=4),
+)
+def test_windows_are_those_of_a_naive_twin(
+    steps: list[int],
+    ends: tuple[int, int | None],
+    stride: int,
+    overlap: int,
+    fps: float | None,
+    cuts: set[int],
+) -> None:
+    *times, duration = (sum(steps[:k]) / 8 for k in range(len(steps) + 1))
+    start, end = ends[0] / 8, None if ends[1] is None else (ends[0] + ends[1]) / 8
+    if times[-1] < start or not any(start <= t < (end or duration) for t in times):
+        return
+    keys: dict[str, object] = {"start": start, "end": end, "stride": stride, "overlap": overlap}
+    if fps is not None:
+        keys["sample"], cuts = f"fps={fps:g}", set()
+    else:
+        keys["sample"] = "scenes" if cuts else "windows"
+    padded, shared, left = naive(
+        times, duration, fps=fps, cuts=tuple(cuts),
+        start=start, end=end, stride=stride, overlap=overlap,
+    )  # fmt: skip
+    at = tuple(sorted(cut for cut in cuts if cut < len(times)))
+    made = select_windows(np.array(times), duration, 9.0, options(**keys, tail="pad"), at)
+    assert (windows(made), list(made.shared), made.dropped) == (padded, shared, 0)
+    full = [window for window in padded if len(window) == 4]
+    if not full:
+        return
+    made = select_windows(np.array(times), duration, 9.0, options(**keys), at)
+    assert (windows(made), made.dropped) == (full, left)
+    many = select_windows(np.array(times), duration, 9.0, options(**keys, max_grids=1), at)
+    assert (windows(many), many.dropped) == (full[:1], left if len(full) == 1 else 0)
+
+
+def test_rounding_loses_no_frame() -> None:
+    times = np.array([0, 0.3 - 0.2, 0.2, 0.3, 0.4])  # the second is just before 0.1
+    assert windows(select_windows(times, 0.5, 10.0, options(sample="windows", start=0.1))) == [
+        [1, 2, 3, 4]
+    ]
+    times = np.arange(8) * 0.1  # the fourth is just after 0.3
+    assert windows(select_windows(times, 0.8, 10.0, options(sample="fps=10"))) == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+    ]
+
+
+@pytest.mark.parametrize(("gap", "picks"), [(2.4, [0, 2, 3, 5]), (2.6, [0, 2, 2, 5])])
+def test_uniform_goes_by_time_over_long_gaps(gap: float, picks: list[int]) -> None:
+    times = np.array([0, 1, 2, 2 + gap, 3 + gap, 4 + gap])
+    assert windows(select_windows(times, 5 + gap, 1.0, options())) == [picks]
+
+
+def test_the_rate_counts_from_the_first_chosen_frame() -> None:
+    assert selected(30, start=1.0, end=2.0).fps == 4.0
+    assert selected(30, sample="windows", start=1.0, end=2.0).fps == 10.0
+    single = options(Grid(rows=1, cols=1, cell=(16, 16)))
+    assert select_windows(np.arange(5.0), 5.0, 7.5, single).fps == 7.5  # one frame has no rate
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, (1, 1)), (6, (2, 3)), (8, (2, 4)), (12, (3, 4)), (23, (4, 5))]
+)
+def test_a_short_clip_is_told_the_grid_it_fills(count: int, size: tuple[int, int]) -> None:
+    large = options(Grid(rows=4, cols=6, cell=(16, 16)))
+    with pytest.raises(SelectionError, match=f"Use --rows {size[0]} --cols {size[1]}, or"):
+        select_windows(np.arange(count) / 10, count / 10, 10.0, large)
+
+
+def test_frames_too_few_are_counted_after_the_stride() -> None:
+    with pytest.raises(SelectionError, match=r"^has 3 frames;"):
+        selected(5, sample="windows", stride=2)
+
+
 def pan(count: int, seed: int = 0, speed: int = 1) -> np.ndarray:
     picture = textured(1, seed=seed)[0]
     return np.stack([np.roll(picture, speed * k, axis=1) for k in range(count)])
@@ -207,3 +328,19 @@ def test_flashes_and_noise_are_not_cuts() -> None:
     assert cut_positions(changes) == []
     changes[25] = 60
     assert cut_positions(changes) == [25]
+
+
+def test_a_cut_stands_out_three_times() -> None:
+    changes = np.zeros(20, np.float32)
+    changes[10] = 11.9
+    assert cut_positions(changes) == []
+    changes[10] = 12
+    assert cut_positions(changes) == [10]
+    changes[8] = 4.1
+    assert cut_positions(changes) == []
+    changes[8] = 4
+    assert cut_positions(changes) == [10]
+    changes[13], changes[14] = 4, 12  # three away counts, four away does not
+    assert cut_positions(changes) == [10, 14]
+    changes[13] = 4.1
+    assert cut_positions(changes) == []
