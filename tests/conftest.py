@@ -143,6 +143,14 @@ def adapter(
     return made_once("adapter", fill) / "small.safetensors"
 
 
+@pytest.fixture(scope="session")
+def klein(made_once: Callable[..., Path]) -> Path:
+    """FLUX.2-klein with random weights."""
+    from tests.klein import make_klein
+
+    return made_once("klein", make_klein)
+
+
 @pytest.fixture
 def gridctl(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command line, in this process: arguments → its exit code."""

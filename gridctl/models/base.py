@@ -227,6 +227,9 @@ class BaseModel:
             options["quantization_config"] = quantization_config(
                 BitsAndBytesConfig, quantize, self.dtype
             )
+        path = self.folder / part / "config.json"
+        if not path.is_file():  # transformers would make a model of its default size
+            raise FileNotFoundError(f"there is no {path}")
         model = model_class.from_pretrained(
             self.folder / part, device_map={"": self.device}, **options
         )

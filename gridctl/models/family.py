@@ -1,7 +1,7 @@
 """The protocol of a family of base models: everything that differs between architectures.
 
-A family is a module with these names (`flux1`); `hub.FAMILIES` lists them. Latents are what a
-token holds, (B, C, H/16, W/16). A prompt is a dict of named tensors, B first in each.
+A family is a module with these names (`flux1`, `flux2`); `hub.FAMILIES` lists them. Latents are
+what a token holds, (B, C, H/16, W/16). A prompt is a dict of named tensors, B first in each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Family(Protocol):
 
     NAME: str  # for messages
     HUB_NAME: str  # a part of the Hub ids of its models
-    GATED: str  # Hub ids that begin so need an accepted licence and a token
+    GATED: tuple[str, ...]  # Hub ids that begin so need an accepted licence and a token
     TRAINABLE: str  # the model to train on if another one is distilled
     TRANSFORMER: str  # classes in diffusers
     VAE: str
@@ -56,7 +56,14 @@ class Family(Protocol):
     TRANSFORMER_CONFIG: Mapping[str, Any]  # before it is downloaded
     TRAINING_GUIDANCE: float
     SIZES: Sizes
+    TAKES_REFERENCES: bool  # whether `predict` reads reference pictures
     LORA_TARGETS: str  # pattern of the block linears that are trained
+
+    def check(self, name: str, folder: Path | None) -> None:
+        """Raise UsageError for a model of this pipeline that cannot be used: by its files or name.
+
+        Nothing is known of the files if `folder` is None.
+        """
 
     def is_distilled(self, name: str, folder: Path | None) -> bool:
         """Whether a model was distilled to a few steps: by its files, or by its name without."""
@@ -108,10 +115,12 @@ class Family(Protocol):
         prompt: Prompt,
         guidance: float,
         clean: Tensor | None = None,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         """The velocity of latents (B, C, H, W) at noise levels (B,), of the same shape.
 
-        `clean` (B, 1, H, W) marks tokens that have no noise, whatever `sigma` says.
+        `clean` (B, 1, H, W) marks tokens that have no noise, whatever `sigma` says. `references`
+        (B, C, h, w) are latents of pictures to look at, for a family with TAKES_REFERENCES.
         """
 
 

@@ -29,14 +29,19 @@ class Flops:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], *, image_tokens: int, text_tokens: int) -> Flops:
-        """By a transformer's config. FLUX.1-dev, 6,144 + 512 tokens: 86 and 31 TFLOP.
+        """By a transformer's config.
 
-        Each block has 12 D^2 weights for each token; its modulations see one vector only.
+        For 6,144 + 512 tokens FLUX.1-dev takes 86 and 31 TFLOP, FLUX.2-klein-4B 41 and 14.
+
+        Each block has 4 D^2 weights of attention for each token, and the MLP's: FLUX.1's two
+        matrices are 8 D^2, FLUX.2's gated MLP has three of `mlp_ratio` D^2. Modulations see one
+        vector only.
         """
         width = config["num_attention_heads"] * config["attention_head_dim"]
         blocks = config["num_layers"] + config["num_single_layers"]
         tokens = image_tokens + text_tokens
+        mlp = 3 * config["mlp_ratio"] if "mlp_ratio" in config else 8
         return cls(
-            linear=blocks * 2 * 12 * width**2 * tokens,
+            linear=blocks * 2 * (4 + mlp) * width**2 * tokens,
             attention=blocks * 4 * tokens**2 * width,
         )

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 NAME = "FLUX.1"
 HUB_NAME = "FLUX.1"
-GATED = "black-forest-labs/"
+GATED: tuple[str, ...] = ("black-forest-labs/",)
 TRAINABLE = "FLUX.1-dev"
 TRANSFORMER = "FluxTransformer2DModel"
 VAE = "AutoencoderKL"
 TEXT_FOLDERS: tuple[str, ...] = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
 BLOCK_COUNTS: tuple[str, ...] = ("num_layers", "num_single_layers")
+TAKES_REFERENCES = False
 TRAINING_GUIDANCE = 1.0  # FLUX.1-dev is trained at 1 and sampled at 3.5
 # The linear layers of both kinds of block, attention and MLP; not the modulations.
 LORA_TARGETS = (
@@ -58,6 +59,10 @@ SIZES = Sizes(
     text_tokens=_T5_TOKENS,
     caption_gib=0.05,
 )
+
+
+def check(name: str, folder: Path | None) -> None:
+    """Accept every model with FLUX.1's transformer."""
 
 
 def is_distilled(name: str, folder: Path | None) -> bool:
@@ -208,11 +213,13 @@ def predict(
     prompt: Prompt,
     guidance: float,
     clean: Tensor | None = None,
+    references: Sequence[Tensor] = (),
 ) -> Tensor:
     """The velocity of latents (B, C, H, W) at `sigma` (B,).
 
     `guidance` is FLUX.1-dev's distilled scale; a transformer without an embedding of it (schnell)
-    does not use it. Nor is `clean` used: a sample has one time for all of its tokens.
+    does not use it. Nor are `clean`, as a sample has one time for all of its tokens, and
+    `references` used.
     """
     import torch
     from einops import rearrange

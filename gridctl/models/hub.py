@@ -12,28 +12,33 @@ from typing import Any
 from gridctl.errors import GridctlError, InputError, UsageError
 from gridctl.machine.caches import cache_file, cache_folder
 from gridctl.machine.hub import hub_token, local_base
-from gridctl.models import flux1
+from gridctl.models import flux1, flux2
 from gridctl.models.family import Family, TextLimits
 from gridctl.profile import BUILT_IN, Profile
 
-FAMILIES: tuple[Family, ...] = (flux1,)  # the first is that of an unknown name
+FAMILIES: tuple[Family, ...] = (flux1, flux2)  # the first is that of an unknown name
 _LARGE_BYTES = 64 * 2**20
+_CHECKPOINTS = (".safetensors", ".gguf", ".ckpt", ".pt", ".sft")  # of a single file
 _SUFFIXES = ("json", "txt", "model", "safetensors")
 
 
 def find_family(name: str, folder: Path | None = None) -> Family:
     """The family of a base model: by model_index.json in `folder`, or by its Hub id without.
 
-    Raises UsageError for a folder of another pipeline.
+    Raises UsageError for a folder of another pipeline, and for a model that the family refuses.
     """
     if folder is None or not (folder / "model_index.json").is_file():
         known = (family for family in FAMILIES if family.HUB_NAME.lower() in name.lower())
-        return next(known, FAMILIES[0])
+        family = next(known, FAMILIES[0])
+        family.check(name, None)
+        return family
     with loading(name):
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         kind = index["transformer"][1] if "transformer" in index else index["_class_name"]
     for family in FAMILIES:
         if kind == family.TRANSFORMER:
+            with loading(name):
+                family.check(name, folder)
             return family
     names = " or ".join(family.NAME for family in FAMILIES)
     raise UsageError(
@@ -85,6 +90,12 @@ def find_base(name: str, revision: str | None = None) -> Path:
     if name != BUILT_IN and is_hub_id and not Path(name).exists():
         return _download(name, revision)
     folder = local_base(name, revision)
+    if name.endswith(_CHECKPOINTS) and Path(name).is_file():
+        raise UsageError(
+            f"{name} is a single file, and a base is a whole folder in diffusers' layout; name the "
+            "folder with its model_index.json, or a Hub id such as black-forest-labs/"
+            f"{flux2.TRAINABLE}."
+        )
     if folder is None or not (folder / "model_index.json").is_file():
         raise UsageError(
             f"{name} is not a model: a base is a folder with a model_index.json, a Hub id such as "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +141,7 @@ class Denoiser:
     true_cfg_scale: float = 1.0
     true_cfg_max_sigma: float = 1.0
     attention: str = "auto"
+    references: Sequence[Tensor] = ()  # latents (1, C, h, w) of pictures to look at
 
     def __post_init__(self) -> None:
         if self._is_cached:
@@ -181,7 +182,13 @@ class Denoiser:
         sigmas = torch.full((len(latents),), sigma, device=latents.device)
         with context, attention_kernel(self.attention, training=False):
             return self.family.predict(
-                self.transformer, latents, sigmas, prompt, self.guidance, clean=clean
+                self.transformer,
+                latents,
+                sigmas,
+                prompt,
+                self.guidance,
+                clean=clean,
+                references=self.references,
             )
 
     @property

@@ -149,7 +149,14 @@ class FakeFamily:
         self.calls: list[tuple[list[float], bool, Any]] = []
 
     def predict(
-        self, transformer: Any, latents: Any, sigma: Any, prompt: Any, guidance: Any, clean: Any
+        self,
+        transformer: Any,
+        latents: Any,
+        sigma: Any,
+        prompt: Any,
+        guidance: Any,
+        clean: Any,
+        references: Any,
     ) -> Tensor:
         is_math = torch.backends.cuda.math_sdp_enabled() and not (
             torch.backends.cuda.flash_sdp_enabled()
