@@ -14,7 +14,8 @@ from torch import Tensor
 from gridctl.errors import UsageError
 from gridctl.files import atomic_file
 from gridctl.lora.adapters import AdapterMetadata, read_adapter_metadata, read_lora, write_tensors
-from gridctl.lora.files import FINAL_NORM, Layer, LoraPair, layer_of
+from gridctl.lora.files import FINAL_NORM, Layer, layer_of
+from gridctl.lora.klein import LoraPair
 from gridctl.machine.hub import local_adapter
 
 Naming = Literal["diffusers", "kohya", "comfyui"]

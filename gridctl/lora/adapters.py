@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from gridctl.errors import InputError, UsageError, counted
 from gridctl.files import atomic_file
 from gridctl.geometry import Grid
-from gridctl.lora.files import LoraFile, parse_lora
+from gridctl.lora.files import LoraFile, lora_family, parse_lora
+from gridctl.lora.klein import FLUX_1, KLEIN
 from gridctl.profile import BUILT_IN
 from gridctl.prompt import layout_prompt
 
@@ -75,10 +76,11 @@ class AdapterMetadata:
         """The sentence that its captions began with; empty without a layout."""
         return layout_prompt(self.grid, self.layout, fps=self.fps)
 
-    def to_modelspec(self, title: str) -> dict[str, str]:
+    def to_modelspec(self, title: str, family: str | None) -> dict[str, str]:
         """Entries of the Stability AI model metadata specification 1.0.1."""
         width, height = self.grid.image_size
-        architecture = {BUILT_IN: "gridctl-tiny"}.get(self.base, "flux-1-dev")
+        of_family = "flux-2-klein-4b" if family == KLEIN else "flux-1-dev"
+        architecture = {BUILT_IN: "gridctl-tiny"}.get(self.base, of_family)
         return {
             "modelspec.sai_model_spec": "1.0.1",
             "modelspec.architecture": f"{architecture}/lora",
@@ -147,13 +149,23 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
     return {n: p for n, p in transformer.named_parameters() if p.requires_grad}
 
 
-def check_start(path: Path, targets: str, *, rank: int) -> None:
+def check_family(lora: LoraFile, family: str, path: Path) -> None:
+    """Raise UsageError for a LoRA of another family than a base of `family`."""
+    if lora.family not in (None, family):
+        raise UsageError(
+            f"{path} is a LoRA for {lora.family}, and the base model is a {family}; use a "
+            f"{lora.family} base, or a LoRA for {family}."
+        )
+
+
+def check_start(path: Path, family: str, targets: str, *, rank: int) -> None:
     """Whether training at `rank` can start from a LoRA of any naming, before the base is loaded.
 
-    Raises UsageError if it has a higher rank, or weights that are not trained, and what
-    `read_lora` raises.
+    Raises UsageError if it has a higher rank, weights that are not trained, or another family, and
+    what `read_lora` raises.
     """
     lora = read_lora(path)
+    check_family(lora, family, path)
     if unused := lora.unused(lora.pairs):
         raise UsageError(
             f"{path} holds {counted(len(unused), 'tensor')} that training cannot continue, such as "
@@ -271,8 +283,9 @@ def write_adapter(
 ) -> None:
     """Write weights that have the names and the scale of a file, in `dtype` (theirs if None)."""
     stored = {n: t.to("cpu", dtype or t.dtype).contiguous() for n, t in exported.items()}
+    modelspec = facts.to_modelspec(path.stem, lora_family(stored))
     with atomic_file(path, force=force) as temporary:
-        write_tensors(temporary, stored, {**facts.to_header(), **facts.to_modelspec(path.stem)})
+        write_tensors(temporary, stored, {**facts.to_header(), **modelspec})
 
 
 def exported_tensors(tensors: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
@@ -328,17 +341,18 @@ class Applied:
 def apply_adapter(
     transformer: Any, path: Path, *, scale: float = 1.0, fused: bool = True
 ) -> Applied:
-    """Put a FLUX LoRA of any naming that `read_lora` knows on `transformer`, at `scale`.
+    """Put a LoRA of any naming that `read_lora` knows on `transformer`, at `scale`.
 
     Without `fused` PEFT's own layers compute. An offloaded transformer needs them: its weights
     come to the card when a layer is called, and fused layers call none for LoRA.
 
-    Raises UsageError if it was made for a transformer of another shape, or what `read_lora`
+    Raises UsageError if it was made for another family or shape of transformer, or what `read_lora`
     raises.
     """
     from gridctl.lora.layers import fuse_lora
 
     lora = read_lora(path)
+    check_family(lora, KLEIN if type(transformer).__name__.startswith("Flux2") else FLUX_1, path)
     layers = {
         name: (layer.out_features, layer.in_features)  # a quantised weight has another shape
         for name, layer in transformer.named_modules()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridctl.errors import UsageError
+from gridctl.lora.klein import KLEIN, LoraPair, collect_klein, find_lora_family
 
 if TYPE_CHECKING:
     import torch
@@ -121,21 +122,10 @@ def _find(name: str, table: dict[str, tuple[str, ...]]) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraPair:
-    """The update of one linear layer, `up @ down`; alpha is folded into `up`."""
-
-    down: Tensor  # (rank, in)
-    up: Tensor  # (out, rank)
-
-    @property
-    def rank(self) -> int:
-        return int(self.down.shape[0])
-
-
-@dataclass(frozen=True, kw_only=True)
 class LoraFile:
     """What a file holds; `pairs` by the module's name in diffusers' transformer."""
 
+    family: str | None  # FLUX_1 or KLEIN; None if its layers are those of both
     pairs: dict[str, LoraPair]
     sources: dict[str, tuple[str, ...]]  # the tensors that each pair was made from
     naming: str  # diffusers, kohya, black-forest-labs or xlabs
@@ -181,7 +171,11 @@ def parse_lora(tensors: Mapping[str, Tensor], metadata: dict[str, str], path: Pa
             )
     xlabs = any(".processor." in name for name in tensors)
     known = _from_xlabs(tensors) if xlabs else tensors
-    pairs, sources, fused = _collect(known, _Scaling.read(metadata, path), path)
+    scaling, family = _Scaling.read(metadata, path), lora_family(known)
+    if family == KLEIN:
+        pairs, sources, fused = collect_klein(_scaled(known, scaling, path))
+    else:
+        pairs, sources, fused = _collect(known, scaling, path)
     if not pairs:
         raise UsageError(
             f"{path} holds no LoRA of FLUX's transformer (0 of {len(tensors)} tensors fit, such as "
@@ -192,6 +186,7 @@ def parse_lora(tensors: Mapping[str, Tensor], metadata: dict[str, str], path: Pa
     if fused and naming == "diffusers":
         naming = "black-forest-labs"
     return LoraFile(
+        family=family,
         pairs=pairs,
         naming="xlabs" if xlabs else naming,
         dtype=next(tensor.dtype for tensor in tensors.values() if tensor.ndim == 2),
@@ -199,6 +194,64 @@ def parse_lora(tensors: Mapping[str, Tensor], metadata: dict[str, str], path: Pa
         names=tuple(known),
         metadata=metadata,
     )
+
+
+def _matrices(
+    tensors: Mapping[str, Tensor], path: Path
+) -> Iterator[tuple[str, tuple[str, str, str], Tensor, Tensor, int]]:
+    """(stem, names of its tensors, down, up, rank) of each layer with both matrices."""
+    for down_name in tensors:
+        ending = next((ending for ending in _DOWN if down_name.endswith(ending)), None)
+        if ending is None:
+            continue
+        stem = down_name.removesuffix(ending)
+        up_name = stem + _UP[_DOWN.index(ending)]
+        if up_name not in tensors:
+            continue
+        down, up = _matrix(tensors[down_name]), _matrix(tensors[up_name])
+        if not (down.is_floating_point() and up.is_floating_point()):
+            raise UsageError(
+                f"{path}: {stem} is of {down.dtype}, and LoRA matrices must be floating-point "
+                "numbers; take a file that is not quantised."
+            )
+        if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
+            raise UsageError(
+                f"{path}: {stem} has matrices of {tuple(down.shape)} and {tuple(up.shape)}, which "
+                "do not belong together; the file is damaged."
+            )
+        alpha = tensors.get(f"{stem}.alpha")
+        if alpha is not None and alpha.numel() != 1:
+            raise UsageError(
+                f"{path}: {stem}.alpha has {alpha.numel()} values and must have one; the file is "
+                "damaged."
+            )
+        if rank := int(down.shape[0]):
+            yield stem, (down_name, up_name, f"{stem}.alpha"), down, up, rank
+
+
+def lora_family(tensors: Mapping[str, Tensor]) -> str | None:
+    """The family of the LoRA in a file's tensors; None if its layers are those of both."""
+    return find_lora_family(_shapes(tensors))
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, int, int]]:
+    """(name, rows, columns) of each layer's weight."""
+    for down_name, down in tensors.items():
+        for down_ending, up_ending in zip(_DOWN, _UP, strict=True):
+            stem = down_name.removesuffix(down_ending)
+            up = tensors.get(stem + up_ending)
+            if stem != down_name and up is not None and up.ndim >= 2 and down.ndim >= 2:
+                yield _PREFIX.sub("", stem), up.shape[0], down.shape[1]
+
+
+def _scaled(
+    tensors: Mapping[str, Tensor], scaling: _Scaling, path: Path
+) -> Iterator[tuple[str, tuple[str, ...], LoraPair]]:
+    """(name, names of its tensors, pair) of each layer, its scale folded in."""
+    for stem, names, down, up, rank in _matrices(tensors, path):
+        name, alpha = _PREFIX.sub("", stem), tensors.get(f"{stem}.alpha")
+        scale = float(alpha) / rank if alpha is not None else scaling.of(name, rank)
+        yield name, names, LoraPair(down=down, up=up if scale == 1 else up.float() * scale)
 
 
 def _from_xlabs(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,41 +268,16 @@ def _collect(
     pairs: dict[str, LoraPair] = {}
     sources: dict[str, tuple[str, ...]] = {}
     fused = False
-    for down_name in tensors:
-        ending = next((ending for ending in _DOWN if down_name.endswith(ending)), None)
-        if ending is None:
-            continue
-        stem = down_name.removesuffix(ending)
-        up_name = stem + _UP[_DOWN.index(ending)]
+    for stem, names, down, up, rank in _matrices(tensors, path):
         name = _PREFIX.sub("", stem)
         module, layer = find_module(name), find_layer(name)
         if layer and layer.parts == (module,):  # the same name in both
             layer = None
-        if up_name not in tensors or not (module or layer):
+        if not (module or layer):
             continue
-        down, up = _matrix(tensors[down_name]), _matrix(tensors[up_name])
-        if not (down.is_floating_point() and up.is_floating_point()):
-            raise UsageError(
-                f"{path}: {stem} is of {down.dtype}, and LoRA matrices must be floating-point "
-                "numbers; take a file that is not quantised."
-            )
-        if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
-            raise UsageError(
-                f"{path}: {stem} has matrices of {tuple(down.shape)} and {tuple(up.shape)}, which "
-                "do not belong together; the file is damaged."
-            )
         alpha = tensors.get(f"{stem}.alpha")
-        rank = int(down.shape[0])
-        if not rank:
-            continue
-        if alpha is not None and alpha.numel() != 1:
-            raise UsageError(
-                f"{path}: {stem}.alpha has {alpha.numel()} values and must have one; the file is "
-                "damaged."
-            )
         scale = float(alpha) / rank if alpha is not None else scaling.of(module or name, rank)
         pair = LoraPair(down=down, up=up if scale == 1 else up.float() * scale)
-        names = (down_name, up_name, f"{stem}.alpha")
         parts = dict(_divide(pair, layer, path)) if layer else {str(module): pair}
         pairs |= parts
         sources |= dict.fromkeys(parts, names)

@@ -303,7 +303,7 @@ def _start(settings: TrainSection, family: Family) -> Path | None:
     if settings.start is None:
         return None
     start = local_adapter(str(settings.start))
-    check_start(start, family.LORA_TARGETS, rank=settings.rank)
+    check_start(start, family.NAME, family.LORA_TARGETS, rank=settings.rank)
     if start.resolve() == (settings.output or DEFAULT_OUTPUT).resolve():
         raise UsageError(
             f"the run starts from {start} and would replace it; choose another train.output."
