@@ -102,9 +102,7 @@ def test_a_folder_of_grids_becomes_a_folder_of_clips(tmp_path: Path, format, nam
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.apng", "a.webp", "a"])
-def test_a_clip_made_from_the_same_is_skipped(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_clip_made_from_the_same_is_skipped(name: str, tmp_path: Path) -> None:
     grid = make_grid(tmp_path / "vid1.png")
     output = tmp_path / "out" / name
     assert unpack([grid], output).written == (output,)

@@ -29,7 +29,8 @@ that it extends, the memory preset (for keys of `[memory]`), the default below. 
 to the current folder and may start with `~`. Only `extends` is relative to its own file. Where no
 upper limit is shown, it is a million or more.
 
-This page is generated from the table of settings: `python -m gridctl.profile.document docs/profiles.md`.
+This page is generated from the table of settings:
+`python -m gridctl.profile.document docs/profiles.md`.
 """
 KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
 SHOWN = 1e6  # upper limits below this are worth a reader's time

@@ -126,7 +126,7 @@ def test_a_thought_begun_by_the_template(coloured: Path) -> None:
 def test_missing_torchvision_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     profile = load_profile(None, {"caption.backend": "vlm"}).profile
-    with pytest.raises(UsageError, match=r"needs torchvision.*gridctl\[vlm\]"):
+    with pytest.raises(UsageError, match=r"needs torchvision.*pip install torchvision"):
         open_describer(profile)
 
 

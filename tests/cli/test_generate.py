@@ -317,7 +317,7 @@ def test_all_wrong_lines_of_a_file_are_named_and_nothing_is_drawn(
         ([PROMPT, "--steps", "0"], 2, "steps"),
         ([PROMPT, "--adapter", "nowhere.safetensors"], 1, "nowhere.safetensors is not an adapter"),
         ([PROMPT, "--adapter", "empty.txt"], 1, "empty.txt is not an adapter"),
-        ([PROMPT, "--base", "nowhere", "--adapter", "none"], 2, "nowhere is no model"),
+        ([PROMPT, "--base", "nowhere", "--adapter", "none"], 2, "nowhere is not a model"),
         ([PROMPT, "--base", "a/b"], 2, "trained on tiny, and the base is a/b"),
         ([PROMPT, "--base", "a/b", "--adapter", "none"], 1, "a/b is not on this machine"),
     ],

@@ -93,7 +93,7 @@ def test_other_settings_need_force(
         (["mine.toml", "--steps", "0"], 2, "steps"),
         (["mine.toml", "--base", "a/schnell"], 2, "train.allow_distilled = true"),
         (["mine.toml", "--base", "a/b", "--data", "DATA"], 1, "a/b is not on this machine"),
-        (["mine.toml", "--base", "nowhere", "--data", "DATA"], 2, "nowhere is no model"),
+        (["mine.toml", "--base", "nowhere", "--data", "DATA"], 2, "nowhere is not a model"),
         (["tiny", "--data", "DATA"], 1, "the profile's grid is 4x6"),
         (["wide.toml", "--data", "DATA"], 1, "would be enlarged"),
     ],

@@ -198,7 +198,7 @@ def test_a_signal_to_the_group_leaves_no_half_file(
     flags = ["--sample", "windows", "--rows", "2", "--cols", "2", "--format", "png"]
     process = start("pack", ".", *flags, "--workers", "2", "-o", "out", cwd=tmp_path)
     deadline = time.monotonic() + 120
-    while not list(output.glob(".*.tmp.png")) and time.monotonic() < deadline:
+    while not list(output.glob(".*.gridctl-tmp.png")) and time.monotonic() < deadline:
         time.sleep(0.001)
     os.killpg(process.pid, stop)
     _, errors = process.communicate(timeout=120)

@@ -75,8 +75,8 @@ def test_a_layout_does_not_move_clips_vector(tiny: Profile) -> None:
     contents = [clip_caption(sample_scene(rng, held_out=True), rng) for _ in range(100)]
     grid = tiny.grid.to_grid()
     with open_base(tiny).text_encoders() as encode, torch.inference_mode():
-        alone = encode.vector(contents)
-        laid_out = encode.vector([grid_prompt(grid, content) for content in contents])
+        alone = encode(contents)["pooled"]
+        laid_out = encode([grid_prompt(grid, content) for content in contents])["pooled"]
     assert F.mse_loss(laid_out, alone) < 0.05 * alone.var(0).mean()
 
 
